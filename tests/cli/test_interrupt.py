@@ -1,0 +1,101 @@
+"""A command that is stopped leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+# The writing of the output stands still at its last step, with the temporary file complete.
+STALLED = """
+import os, signal, sys, time
+
+# A shell may start its background jobs with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def stall(descriptor):
+    sys.stderr.write("writing\\n")
+    sys.stderr.flush()
+    time.sleep(60)
+
+os.fsync = stall
+
+from vqcodec.cli import main
+
+main(sys.argv[1:])
+"""
+
+STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("stop", "code"), STOPS)
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_stopped_while_writing(
+    run: Run,
+    tiny_model: Path,
+    astronaut: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    command: str,
+    stop: signal.Signals,
+    code: int,
+) -> None:
+    source, name = astronaut, "a.vqz"
+    if command == "decompress":
+        source, name = tmp_path / "source.vqz", "a.png"
+        assert run("compress", astronaut, source, "--model", tiny_model).returncode == 0
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / name).write_bytes(b"precious")
+
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", STALLED, command, source, results / name),
+            *("--force", "--model", tiny_model),
+        ],
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stderr
+    with process.stderr:
+        assert process.stderr.readline() == b"writing\n"
+        assert len(list(results.iterdir())) == 2
+        process.send_signal(stop)
+        told = process.stderr.read()
+    assert process.wait(30) == code
+    assert b"Traceback" not in told
+    assert told.count(b"\n") <= 1
+    assert [path.name for path in results.iterdir()] == [name]
+    assert (results / name).read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(("stop", "code"), STOPS)
+def test_stopped_while_reading(
+    tmp_path: Path, environment: dict[str, str], stop: signal.Signals, code: int
+) -> None:
+    program = STALLED + "\n"
+    program = program.replace(
+        "main(sys.argv[1:])",
+        "sys.stderr.write('reading\\n'); sys.stderr.flush(); main(sys.argv[1:])",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "compress", "-", tmp_path / "a.vqz"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdin
+    assert process.stderr
+    with process.stdin, process.stderr:
+        assert process.stderr.readline() == b"reading\n"
+        process.stdin.write(bytes(1 << 20))  # more than a pipe holds: returns once it is read
+        process.stdin.flush()
+        process.send_signal(stop)
+        told = process.stderr.read()
+    assert process.wait(30) == code
+    assert b"Traceback" not in told
+    assert list(tmp_path.iterdir()) == []

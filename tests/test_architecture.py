@@ -1,0 +1,182 @@
+"""The import directions of the package, and what must not load torch."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vqcodec
+
+PACKAGE = Path(vqcodec.__file__).parent
+ROOT = Path(__file__).parents[1]
+STANDARD_LIBRARY_ONLY = ["errors", "files", "container", "registry"]
+APART = ["models", "entropy", "container"]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Dotted name and file of every module of the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Dotted names a module imports, inside functions too; `from a import b` gives a and a.b."""
+    found: set[str] = set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base]).rstrip(".")
+            found.add(base)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def importers(package: str) -> set[str]:
+    """Modules that import `package` or a part of it."""
+    return {
+        name
+        for name, path in modules()
+        if any(within(imported, package) for imported in imports(name, path))
+    }
+
+
+@pytest.mark.parametrize("part", APART)
+def test_models_entropy_and_container_never_import_each_other(part: str) -> None:
+    here = f"vqcodec.{part}"
+    assert any(within(name, here) for name, _ in modules())
+    for other in APART:
+        if other != part:
+            assert not {name for name in importers(f"vqcodec.{other}") if within(name, here)}
+
+
+def test_only_entropy_imports_constriction() -> None:
+    found = importers("constriction")
+    assert found
+    assert all(within(name, "vqcodec.entropy") for name in found)
+
+
+def test_training_is_imported_by_its_own_commands_only() -> None:
+    outside = {
+        name for name in importers("vqcodec.training") if not within(name, "vqcodec.training")
+    }
+    assert outside <= {"vqcodec.cli.train", "vqcodec.cli.export"}
+
+
+def test_only_the_corridor_and_above_know_the_corridor() -> None:
+    for name in importers("vqcodec.codec") | importers("vqcodec.cli"):
+        assert name in {"vqcodec", "vqcodec.__main__"} or within(name, "vqcodec.cli")
+
+
+@pytest.mark.parametrize("part", STANDARD_LIBRARY_ONLY)
+def test_import_nothing_but_the_standard_library(part: str) -> None:
+    allowed = sys.stdlib_module_names | {"vqcodec"}
+    for imported in imports(f"vqcodec.{part}", PACKAGE / f"{part}.py"):
+        assert imported.split(".")[0] in allowed
+        if within(imported, "vqcodec"):
+            assert imported.split(".")[1] in STANDARD_LIBRARY_ONLY
+
+
+def test_tiling_and_image_import_no_torch() -> None:
+    assert not {"vqcodec.tiling", "vqcodec.image"} & importers("torch")
+
+
+def test_no_module_imports_pickle() -> None:
+    for pickling in ("pickle", "cPickle", "dill", "joblib"):
+        assert not importers(pickling)
+
+
+def test_no_module_prints() -> None:
+    """Standard output carries images and `.vqz` files; values go there through click."""
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_print = isinstance(node, ast.Name) and node.id == "print"
+            assert not is_print, f"{name} prints"
+
+
+def loaded_after(statement: str, environment: dict[str, str], folder: Path) -> set[str]:
+    """Modules a new Python process has loaded after a statement, which may raise SystemExit."""
+    program = f"""
+import sys
+try:
+    {statement}
+except SystemExit as end:
+    assert not end.code, end.code
+print("loaded:", *sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(result.stdout.rpartition("loaded:")[2].split())
+
+
+def vqz_bytes() -> bytes:
+    from vqcodec.container import Container, Header, pack
+
+    header = Header(5, 3, False, "tiny", bytes(8), tile=32, quality=1, levels=1)
+    return pack(Container(header, {}, ((b"payload",),), indices_crc=0, complete=True))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["info", "a.vqz"], ["models"], ["verify", "--quick"]]
+)
+def test_quick_commands_load_no_torch(
+    arguments: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.vqz").write_bytes(vqz_bytes())
+    if arguments[0] == "verify":
+        arguments = [*arguments, "a.vqz"]
+    loaded = loaded_after(f"from vqcodec.cli import main; main({arguments})", environment, tmp_path)
+    assert "vqcodec.cli" in loaded
+    assert not loaded & {"torch", "numpy", "PIL", "rich", "constriction", "vqcodec.training"}
+
+
+def test_package_loads_neither_torch_nor_numpy(environment: dict[str, str], tmp_path: Path) -> None:
+    loaded = loaded_after("import vqcodec; vqcodec.CodecError", environment, tmp_path)
+    assert "vqcodec" in loaded
+    assert not loaded & {"torch", "numpy", "PIL", "click"}
+
+
+def test_codec_loads_no_training(environment: dict[str, str], tmp_path: Path) -> None:
+    loaded = loaded_after("import vqcodec.codec, vqcodec.image", environment, tmp_path)
+    assert "torch" in loaded
+    assert not loaded & {"vqcodec.training", "tensorboard", "rich", "click"}
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in vqcodec.__all__:
+        assert getattr(vqcodec, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = vqcodec.nonsense
+
+
+def test_setup_lists_every_package() -> None:
+    setup = configparser.RawConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(setup["options"]["packages"].split())
+    present = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "vqcodec").rglob("__init__.py")
+    }
+    assert listed == present | {"vqcodec.weights"}

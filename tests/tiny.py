@@ -1,0 +1,72 @@
+"""A tiny model with random weights, for tests that need a model but not a good one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
+from vqcodec.models.prior import Activation, Convolution, Prior, PriorConfig
+from vqcodec.training.export import code_vectors, write_weights
+
+CONFIG = AutoencoderConfig(
+    levels=(
+        LevelConfig(32, ((8, 1), (16, 2)), 16, 1, 1, 8),
+        LevelConfig(16, ((16, 2), (16, 4), (32, 4)), 16, 1, 1, 8),
+        LevelConfig(8, ((16, 2), (16, 4)), 16, 1, 1, 8),
+    ),
+    lmbdas=(800.0, 200.0, 50.0),
+    refine_channels=8,
+    refine_blocks=1,
+)
+MODEL_ID = "tiny-test"
+
+
+def tiny_autoencoder() -> Autoencoder:
+    """Random everywhere, with nothing left at its zero start."""
+    torch.manual_seed(1)
+    autoencoder = Autoencoder(CONFIG)
+    with torch.no_grad():
+        for name, parameter in autoencoder.named_parameters():
+            if "_out." in name or "rate_logits" in name:
+                nn.init.normal_(parameter, std=0.05)
+    return autoencoder.eval()
+
+
+def tiny_priors(autoencoder: Autoencoder, classes: int = 0) -> list[Prior]:
+    """One prior per level; attention in the coarsest."""
+    vectors = code_vectors(autoencoder)
+    books = [level.codebooks for level in CONFIG.levels]
+    priors = []
+    for n in range(len(books)):
+        config = PriorConfig(
+            codebooks=books[n],
+            coarser=tuple(books[:n]),
+            factors=tuple(
+                CONFIG.strides[m] // CONFIG.strides[m + 1] for m in range(n)
+            ),
+            channels=16,
+            blocks=2,
+            context_blocks=1,
+            attention_heads=2 if n == 0 else 0,
+            head_channels=16,
+            qualities=len(CONFIG.lmbdas),
+            classes=classes,
+        )
+        prior = Prior(config, vectors[: n + 1])
+        for part in prior.modules():
+            if isinstance(part, Convolution):
+                nn.init.normal_(part.weight, std=0.3)
+                nn.init.normal_(part.bias, std=0.3)
+            if isinstance(part, Activation):
+                part.exponent.fill_(5)
+        priors.append(prior.eval())
+    return priors
+
+
+def write_tiny_model(path: Path) -> str:
+    """Writes the tiny model's weights file and returns its SHA-256."""
+    autoencoder = tiny_autoencoder()
+    return write_weights(path, MODEL_ID, autoencoder, tiny_priors(autoencoder))

@@ -1,0 +1,178 @@
+"""Holds FORMAT.md to what the code does, by a second decoder written from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import struct
+import zlib
+from importlib import resources
+
+import constriction
+import numpy as np
+import pytest
+
+from vqcodec import container
+from vqcodec.container import Container, Header, pack, unpack
+
+TEXT = resources.files("vqcodec").joinpath("FORMAT.md").read_text(encoding="utf-8")
+DUMP_LINE = re.compile(r"^    ([0-9a-f]{4})  ((?:[0-9a-f]{2} )+) *(\S.*)$", re.MULTILINE)
+CRC_RANGE = re.compile(r"CRC-32 of ([0-9a-f]{4})\.\.([0-9a-f]{4})")
+INDICES_LINE = re.compile(r"^\| (\d) \| (\d) \| \d x \d \| ([\d ]+) \|$", re.MULTILINE)
+FREQUENCIES = [2**23, 2**22, 2**21, 2**21]
+
+
+def dump() -> bytes:
+    return b"".join(bytes.fromhex(content) for _, content, _ in DUMP_LINE.findall(TEXT))
+
+
+def indices() -> dict[tuple[int, int], list[int]]:
+    return {
+        (int(level), int(tile)): [int(index) for index in row.split()]
+        for level, tile, row in INDICES_LINE.findall(TEXT)
+    }
+
+
+def range_decode(payload: bytes, frequencies: list[list[int]]) -> tuple[list[int], int]:
+    """The section "Range coder", word for word; returns the symbols and the words left over."""
+    words = list(struct.unpack(f"<{len(payload) // 4}I", payload))
+
+    def next_word() -> int:
+        return words.pop(0) if words else 0
+
+    modulus = 1 << 64
+    lower, range_, point = 0, modulus - 1, next_word() << 32 | next_word()
+    symbols = []
+    for table in frequencies:
+        scale = range_ >> 24
+        quantile = (point - lower) % modulus // scale
+        assert quantile < 1 << 24
+        starts = np.cumsum([0, *table]).tolist()
+        symbol = next(s for s in range(len(table)) if quantile < starts[s + 1])
+        lower = (lower + scale * starts[symbol]) % modulus
+        range_ = scale * table[symbol]
+        if range_ < 1 << 32:
+            lower, range_ = (lower << 32) % modulus, range_ << 32
+            point = (point << 32) % modulus | next_word()
+        symbols.append(symbol)
+    return symbols, len(words)
+
+
+def test_offsets_of_the_dump_are_right() -> None:
+    offset = 0
+    for stated, content, _ in DUMP_LINE.findall(TEXT):
+        assert int(stated, 16) == offset
+        offset += len(bytes.fromhex(content))
+
+
+def test_checksums_of_the_dump_are_right() -> None:
+    data = dump()
+    checked = 0
+    for _, content, meaning in DUMP_LINE.findall(TEXT):
+        if covered := CRC_RANGE.fullmatch(meaning):
+            first, last = (int(bound, 16) for bound in covered.groups())
+            assert bytes.fromhex(content) == struct.pack("<I", zlib.crc32(data[first : last + 1]))
+            checked += 1
+    assert checked == 7
+
+
+def test_dump_is_the_file_it_describes() -> None:
+    parsed = unpack(dump())
+    assert parsed.header == Header(
+        width=33,
+        height=20,
+        grey=True,
+        model_id="example-1",
+        weights_hash=bytes.fromhex("e3b0c44298fc1c14"),
+        tile=32,
+        quality=5,
+        levels=2,
+    )
+    assert parsed.extras == {200: b"ignored"}
+    assert parsed.complete
+    assert pack(parsed) == dump()
+
+
+def test_payloads_of_the_dump_hold_the_indices() -> None:
+    parsed = unpack(dump())
+    model = constriction.stream.model.Categorical(
+        np.array(FREQUENCIES, np.float64) - 1, perfect=False
+    )
+    for (level, tile), expected in indices().items():
+        payload = parsed.sections[level][tile]
+        assert range_decode(payload, [FREQUENCIES] * len(expected)) == (expected, 0)
+        words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        decoder = constriction.stream.queue.RangeDecoder(words)
+        assert decoder.decode(model, len(expected)).tolist() == expected
+    assert len(indices()) == sum(map(len, parsed.sections))
+
+
+def test_indices_checksum_of_the_dump() -> None:
+    flat = [index for _, row in sorted(indices().items()) for index in row]
+    assert unpack(dump()).indices_crc == zlib.crc32(struct.pack(f"<{len(flat)}H", *flat))
+
+
+def test_range_coder_is_constrictions() -> None:
+    rng = np.random.default_rng(0)
+    for count in range(60):
+        encoder = constriction.stream.queue.RangeEncoder()
+        tables, symbols = [], []
+        for _ in range(count):
+            # Skewed tables, now and then with an unlikely symbol: words that carry are met as well.
+            table = 1 + rng.multinomial(2**24 - 5, rng.dirichlet(np.full(5, 0.1)))
+            symbol = int(rng.integers(5) if rng.random() < 0.3 else table.argmax())
+            model = constriction.stream.model.Categorical(
+                (table - 1).astype(np.float64), perfect=False
+            )
+            encoder.encode(np.array([symbol], np.int32), model)
+            tables.append(table.tolist())
+            symbols.append(symbol)
+        payload = encoder.get_compressed().astype("<u4").tobytes()
+        assert range_decode(payload, tables) == (symbols, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "limits"),
+    [
+        ("magic", container.MAGIC.hex(" ").upper()),
+        ("format_version", str(container.FORMAT_VERSION)),
+        ("model_id", f"1..{container.MAX_MODEL_ID_LENGTH} bytes"),
+        ("width", f"1..{container.MAX_SIDE}"),
+        ("height", f"1..{container.MAX_SIDE}"),
+        ("height", f"at most {container.MAX_PIXELS}"),
+        ("tile_log2", f"{container.MIN_TILE_LOG2}..{container.MAX_TILE_LOG2}"),
+        ("quality", f"1..{container.MAX_QUALITY}"),
+        ("levels", f"1..{container.MAX_LEVELS}"),
+        ("extra_count", f"0..{container.MAX_EXTRAS}"),
+        ("length", f"0..{container.MAX_EXTRA_LENGTH}"),
+    ],
+)
+def test_stated_limits_are_the_codes(field: str, limits: str) -> None:
+    row = re.search(rf"^\| {field} \| .*$", TEXT, re.MULTILINE)
+    assert row is not None
+    assert limits in row.group()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (container.EXTRA_ALPHA, "alpha channel"),
+        (container.EXTRA_ICC, "ICC profile"),
+        (container.EXTRA_EXIF, "EXIF block"),
+    ],
+)
+def test_stated_kinds_are_the_codes(kind: int, name: str) -> None:
+    assert f"\n| {kind} | {name}" in TEXT
+
+
+def test_a_reader_accepts_extras_in_any_order() -> None:
+    empty = dataclasses.replace(unpack(dump()), extras={})
+    extras = [
+        content + struct.pack("<I", zlib.crc32(content)) for content in (b"\x09\x01b", b"\x08\x01a")
+    ]
+    header = bytearray(dump()[:0x1F])
+    header[-1] = len(extras)
+    body = bytes(header) + struct.pack("<I", zlib.crc32(header)) + b"".join(extras)
+    body += pack(empty)[0x23:-4]
+    parsed: Container = unpack(body + struct.pack("<I", zlib.crc32(body)))
+    assert parsed.extras == {9: b"b", 8: b"a"}

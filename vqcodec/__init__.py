@@ -1,0 +1,40 @@
+"""vqcodec: a learned image codec.
+
+A hierarchical VQ-VAE turns an image into index maps, coarse to fine; integer PixelSNAIL priors
+give the probability of every index; an arithmetic coder turns the indices into a `.vqz` file.
+
+Importing this package loads neither torch nor numpy: each name is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqcodec.codec import compress, decompress, inspect, sample
+    from vqcodec.errors import CodecError
+
+__version__ = "0.1.0"
+
+__all__ = ["CodecError", "__version__", "compress", "decompress", "inspect", "sample"]
+
+_HOMES = {
+    "CodecError": "vqcodec.errors",
+    "compress": "vqcodec.codec",
+    "decompress": "vqcodec.codec",
+    "inspect": "vqcodec.codec",
+    "sample": "vqcodec.codec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

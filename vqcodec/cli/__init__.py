@@ -1,0 +1,101 @@
+"""The `vqcodec` command line: one module per command, imported when the command is asked for.
+
+Every failure that input or the machine can cause is one line on standard error,
+`vqcodec: error: ...`, and exit code 1; wrong usage is click's exit code 2; an interrupt is 130 and
+a termination 143, both after the temporary output is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from vqcodec import __version__
+from vqcodec.cli.console import fail
+from vqcodec.errors import CodecError
+
+_COMMANDS = ("compress", "decompress", "sample", "info", "verify", "models", "train", "export")
+_ALIASES = {"generate": "sample"}
+
+
+class CommandLine(click.Group):
+    """A click group that imports a command's module on demand and reports errors in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands in the order of the help page."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name or alias, its module imported now; None if there is none."""
+        name = _ALIASES.get(cmd_name, cmd_name)
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"vqcodec.cli.{name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what input or the machine can cause becomes one line and a code."""
+        try:
+            with _termination_as_exit():
+                return super().invoke(ctx)
+        except CodecError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            fail("interrupted", code=128 + signal.SIGINT)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly when the reader of a pipe is gone
+            fail(_described(error))
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            fail("not enough memory; free some, or use a smaller image or a smaller --tile")
+
+
+@contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that a half-written output is removed on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _described(error: OSError) -> CodecError:
+    reason = CodecError(os.strerror(error.errno) if error.errno else str(error))
+    return reason.in_file(error.filename) if error.filename else reason
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator has no exception of its own: it raises a RuntimeError.
+    text = str(error)
+    return (
+        isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+@click.group(
+    cls=CommandLine,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`-` as a file name is standard input or standard output.",
+)
+@click.version_option(__version__, prog_name="vqcodec")
+def main() -> None:
+    """A learned image codec: images to .vqz files and back, and new images from its priors."""

@@ -1,0 +1,103 @@
+"""`vqcodec compress`: an image file to a .vqz file."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from vqcodec.cli.console import naming, print_values, progress
+from vqcodec.cli.options import force_option, model_option, quality_option
+from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Compressed
+    from vqcodec.image import Image
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@quality_option
+@model_option
+@click.option("--keep-metadata", is_flag=True, help="Keep the ICC profile and EXIF.")
+@click.option(
+    "--tile",
+    type=int,
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Side of a tile in pixels, a power of two from 32 to 4096; smaller needs less memory.",
+)
+@force_option
+@click.option(
+    "--report", is_flag=True, help="Also decompress, and print PSNR, bits of every level, seconds."
+)
+def command(
+    source: str,
+    target: str,
+    quality: int | None,
+    model: str | None,
+    keep_metadata: bool,
+    tile: int,
+    force: bool,
+    report: bool,
+) -> None:
+    """Compress the image file IN to the .vqz file OUT and print its bytes and bits per pixel."""
+    check_writable(target, force=force)
+    content = read_bytes(source)
+
+    from vqcodec.image import load
+
+    with naming(source):
+        image = load(content, keep_metadata=keep_metadata)
+
+    # After the image: a wrong file is told without waiting for torch.
+    from vqcodec.codec import compress, decompress
+
+    start = time.perf_counter()
+    with progress("compress") as advance:
+        compressed = compress(image, quality=quality, model=model, tile=tile, progress=advance)
+    compress_seconds = time.perf_counter() - start
+
+    values = _rate(compressed)
+    if report:
+        start = time.perf_counter()
+        with progress("decompress") as advance:
+            restored = decompress(compressed.data, model=model, progress=advance)
+        values |= {
+            "psnr": f"{_psnr(image, restored):.2f} dB",
+            **_levels(compressed),
+            "compress": f"{compress_seconds:.2f} s",
+            "decompress": f"{time.perf_counter() - start:.2f} s",
+        }
+    write_atomically(target, compressed.data, force=force)
+    print_values(values, err=target == STANDARD_STREAM)
+
+
+def _rate(compressed: Compressed) -> dict[str, object]:
+    header = compressed.header
+    size = len(compressed.data)
+    return {"bytes": size, "bpp": f"{8 * size / (header.width * header.height):.4f}"}
+
+
+def _levels(compressed: Compressed) -> dict[str, object]:
+    """Bits of every level: of its payloads, and the ideal code length the priors promise."""
+    from vqcodec.container import unpack
+
+    sections = unpack(compressed.data).sections
+    values: dict[str, object] = {"levels": len(sections)}
+    for level, (payloads, ideal) in enumerate(zip(sections, compressed.ideal_bits, strict=True)):
+        bits = 8 * sum(map(len, payloads))
+        values[f"level {level}"] = f"{bits} bits, ideal {ideal:.1f}"
+    return values
+
+
+def _psnr(image: Image, restored: Image) -> float:
+    """PSNR in dB over all 8-bit samples; infinite if the images are equal."""
+    import numpy as np
+
+    error = image.pixels.astype(np.float64) - restored.pixels
+    mse = float(np.mean(error**2))
+    return float("inf") if mse == 0 else 10 * float(np.log10(255**2 / mse))

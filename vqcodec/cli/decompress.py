@@ -1,0 +1,52 @@
+"""`vqcodec decompress`: a .vqz file to an image file."""
+
+from __future__ import annotations
+
+import click
+
+from vqcodec.cli.console import naming, progress
+from vqcodec.cli.options import force_option, model_option
+from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Decode only the N coarsest levels.",
+)
+@click.option("--partial", is_flag=True, help="Accept a file cut short; decode what is whole.")
+@model_option
+@force_option
+@click.option(
+    "--format",
+    "image_format",
+    metavar="NAME",
+    help="Image format, such as PNG or BMP; by OUT's ending if not given, PNG on standard output.",
+)
+def command(
+    source: str,
+    target: str,
+    levels: int | None,
+    partial: bool,
+    model: str | None,
+    force: bool,
+    image_format: str | None,
+) -> None:
+    """Decompress the .vqz file IN to the image file OUT."""
+    check_writable(target, force=force)
+    content = read_bytes(source)
+
+    from vqcodec.image import dump, format_for
+
+    if image_format is None:
+        image_format = "PNG" if target == STANDARD_STREAM else format_for(target)
+
+    from vqcodec.codec import decompress
+
+    with naming(source), progress("decompress") as advance:
+        image = decompress(content, model=model, levels=levels, partial=partial, progress=advance)
+    write_atomically(target, dump(image, image_format), force=force)

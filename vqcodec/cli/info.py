@@ -1,0 +1,88 @@
+"""`vqcodec info`: what a .vqz file says about itself; loads neither torch nor numpy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from vqcodec.cli.console import naming, print_error, print_values
+from vqcodec.container import EXTRA_ALPHA, EXTRA_EXIF, EXTRA_ICC, unpack
+from vqcodec.errors import CodecError
+from vqcodec.files import read_bytes
+
+_EXTRA_NAMES = {EXTRA_ALPHA: "alpha", EXTRA_ICC: "icc", EXTRA_EXIF: "exif"}
+
+
+@click.command()
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object a file.")
+@click.pass_context
+def command(ctx: click.Context, sources: tuple[str, ...], as_json: bool) -> None:
+    """Show size, model, levels and bits of .vqz files, also of files cut short."""
+    descriptions = []
+    for source in sources:
+        try:
+            descriptions.append(_describe(source))
+        except CodecError as error:
+            print_error(error)
+    if as_json:
+        click.echo(json.dumps(descriptions, indent=2))
+    else:
+        for index, description in enumerate(descriptions):
+            if index:
+                click.echo()
+            print_values(_readable(description))
+    if len(descriptions) < len(sources):
+        ctx.exit(1)
+
+
+def _describe(source: str) -> dict[str, Any]:
+    data = read_bytes(source)
+    with naming(source):
+        container = unpack(data, partial=True)
+    header = container.header
+    return {
+        "file": click.format_filename(source),
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "width": header.width,
+        "height": header.height,
+        "grey": header.grey,
+        "model": header.model_id,
+        "weights_hash": header.weights_hash.hex(),
+        "quality": header.quality,
+        "tile": header.tile,
+        "tiles": header.tiles,
+        "levels": header.levels,
+        "level_bytes": [sum(map(len, payloads)) for payloads in container.sections],
+        "extras": {
+            _EXTRA_NAMES.get(kind, f"kind {kind}"): len(content)
+            for kind, content in container.extras.items()
+        },
+        "complete": container.complete,
+    }
+
+
+def _readable(description: dict[str, Any]) -> dict[str, object]:
+    """The description as texts, in the order a reader looks for them."""
+    colour = "grey" if description["grey"] else "RGB"
+    level_bytes = description["level_bytes"]
+    extras = (f"{name} {length} bytes" for name, length in description["extras"].items())
+    return {
+        "file": description["file"],
+        "size": f"{description['width']}x{description['height']} {colour}",
+        "bytes": description["bytes"],
+        "bpp": f"{description['bpp']:.4f}",
+        "model": description["model"],
+        "weights hash": description["weights_hash"],
+        "quality": description["quality"],
+        "tiles": f"{description['tiles']} of {description['tile']} pixels a side",
+        "levels": description["levels"],
+        "level bytes": " ".join(map(str, level_bytes)),
+        "extras": ", ".join(extras) or "none",
+        "complete": "yes"
+        if description["complete"]
+        else f"no, cut short after {len(level_bytes)} of {description['levels']} levels",
+    }

@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+model_option = click.option(
+    "--model",
+    metavar="ID|FILE",
+    help="A model of `vqcodec models`, or the path of a .safetensors file.",
+)
+
+force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+
+quality_option = click.option(
+    "--quality",
+    type=click.IntRange(1, 255),
+    metavar="N",
+    help="One of the model's qualities; its default if not given.",
+)

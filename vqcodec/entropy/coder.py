@@ -1,0 +1,60 @@
+"""Symbols and frequencies <-> payload bytes, by constriction's range coder.
+
+Source: the coder is `constriction.stream.queue`, 32-bit words and 64-bit state, probabilities in
+24-bit fixed point. `Categorical(perfect=False)` over frequencies - 1 keeps them unrounded.
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from vqcodec.errors import SectionError
+
+_MODEL = constriction.stream.model.Categorical(perfect=False)
+WORD_BYTES = 4
+
+
+def _probabilities(frequencies: Tensor) -> npt.NDArray[np.float32]:
+    # Exact: frequencies are below 2**24.
+    return (frequencies - 1).float().cpu().numpy()
+
+
+class Encoder:
+    """Collects symbols; `payload` gives the bytes."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def encode(self, symbols: Tensor, frequencies: Tensor) -> None:
+        """Codes symbols [m] with frequencies [m, K], int64 both."""
+        self._coder.encode(symbols.int().cpu().numpy(), _MODEL, _probabilities(frequencies))
+
+    def payload(self) -> bytes:
+        """All words so far, little-endian."""
+        return self._coder.get_compressed().astype("<u4").tobytes()
+
+
+class Decoder:
+    """Reads symbols back from a payload.
+
+    Raises:
+        SectionError: the payload is not whole words.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        if len(payload) % WORD_BYTES:
+            raise SectionError(
+                f"a payload of {len(payload)} bytes is not whole 32-bit words; the file is damaged"
+            )
+        words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+
+    def decode(self, frequencies: Tensor) -> npt.NDArray[np.int32]:
+        """The next m symbols, with frequencies [m, K]."""
+        try:
+            return np.asarray(self._coder.decode(_MODEL, _probabilities(frequencies)))
+        except AssertionError as error:
+            raise SectionError("a payload does not fit its model; the file is damaged") from error

@@ -1,0 +1,54 @@
+"""From integer logits to the integer frequencies that the range coder gets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TOTAL_BITS = 24
+TOTAL = 1 << TOTAL_BITS
+RECIPROCAL_BITS = 20
+TEMPERATURE_ONE = 256
+
+
+class Tables(NamedTuple):
+    """Tables that every prior of a model shares.
+
+    Attributes:
+        gate: round(tanh(a / 32) * sigmoid(b / 16) * 127) at (a + 128) * 256 + b + 128: int8
+            [65536].
+        exponential: round(exp(-d / 16) * 2**20) at d: int64 [256].
+    """
+
+    gate: Tensor
+    exponential: Tensor
+
+    def to(self, device: torch.device) -> Tables:
+        return Tables(self.gate.to(device), self.exponential.to(device))
+
+
+def frequencies(
+    logits: Tensor, exponential: Tensor, temperature: int = TEMPERATURE_ONE
+) -> Tensor:
+    """Frequencies of every symbol, each at least 1, each row with the sum 2**24.
+
+    Args:
+        logits: In units of 1/16 nat, integers [P, K] with K at most 2**16.
+        exponential: `Tables.exponential`.
+        temperature: In units of 1/256; below 256 likely symbols become likelier.
+
+    Returns:
+        int64 [P, K].
+    """
+    below = logits.amax(1, keepdim=True) - logits
+    if temperature != TEMPERATURE_ONE:
+        below = below * TEMPERATURE_ONE // max(1, temperature)
+    weights = exponential[below.clamp_(max=len(exponential) - 1).long()]
+    # The largest weight is 2**20, so the reciprocal is at most 2**24 and products fit int64.
+    room = (TOTAL - logits.shape[1]) << RECIPROCAL_BITS
+    reciprocal = torch.div(room, weights.sum(1, keepdim=True), rounding_mode="floor")
+    result = ((weights * reciprocal) >> RECIPROCAL_BITS).add_(1)
+    result[:, 0] += TOTAL - result.sum(1)
+    return result

@@ -1,0 +1,92 @@
+"""Exact int8 matrix products.
+
+Three ways that give the same integers: the processor's int8 product, and float32 or float64
+products over integer values, exact because no sum can leave the mantissa. The first one that
+passes a self-test with extreme values is used.
+
+Weights lie in [-63, 63]: processors without VNNI add pairs of products in saturating int16, and
+with weights beyond +-64 the int8 product is silently wrong there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from vqcodec.errors import CodecError
+
+WEIGHT_LIMIT = 63
+ACTIVATION_LIMIT = 128
+FLOAT32_LIMIT = 2**24
+CUDA_MULTIPLE = 8
+CUDA_ROWS = 17  # more than 16, says cuBLAS
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def _int8(left: Tensor, right: Tensor) -> Tensor:
+    if left.is_cuda and len(left) < CUDA_ROWS:
+        padded = torch.zeros(CUDA_ROWS, left.shape[1], dtype=torch.int8, device=left.device)
+        padded[: len(left)] = left
+        return torch._int_mm(padded, right)[: len(left)]
+    return torch._int_mm(left, right)
+
+
+def _float32(left: Tensor, right: Tensor) -> Tensor:
+    return (left.float() @ right.float()).int()
+
+
+def _float64(left: Tensor, right: Tensor) -> Tensor:
+    return (left.double() @ right.double()).int()
+
+
+PRODUCTS: dict[str, Product] = {"int8": _int8, "float32": _float32, "float64": _float64}
+
+
+def passes_self_test(product: Product, device: torch.device) -> bool:
+    """Whether a product is exact for random and for extreme values.
+
+    The reference is computed in int64 without any matrix routine.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for rows, inner, outputs in ((1, 8, 8), (17, 640, 256), (64, 1408, 64)):
+        left = torch.randint(-128, 128, (rows, inner), generator=generator)
+        right = torch.randint(-WEIGHT_LIMIT, WEIGHT_LIMIT + 1, (inner, outputs), generator=generator)
+        left[0] = 127  # sums as large as they get
+        left[-1, ::2] = -128
+        right[:, 0] = WEIGHT_LIMIT
+        right[:, 1] = -WEIGHT_LIMIT
+        expected = torch.stack([(row[:, None] * right).sum(0) for row in left])
+        try:
+            found = product(left.to(device, torch.int8), right.to(device, torch.int8))
+        except (RuntimeError, AttributeError):
+            return False
+        if not torch.equal(found.cpu().long(), expected):
+            return False
+    return True
+
+
+@cache
+def _choose(device: str, wanted: str | None) -> Product:
+    names = [wanted] if wanted else list(PRODUCTS)
+    for name in names:
+        if name not in PRODUCTS:
+            raise CodecError(f"VQCODEC_GEMM={name}: must be one of {', '.join(PRODUCTS)}")
+        if passes_self_test(PRODUCTS[name], torch.device(device)):
+            return PRODUCTS[name]
+    raise CodecError(f"no exact integer matrix product on {device}: tried {', '.join(names)}")
+
+
+def matrix_product(device: torch.device) -> Product:
+    """The product to use on a device: int8 [P, K] x int8 [K, N] -> int32 [P, N].
+
+    The environment variable VQCODEC_GEMM (int8, float32 or float64) asks for one of them.
+
+    Raises:
+        CodecError: none is exact there.
+    """
+    return _choose(str(device), os.environ.get("VQCODEC_GEMM"))

@@ -1,0 +1,439 @@
+"""The PixelSNAIL prior in integers: the same frequencies on every machine.
+
+One module serves both directions. Its features live in zero-bordered caches, and `advance`
+computes them for any set of positions whose causal neighbours are there already: for all
+positions at once when the indices are known (compress), or for one wavefront step after the
+other (decompress, sample). Both are the same integers, because every operation is exact.
+
+The architecture is that of `vqcodec.models.prior`, and the grids too: residual streams are int32 in
+steps of 2**-10, inputs of products int8, weights int8 in [-63, 63], sums int32, requantization
+(sum * multiplier + offset) >> 24 in int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
+from vqcodec.entropy.gemm import matrix_product
+from vqcodec.entropy.wavefront import Grid, step_of, steps
+
+REQUANTIZE_BITS = 24
+ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
+ATTENTION_ROWS_PER_CALL = 1024
+
+CONE3 = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0))
+CONE5 = (
+    *((-2, dx) for dx in range(-2, 3)),
+    *((-1, dx) for dx in range(-2, 2)),
+    *((0, dx) for dx in range(-2, 0)),
+)
+FULL3 = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+
+Weights = Mapping[str, Tensor]
+
+
+def _under(prefix: str, weights: Weights) -> dict[str, Tensor]:
+    return {
+        name[len(prefix) + 1 :]: tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix + ".")
+    }
+
+
+class Linear:
+    """int8 [P, K] to integers [P, N] on the grid that the multipliers were made for.
+
+    Args:
+        weights: `weight` int8 [K, N], `multiplier` int64 [N], `offset` int64 [N].
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.weight = weights["weight"]
+        self.multiplier = weights["multiplier"]
+        self.offset = weights["offset"]
+        self.product = matrix_product(self.weight.device)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        sums = self.product(rows, self.weight).long()
+        return sums.mul_(self.multiplier).add_(self.offset).bitwise_right_shift_(REQUANTIZE_BITS)
+
+
+class Activation:
+    """ELU from a stream to int8.
+
+    Args:
+        weights: `table` int8 [256] over stream >> shift from -128 to 127, `shift` int64 scalar.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.table = weights["table"]
+        self.shift = int(weights["shift"])
+        self.half = 1 << (self.shift - 1)
+
+    def __call__(self, stream: Tensor) -> Tensor:
+        places = (stream + self.half).bitwise_right_shift_(self.shift).clamp_(-128, 127).add_(128)
+        return self.table[places.long()]
+
+
+class Cache:
+    """int8 features of every cell of a grid, [cells, C], zero until written."""
+
+    def __init__(
+        self, grid: Grid, channels: int, taps: Sequence[tuple[int, int]], device: torch.device
+    ) -> None:
+        self.values = torch.zeros(grid.cells, channels, dtype=torch.int8, device=device)
+        self.offsets = grid.offsets(taps).to(device)
+
+    def write(self, places: Tensor, rows: Tensor) -> None:
+        self.values[places] = rows
+
+    def neighbours(self, places: Tensor) -> Tensor:
+        """Features under the taps of each place: int8 [P, taps * C]."""
+        cells = (places[:, None] + self.offsets).flatten()
+        return self.values.index_select(0, cells).view(len(places), -1)
+
+
+class GatedBlock:
+    """What a gated residual block adds to its stream.
+
+    Args:
+        weights: Of `activation`, `gate` and `project`.
+        gates: `Tables.gate`.
+    """
+
+    def __init__(self, weights: Weights, gates: Tensor) -> None:
+        self.activation = Activation(_under("activation", weights))
+        self.gate = Linear(_under("gate", weights))
+        self.project = Linear(_under("project", weights))
+        self.gates = gates
+
+    def __call__(self, stream: Tensor, cache: Cache, places: Tensor) -> Tensor:
+        """Adds the block to the stream rows [P, C] of these places, in place, and returns them."""
+        cache.write(places, self.activation(stream))
+        for rows, some in zip(
+            stream.split(ROWS_PER_CALL), places.split(ROWS_PER_CALL), strict=True
+        ):
+            pair = self.gate(cache.neighbours(some)).clamp_(-128, 127).add_(128)
+            half = pair.shape[1] // 2
+            gated = self.gates[pair[:, :half].mul_(256).add_(pair[:, half:])]
+            rows += self.project(gated)
+        return stream
+
+
+class Attention:
+    """What causal attention adds to its stream; see `vqcodec.models.prior.Attention`.
+
+    Products run in float64 over integers far below 2**53, so they are exact.
+
+    Args:
+        weights: Of `activation`, `query_key_value`, `project`, and `scale` int64 scalar.
+        heads: Number of heads.
+        exponential: `Tables.exponential`.
+    """
+
+    def __init__(self, weights: Weights, heads: int, exponential: Tensor) -> None:
+        self.activation = Activation(_under("activation", weights))
+        self.query_key_value = Linear(_under("query_key_value", weights))
+        self.project = Linear(_under("project", weights))
+        self.scale = int(weights["scale"])
+        self.heads = heads
+        self.exponential = exponential
+
+    def __call__(self, stream: Tensor, seen: AttentionCache, positions: Tensor) -> Tensor:
+        """Adds the attention to the stream rows [N * p, C], in place, and returns them."""
+        count = len(stream) // len(positions)
+        mixed = self.query_key_value(self.activation(stream)).clamp_(-127, 127).double()
+        query, key, value = mixed.view(count, len(positions), 3, self.heads, -1).permute(
+            2, 0, 3, 1, 4
+        )
+        seen.keys[:, :, positions] = key
+        seen.values[:, :, positions] = value
+        for part, rows in zip(
+            positions.split(ATTENTION_ROWS_PER_CALL),
+            query.split(ATTENTION_ROWS_PER_CALL, 2),
+            strict=True,
+        ):
+            seen.means[:, part] = self._attend(rows, seen, part)
+        means = seen.means[:, positions].flatten(0, 1)
+        stream += self.project(means)
+        return stream
+
+    def _attend(self, query: Tensor, seen: AttentionCache, positions: Tensor) -> Tensor:
+        dots = (query @ seen.keys.transpose(-1, -2)).long()
+        logits = dots.mul_(self.scale).add_(1 << (REQUANTIZE_BITS - 1))
+        logits.bitwise_right_shift_(REQUANTIZE_BITS)
+        hidden = seen.steps[positions][:, None] <= seen.steps[None, :]
+        logits.masked_fill_(hidden, -(2**40))
+        below = logits.amax(-1, keepdim=True) - logits
+        weights = self.exponential[below.clamp_(max=len(self.exponential) - 1)]
+        weights = weights.masked_fill(hidden, 0).double()
+        sums = (weights @ seen.values).long()
+        total = weights.sum(-1, keepdim=True).long().clamp_(min=1)
+        means = torch.div(2 * sums + total, 2 * total, rounding_mode="floor")
+        return means.to(torch.int8).transpose(1, 2).flatten(2)
+
+
+class AttentionCache:
+    """Keys, values and results of all positions: [N, heads, H * W, C / heads] and [N, H * W, C]."""
+
+    def __init__(self, grid: Grid, channels: int, heads: int, device: torch.device) -> None:
+        area = grid.height * grid.width
+        shape = (grid.count, heads, area, channels // heads)
+        self.keys = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.values = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.means = torch.zeros(grid.count, area, channels, dtype=torch.int8, device=device)
+        self.steps = step_of(grid.height, grid.width).to(device)
+
+
+class Context:
+    """From the coarser levels' indices, quality and class to a stream, all integers."""
+
+    def __init__(self, config: Mapping[str, Any], weights: Weights, tables: Tables) -> None:
+        self.quality = weights["quality"]
+        self.classes = weights["classes"]
+        self.factors = [int(factor) for factor in config["factors"]]
+        self.embeddings = [
+            [weights[f"embeddings.{m}.{g}"] for g in range(len(books))]
+            for m, books in enumerate(config["coarser"])
+        ]
+        self.blocks = [
+            [
+                GatedBlock(_under(f"blocks.{m}.{n}", weights), tables.gate)
+                for n in range(config["context_blocks"])
+            ]
+            for m in range(len(self.factors))
+        ]
+        self.activations = [
+            Activation(_under(f"activations.{m}", weights)) for m in range(len(self.factors))
+        ]
+        self.upsamples = [
+            Linear(_under(f"upsamples.{m}", weights)) for m in range(len(self.factors))
+        ]
+
+    def __call__(
+        self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
+    ) -> Tensor:
+        """Stream of the level's positions: int64 [N, height * width, C].
+
+        Args:
+            coarser: Indices of the coarser levels, int64 [N, G, h, w] each, coarsest first.
+            quality: int64 [N].
+            label: Class + 1, or 0 for none: int64 [N].
+            height: Rows of the level.
+            width: Columns of the level.
+        """
+        start = (self.quality[quality] + self.classes[label]).long()[:, None, :]
+        if not coarser:
+            return start.expand(-1, height * width, -1).contiguous()
+        stream = start
+        for m, indices in enumerate(coarser):
+            count, _, h, w = indices.shape
+            flat = indices.flatten(2)
+            stream = stream + torch.stack(
+                [table.long()[flat[:, g]] for g, table in enumerate(self.embeddings[m])]
+            ).sum(0)
+            rows = stream.flatten(0, 1)
+            grid = Grid(count, h, w, FULL3)
+            places = grid.places(torch.arange(h * w, device=flat.device))
+            for block in self.blocks[m]:
+                cache = Cache(grid, rows.shape[1], FULL3, rows.device)
+                rows = block(rows, cache, places)
+            factor = self.factors[m]
+            wide = self.upsamples[m](self.activations[m](rows))
+            spread = wide.view(count, h, w, factor, factor, -1).permute(0, 1, 3, 2, 4, 5)
+            stream = spread.reshape(count, h * w * factor**2, -1)
+        return stream
+
+
+class State:
+    """Everything known about a batch of maps while it is coded."""
+
+    def __init__(self, prior: Prior, context: Tensor, count: int, height: int, width: int) -> None:
+        device = context.device
+        grid = Grid(count, height, width, CONE5)
+        channels = context.shape[-1]
+        self.grid = grid
+        self.context = context
+        self.embedded = Cache(grid, channels, CONE5, device)
+        self.blocks = [Cache(grid, channels, CONE3, device) for _ in prior.blocks]
+        self.attention = (
+            AttentionCache(grid, channels, prior.attention.heads, device)
+            if prior.attention is not None
+            else None
+        )
+
+
+class Prior:
+    """One level's integer prior.
+
+    Args:
+        config: The JSON form of `vqcodec.models.prior.PriorConfig`.
+        weights: Its exported tensors.
+        tables: The tables all priors share.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Weights, tables: Tables) -> None:
+        self.sizes = [int(k) for k, _ in config["codebooks"]]
+        self.head_channels = int(config["head_channels"])
+        self.exponential = tables.exponential
+        self.context = Context(config, _under("context", weights), tables)
+        self.embeddings = [weights[f"embedding.{g}"].short() for g in range(len(self.sizes))]
+        self.enter = Linear(_under("enter", weights))
+        self.blocks = [
+            GatedBlock(_under(f"blocks.{n}", weights), tables.gate) for n in range(config["blocks"])
+        ]
+        heads = config["attention_heads"]
+        self.attention = (
+            Attention(_under("attention", weights), heads, tables.exponential) if heads else None
+        )
+        self.activation = Activation(_under("activation", weights))
+        self.hidden = Linear(_under("hidden", weights))
+        self.earlier = [weights[f"earlier.{g}"].long() for g in range(len(self.sizes) - 1)]
+        self.head_activations = [
+            Activation(_under(f"head_activations.{g}", weights)) for g in range(len(self.sizes))
+        ]
+        self.heads = [Linear(_under(f"heads.{g}", weights)) for g in range(len(self.sizes))]
+
+    def start(
+        self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
+    ) -> State:
+        """State of N maps [height, width] of which nothing is known yet.
+
+        The arguments are those of `Context`.
+        """
+        context = self.context(coarser, quality, label, height, width)
+        return State(self, context, len(quality), height, width)
+
+    def write(self, state: State, positions: Tensor, indices: Tensor) -> None:
+        """Makes indices known.
+
+        Args:
+            state: Of N maps.
+            positions: Raster positions, int64 [p].
+            indices: Their indices, int64 [N * p, G].
+        """
+        total = self.embeddings[0][indices[:, 0]]
+        for g in range(1, len(self.sizes)):
+            total = total + self.embeddings[g][indices[:, g]]
+        embedded = total.clamp_(-127, 127).to(torch.int8)
+        state.embedded.write(state.grid.places(positions), embedded)
+
+    def advance(self, state: State, positions: Tensor) -> Tensor:
+        """Features of positions whose causal neighbours are known and were advanced before.
+
+        Returns:
+            Input of `open_heads`: int8 [N * p, C].
+        """
+        places = state.grid.places(positions)
+        stream = state.context[:, positions].flatten(0, 1)
+        for rows, some in zip(
+            stream.split(ROWS_PER_CALL), places.split(ROWS_PER_CALL), strict=True
+        ):
+            rows += self.enter(state.embedded.neighbours(some))
+        for n, block in enumerate(self.blocks):
+            if self.attention is not None and n == len(self.blocks) // 2:
+                assert state.attention is not None
+                stream = self.attention(stream, state.attention, positions)
+            stream = block(stream, state.blocks[n], places)
+        return self.activation(stream)
+
+    def open_heads(self, features: Tensor) -> Tensor:
+        """What the heads start from, for rows of `advance`: int64 [P, G * head_channels]."""
+        return self.hidden(features)
+
+    def head(self, hidden: Tensor, codebook: int, temperature: int = TEMPERATURE_ONE) -> Tensor:
+        """Frequencies of one codebook's index: int64 [P, K].
+
+        Args:
+            hidden: What `open_heads` gave, with every earlier codebook of the position added by
+                `see`.
+            codebook: Which.
+            temperature: In units of 1/256.
+        """
+        mine = hidden[:, codebook * self.head_channels : (codebook + 1) * self.head_channels]
+        logits = self.heads[codebook](self.head_activations[codebook](mine))
+        return frequencies(logits, self.exponential, temperature)
+
+    def see(self, hidden: Tensor, codebook: int, indices: Tensor) -> None:
+        """Adds a codebook's indices [P] to the inputs of the heads after it, in place."""
+        if codebook < len(self.earlier):
+            later = hidden[:, (codebook + 1) * self.head_channels :]
+            later += self.earlier[codebook][indices]
+
+    def parallel(self, state: State, indices: Tensor) -> Tensor:
+        """Frequencies of all indices in one pass.
+
+        Args:
+            state: A fresh one, of N maps.
+            indices: int64 [N, G, H, W].
+
+        Returns:
+            int32 [N, G, H * W, K]; codebooks smaller than the largest K are padded with zeros.
+        """
+        count, books, height, width = indices.shape
+        everywhere = torch.arange(height * width, device=indices.device)
+        rows = indices.flatten(2).permute(0, 2, 1).flatten(0, 1)
+        self.write(state, everywhere, rows)
+        features = self.advance(state, everywhere)
+        result = torch.zeros(
+            len(rows), books, max(self.sizes), dtype=torch.int32, device=rows.device
+        )
+        for some, known, found in zip(
+            features.split(ROWS_PER_CALL),
+            rows.split(ROWS_PER_CALL),
+            result.split(ROWS_PER_CALL),
+            strict=True,
+        ):
+            hidden = self.open_heads(some)
+            for g, size in enumerate(self.sizes):
+                found[:, g, :size] = self.head(hidden, g)
+                self.see(hidden, g, known[:, g])
+        return result.view(count, height * width, books, -1).transpose(1, 2)
+
+    def wavefront(
+        self,
+        state: State,
+        choose: Callable[[int, Tensor], Tensor],
+        temperature: int = TEMPERATURE_ONE,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Finds all indices step by step.
+
+        Args:
+            state: A fresh one, of N maps.
+            choose: Gets a codebook and the frequencies [N, p, K] of one step; gives the symbols,
+                int64 [N, p].
+            temperature: In units of 1/256.
+            progress: Called with the number of steps done and of all steps.
+
+        Returns:
+            int64 [N, G, H, W].
+        """
+        grid = state.grid
+        device = state.context.device
+        result = torch.zeros(
+            grid.count, grid.height * grid.width, len(self.sizes), dtype=torch.int64, device=device
+        )
+        order = steps(grid.height, grid.width)
+        for n, step in enumerate(order):
+            positions = step.to(device)
+            hidden = self.open_heads(self.advance(state, positions))
+            chosen = []
+            for g in range(len(self.sizes)):
+                rows = self.head(hidden, g, temperature)
+                symbols = choose(g, rows.view(grid.count, len(step), -1)).to(device).flatten()
+                self.see(hidden, g, symbols)
+                chosen.append(symbols)
+            known = torch.stack(chosen, 1)
+            self.write(state, positions, known)
+            result[:, positions] = known.view(grid.count, len(step), -1)
+            if progress is not None:
+                progress(n + 1, len(order))
+        return result.transpose(1, 2).reshape(
+            grid.count, len(self.sizes), grid.height, grid.width
+        )

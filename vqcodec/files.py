@@ -1,0 +1,145 @@
+"""Whole files in, whole files out: an output is there complete or not at all.
+
+`-` stands for standard input or output everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+
+from vqcodec.errors import CodecError, OutputError
+
+STANDARD_STREAM = "-"
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Reads a whole file.
+
+    Args:
+        path: A file name, or `-` for standard input.
+
+    Raises:
+        CodecError: The file is missing, a directory, or cannot be read.
+    """
+    try:
+        if str(path) == STANDARD_STREAM:
+            return sys.stdin.buffer.read()
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        reason = "no such file; check the name"
+        raise CodecError(reason).in_file(input_name(path)) from error
+    except IsADirectoryError as error:
+        reason = "is a directory; name a file"
+        raise CodecError(reason).in_file(input_name(path)) from error
+    except OSError as error:
+        reason = f"cannot be read ({_reason(error)}); check it and its permissions"
+        raise CodecError(reason).in_file(input_name(path)) from error
+
+
+def input_name(path: str | Path) -> str:
+    """What an error message calls an input: its name, or "standard input" for `-`."""
+    return "standard input" if str(path) == STANDARD_STREAM else str(path)
+
+
+def check_writable(path: str | Path, force: bool) -> None:
+    """Checks that `write_atomically` may write to a path, without touching it.
+
+    A long computation calls this first, so that it fails before it has begun.
+
+    Args:
+        path: A file name, or `-` for standard output, which always passes.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The file exists and `force` is false, it is no regular file, or its directory
+            is missing or not writable.
+    """
+    if str(path) == STANDARD_STREAM:
+        return
+    target = Path(os.path.realpath(path))
+    try:
+        if target.is_dir():
+            raise OutputError("is a directory; name a file in it").in_file(path)
+        if target.exists():
+            # Replacing a device or a pipe by a regular file is never what was meant.
+            if not target.is_file():
+                raise OutputError("is not a regular file; write to - instead").in_file(path)
+            if not force:
+                raise OutputError("exists already; use --force to replace it").in_file(path)
+        if not target.parent.is_dir():
+            reason = f"cannot be written: {target.parent} is not a directory; create it first"
+            raise OutputError(reason).in_file(path)
+    except OSError as error:
+        raise _output_error(error).in_file(path) from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        reason = f"cannot be written: no permission to create files in {target.parent}"
+        raise OutputError(f"{reason}; choose another directory").in_file(path)
+
+
+def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
+    """Writes a whole file, so that nobody ever sees a part of it.
+
+    The bytes go to a temporary file in the same directory, which then takes the file's name. The
+    temporary is removed on any exception, KeyboardInterrupt included. A symbolic link stays, and
+    the file it points to is replaced; a replaced file's permissions are kept.
+
+    Args:
+        path: A file name, or `-` for standard output.
+        data: What to write.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The file exists and `force` is false, or it cannot be written.
+    """
+    if str(path) == STANDARD_STREAM:
+        _write_to_standard_output(data)
+        return
+    check_writable(path, force)
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.vqcodec-part")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _output_error(error).in_file(path) from error
+    finally:
+        # After os.replace there is nothing left to remove.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _write_to_standard_output(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # The unwritten rest stays in the buffer, and the interpreter would fail on it once more,
+        # with a traceback, when it flushes standard output at exit.
+        with contextlib.suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+        raise _output_error(error).in_file("standard output") from error
+
+
+def _output_error(error: OSError) -> OutputError:
+    if error.errno in _NO_SPACE:
+        return OutputError("no space left on the device; free some or choose another place")
+    return OutputError(f"cannot be written ({_reason(error)}); choose another place")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

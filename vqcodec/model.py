@@ -1,0 +1,103 @@
+"""A weights file in memory: the autoencoder and its priors, ready to run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vqcodec import registry
+from vqcodec.entropy.frequencies import Tables
+from vqcodec.entropy.prior import Prior
+from vqcodec.errors import WeightsError
+from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
+
+WEIGHTS_FORMAT = "vqcodec-weights-1"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        model_id: The id that files are marked with.
+        sha256: SHA-256 of the weights file, 64 hexadecimal digits.
+        autoencoder: Image <-> indices.
+        priors: One per level, coarse to fine.
+        device: Where its tensors are.
+    """
+
+    model_id: str
+    sha256: str
+    autoencoder: Autoencoder
+    priors: tuple[Prior, ...]
+    device: torch.device
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per position of every level, coarse to fine."""
+        return self.autoencoder.config.strides
+
+    @property
+    def qualities(self) -> int:
+        """Number of qualities; a file's quality is 1 to this."""
+        return len(self.autoencoder.config.lmbdas)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name[len(prefix) + 1 :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix + ".")
+    }
+
+
+def load(model: str | Path, device: str = "cpu") -> Model:
+    """Loads a model, or gives the one that is loaded already.
+
+    Args:
+        model: A model id, or a weights file (see `registry.locate`).
+        device: Where to run it, such as "cpu" or "cuda". The files are the same bits.
+
+    Raises:
+        UnknownModelError: no model has this id.
+        WeightsError: the weights file is missing, malformed, or not the registered one.
+    """
+    return _load(registry.locate(model), device)
+
+
+@lru_cache(maxsize=2)
+def _load(weights: registry.Weights, device: str) -> Model:
+    config_text = registry.read_metadata(weights.path).get("config", "")
+    try:
+        with safe_open(weights.path, "pt", device=device) as opened:
+            if (opened.metadata() or {}).get("format") != WEIGHTS_FORMAT:
+                raise ValueError(f"its format is not {WEIGHTS_FORMAT}")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        config = json.loads(config_text)
+        autoencoder = Autoencoder(AutoencoderConfig.from_dict(config["autoencoder"]))
+        state = autoencoder.state_dict()
+        state |= {
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in _under("autoencoder", tensors).items()
+        }
+        autoencoder.load_state_dict(state)
+        tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
+        priors = tuple(
+            Prior(prior, _under(f"priors.{n}", tensors), tables)
+            for n, prior in enumerate(config["priors"])
+        )
+        if len(priors) != len(autoencoder.levels):
+            raise ValueError("it has not one prior per level")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"is no usable weights file ({type(error).__name__}: {error})"
+        raise WeightsError(f"{reason}; export it again").in_file(weights.path) from error
+    autoencoder.to(device=device, memory_format=torch.channels_last)
+    return Model(
+        weights.model_id, weights.sha256, autoencoder.eval(), priors, torch.device(device)
+    )

@@ -1,0 +1,1 @@
+"""Networks over tensors: no files, no bytes."""

@@ -1,0 +1,299 @@
+"""The hierarchical VQ autoencoder: one family, described by a config.
+
+    pixels [B,H,W,3] -> for each level, coarse to fine:
+        residual = pixels - prediction of the coarser levels
+        latents  = analysis(residual | context)            [B, H/s, W/s, sum of D]
+        indices  = quantize(latents | context)             [B, G, H/s, W/s]
+        state, prediction = synthesis(lookup(indices) | context)
+    -> prediction of the last level, refined
+
+Level 0 is the coarsest (the `top` of VQ-VAE-2, layer 1 of HR-VQVAE). The context of a level is the
+synthesis state of the one before, so decoding needs indices only and never runs `analysis`.
+
+The linear parts of analysis and synthesis are one orthonormal basis per level (the principal
+components of its residual blocks) and its transpose; the networks are added on top and start as
+zero. Squared distance between latents is therefore squared pixel error from the first step on,
+which is what makes a choice by distance + lmbda * bits meaningful at every level.
+
+Source: Razavi et al. 2019 (hierarchy), Adiban et al. 2022 (each level codes what the coarser ones
+left), van den Oord et al. 2017 (quantization, commitment).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.models.layers import ResidualBlock, depth_to_space, space_to_depth, zero_linear
+from vqcodec.models.quantizer import ProductQuantizer
+
+PIXEL_MEAN = 127.5
+PIXEL_SCALE = 32.0  # networks see (pixel - mean) / scale
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """One level.
+
+    Attributes:
+        stride: Pixels per position, each way; divides the stride of the level before.
+        codebooks: (num_embeddings K, embedding_dim D) of each codebook of a position, in coding
+            order.
+        channels: Width of the level's networks.
+        analysis_blocks: Residual blocks of the analysis.
+        synthesis_blocks: Residual blocks of the synthesis.
+        rate_channels: Hidden width of the rate model, per codebook.
+    """
+
+    stride: int
+    codebooks: tuple[tuple[int, int], ...]
+    channels: int
+    analysis_blocks: int
+    synthesis_blocks: int
+    rate_channels: int = 96
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The whole autoencoder.
+
+    Attributes:
+        levels: Coarse to fine.
+        lmbdas: The rate weight of each quality, lowest quality first: training minimizes
+            MSE (8-bit units) + lmbda * bits per pixel. Quality q of a file is entry q - 1.
+        refine_stride: Pixels per position of the refinement after the last level.
+        refine_channels: Its width; 0 for none.
+        refine_blocks: Its residual blocks.
+        choice_weight: How much more the rate counts when an index is chosen than in the loss.
+    """
+
+    levels: tuple[LevelConfig, ...]
+    lmbdas: tuple[float, ...]
+    refine_stride: int = 4
+    refine_channels: int = 64
+    refine_blocks: int = 2
+    choice_weight: float = 2.5
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> AutoencoderConfig:
+        """Rebuilds a config from `to_dict`'s JSON-ready form."""
+        levels = tuple(
+            LevelConfig(
+                **{**level, "codebooks": tuple((int(k), int(d)) for k, d in level["codebooks"])}
+            )
+            for level in fields["levels"]
+        )
+        return cls(**{**fields, "levels": levels, "lmbdas": tuple(fields["lmbdas"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return tuple(level.stride for level in self.levels)
+
+
+@dataclass
+class Reconstruction:
+    """What one training pass gives.
+
+    Attributes:
+        predictions: Per level, the decode of the levels so far: [B, H, W, 3] in network units;
+            the last one is the refined image.
+        bits: Per level, bits of each image under the rate model: [B].
+        commitment: Squared distance of latents to their code vectors, summed over the image and
+            all levels, in network units: [B].
+    """
+
+    predictions: list[Tensor]
+    bits: list[Tensor]
+    commitment: Tensor
+
+
+class Level(nn.Module):
+    """Analysis, quantizer and synthesis of one level."""
+
+    def __init__(
+        self, config: LevelConfig, qualities: int, coarser: LevelConfig | None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.stride = config.stride
+        block_size = 3 * config.stride**2
+        latent_size = sum(dim for _, dim in config.codebooks)
+        channels = config.channels
+        self.basis = nn.Parameter(torch.empty(block_size, latent_size))
+        nn.init.orthogonal_(self.basis)
+        self.register_buffer("latent_scale", torch.ones(latent_size))
+        self.upsample: nn.Linear | None = None
+        self.upsample_factor = 1
+        if coarser is not None:
+            self.upsample_factor = coarser.stride // config.stride
+            self.upsample = nn.Linear(coarser.channels, channels * self.upsample_factor**2)
+        self.analysis_quality = nn.Embedding(qualities, channels)
+        self.synthesis_quality = nn.Embedding(qualities, channels)
+        self.analysis_in = nn.Linear(block_size, channels)
+        self.analysis_blocks = nn.Sequential(
+            *(ResidualBlock(channels) for _ in range(config.analysis_blocks))
+        )
+        self.analysis_out = zero_linear(channels, latent_size)
+        self.quantizer = ProductQuantizer(config.codebooks, channels, config.rate_channels)
+        self.synthesis_in = nn.Linear(latent_size, channels)
+        self.synthesis_blocks = nn.Sequential(
+            *(ResidualBlock(channels) for _ in range(config.synthesis_blocks))
+        )
+        self.synthesis_out = zero_linear(channels, block_size)
+
+    def context(self, state: Tensor | None, quality: Tensor, shape: Sequence[int]) -> Tensor:
+        """What the coarser levels know about this one: [B, H/s, W/s, C]."""
+        embedded = self.synthesis_quality(quality)[:, None, None, :]
+        if self.upsample is None or state is None:
+            return embedded.expand(-1, shape[0] // self.stride, shape[1] // self.stride, -1)
+        return depth_to_space(self.upsample(state), self.upsample_factor) + embedded
+
+    def analysis(self, residual: Tensor, context: Tensor, quality: Tensor) -> Tensor:
+        """Residual pixels [B, H, W, 3] to latents [B, H/s, W/s, sum of D], float32."""
+        blocks = space_to_depth(residual, self.stride)
+        embedded = self.analysis_quality(quality)[:, None, None, :]
+        hidden = self.analysis_in(blocks) + context + embedded
+        correction = self.analysis_out(self.analysis_blocks(hidden))
+        with torch.autocast(residual.device.type, enabled=False):
+            return blocks @ self.basis + correction.float() * self.latent_scale
+
+    def synthesis(self, vectors: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Code vectors [B, H/s, W/s, sum of D] to (state [B, H/s, W/s, C], pixels [B, H, W, 3])."""
+        state = self.synthesis_in(vectors / self.latent_scale) + context
+        state = self.synthesis_blocks(state)
+        correction = self.synthesis_out(state)
+        with torch.autocast(vectors.device.type, enabled=False):
+            blocks = vectors @ self.basis.T + correction.float()
+        return state, depth_to_space(blocks, self.stride)
+
+
+class Refinement(nn.Module):
+    """Residual blocks at a fine stride on top of the last prediction."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.stride = config.refine_stride
+        self.factor = config.levels[-1].stride // config.refine_stride
+        channels = config.refine_channels
+        self.pixels_in = nn.Linear(3 * self.stride**2, channels)
+        self.state_in = nn.Linear(config.levels[-1].channels, channels * self.factor**2)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.refine_blocks)))
+        self.pixels_out = zero_linear(channels, 3 * self.stride**2)
+
+    def forward(self, prediction: Tensor, state: Tensor) -> Tensor:
+        hidden = self.pixels_in(space_to_depth(prediction, self.stride))
+        hidden = hidden + depth_to_space(self.state_in(state), self.factor)
+        return prediction + depth_to_space(self.pixels_out(self.blocks(hidden)), self.stride)
+
+
+class Autoencoder(nn.Module):
+    """The hierarchical VQ autoencoder of the module's docstring."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        coarser = (None, *config.levels[:-1])
+        self.levels = nn.ModuleList(
+            Level(level, len(config.lmbdas), before)
+            for level, before in zip(config.levels, coarser, strict=True)
+        )
+        self.refinement = Refinement(config) if config.refine_channels else None
+        self.register_buffer("lmbdas", torch.tensor(config.lmbdas), persistent=False)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, H, W, 3] to float32 network units."""
+        return (pixels.float() - PIXEL_MEAN) / PIXEL_SCALE
+
+    def choice_lmbda(self, quality: Tensor) -> Tensor:
+        """Weight of one bit against squared latent distance, network units: [B]."""
+        # MSE averages over 3 components a pixel, bpp over pixels: one bit is worth 3 * lmbda.
+        return 3.0 * self.config.choice_weight * self.lmbdas[quality] / PIXEL_SCALE**2
+
+    def forward(self, pixels: Tensor, quality: Tensor) -> Reconstruction:
+        """One training pass.
+
+        Args:
+            pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
+            quality: int64 [B], entries of `config.lmbdas`.
+        """
+        target = self.normalize(pixels)
+        prediction = torch.zeros_like(target)
+        state: Tensor | None = None
+        predictions, bits = [], []
+        commitment = torch.zeros(len(pixels), device=pixels.device)
+        for level in self.levels:
+            context = level.context(state, quality, target.shape[1:3])
+            latents = level.analysis(target - prediction, context, quality)
+            choice = level.quantizer(
+                latents, context, self.choice_lmbda(quality), level.latent_scale
+            )
+            bits.append(choice.bits.flatten(1).sum(1))
+            commitment = commitment + (latents - choice.vectors).square().flatten(1).sum(1)
+            straight_through = latents + (choice.vectors - latents).detach()
+            state, correction = level.synthesis(straight_through, context)
+            prediction = prediction + correction
+            predictions.append(prediction)
+        if self.refinement is not None:
+            predictions[-1] = self.refinement(prediction, state)
+        return Reconstruction(predictions, bits, commitment)
+
+    @torch.inference_mode()
+    def quantize(self, pixels: Tensor, quality: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Image to indices.
+
+        Args:
+            pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
+            quality: int64 [B], entries of `config.lmbdas`.
+
+        Returns:
+            Per level int64 indices [B, G, H/s, W/s], and the bits of each level under the rate
+            model (the non-spatial hierarchical prior): float32 [B, levels].
+        """
+        target = self.normalize(pixels)
+        prediction = torch.zeros_like(target)
+        state: Tensor | None = None
+        indices, bits = [], []
+        for level in self.levels:
+            context = level.context(state, quality, target.shape[1:3])
+            latents = level.analysis(target - prediction, context, quality)
+            choice = level.quantizer(
+                latents, context, self.choice_lmbda(quality), level.latent_scale
+            )
+            indices.append(choice.indices.permute(0, 3, 1, 2))
+            bits.append(choice.bits.flatten(1).sum(1))
+            if level is not self.levels[-1]:
+                state, correction = level.synthesis(choice.vectors, context)
+                prediction = prediction + correction
+        return indices, torch.stack(bits, 1)
+
+    @torch.inference_mode()
+    def synthesize(self, indices: Sequence[Tensor], quality: Tensor) -> Tensor:
+        """Indices to image; the first levels alone give a coarser image.
+
+        Args:
+            indices: Per level int64 [B, G, H/s, W/s], one level at least, coarse to fine.
+            quality: int64 [B], entries of `config.lmbdas`.
+
+        Returns:
+            uint8 [B, H, W, 3].
+        """
+        b, _, h, w = indices[0].shape
+        shape = (h * self.levels[0].stride, w * self.levels[0].stride)
+        prediction = torch.zeros(b, *shape, 3, device=indices[0].device)
+        state: Tensor | None = None
+        for level, chosen in zip(self.levels, indices, strict=False):
+            context = level.context(state, quality, shape)
+            vectors = level.quantizer.lookup(chosen.permute(0, 2, 3, 1))
+            state, correction = level.synthesis(vectors, context)
+            prediction = prediction + correction
+        if self.refinement is not None and len(indices) == len(self.levels):
+            prediction = self.refinement(prediction, state)
+        pixels = prediction * PIXEL_SCALE + PIXEL_MEAN
+        return pixels.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,46 @@
+"""Layers shared by the networks. Feature maps are channels-last: [B, H, W, C]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def space_to_depth(features: Tensor, stride: int) -> Tensor:
+    """Folds each `stride` x `stride` block into the channels: [B, H, W, C] -> [B, H/s, W/s, s*s*C]."""
+    b, h, w, c = features.shape
+    blocks = features.reshape(b, h // stride, stride, w // stride, stride, c)
+    return blocks.permute(0, 1, 3, 2, 4, 5).reshape(b, h // stride, w // stride, stride**2 * c)
+
+
+def depth_to_space(features: Tensor, stride: int) -> Tensor:
+    """Inverse of `space_to_depth`: [B, H, W, s*s*C] -> [B, H*s, W*s, C]."""
+    b, h, w, c = features.shape
+    blocks = features.reshape(b, h, w, stride, stride, c // stride**2)
+    return blocks.permute(0, 1, 3, 2, 4, 5).reshape(b, h * stride, w * stride, c // stride**2)
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts as zero, so that what it is added to starts unchanged."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """x + Linear(ReLU(Conv3x3(x))) over [B, H, W, C].
+
+    Source: the residual block of van den Oord et al. 2017, without the leading ReLU.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.linear = nn.Linear(channels, channels)
+        with torch.no_grad():
+            self.linear.weight.mul_(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + self.linear(torch.relu(hidden))

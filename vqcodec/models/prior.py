@@ -1,0 +1,407 @@
+"""The PixelSNAIL prior in float, as it is trained.
+
+    coarser indices -> context stack (embedding, gated blocks, upsampling) -> context [B,H,W,C]
+    own indices -> embedding -> cone convolution 5x5 -> + context
+                -> gated residual blocks 3x3 (cone), attention in the middle if asked for
+                -> one head per codebook, which sees the earlier codebooks of the position
+                -> logits [B,H,W,K] each
+
+Every causal tap (dy, dx) has dy < 0 and dx <= -dy, or dy = 0 and dx < 0 (or dx = 0 over features
+that exclude the position itself). The cone is closed under stacking, so all positions with the
+same column + 2 * row can be decoded together.
+
+Every tensor has the grid that its integer counterpart in `vqcodec.entropy.prior` has. With
+`mode = "quantized"` the values are rounded to these grids (gradients pass straight through), so
+the float model then differs from the exported one by requantization's last bit only.
+
+Source: Chen et al. 2018 (PixelSNAIL), van den Oord et al. 2016 (gated blocks); the conditioning by
+coarser levels is that of Razavi et al. 2019, section 3.2, on indices instead of features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqcodec.models.layers import depth_to_space
+
+# Grids shared with the integer prior; FORMAT.md names them.
+STREAM_BITS = 10  # residual streams: 2**-10
+EMBEDDING_STEP = 1 / 32  # embeddings that enter a convolution, int8
+TANH_STEP = 1 / 32
+SIGMOID_STEP = 1 / 16
+GATE_STEP = 1 / 127
+ATTENTION_STEP = 1 / 16  # queries, keys, values
+LOGIT_STEP = 1 / 16  # nats
+WEIGHT_LEVELS = 63  # 7-bit weights: larger ones saturate in some processors' int8 products
+
+CONE3 = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0))
+CONE5 = (
+    *((-2, dx) for dx in range(-2, 3)),
+    *((-1, dx) for dx in range(-2, 2)),
+    *((0, dx) for dx in range(-2, 0)),
+)
+FULL3 = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+POINT = ((0, 0),)
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """One level's prior.
+
+    Attributes:
+        codebooks: (num_embeddings K, embedding_dim D) of the level's own codebooks.
+        coarser: The same of every coarser level, coarsest first.
+        factors: Per coarser level, its stride over that of the next finer one.
+        channels: Width C of the streams.
+        blocks: Gated residual blocks of the trunk.
+        context_blocks: Gated residual blocks at every coarser level's resolution.
+        attention_heads: Heads of the causal attention after half of the blocks; 0 for none.
+        head_channels: Hidden width of a codebook's head.
+        qualities: Number of qualities.
+        classes: Number of classes; 0 for an unconditional prior. Entry 0 of the class table is
+            "no class".
+    """
+
+    codebooks: tuple[tuple[int, int], ...]
+    coarser: tuple[tuple[tuple[int, int], ...], ...] = ()
+    factors: tuple[int, ...] = ()
+    channels: int = 128
+    blocks: int = 5
+    context_blocks: int = 2
+    attention_heads: int = 0
+    head_channels: int = 96
+    qualities: int = 1
+    classes: int = 0
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> PriorConfig:
+        """Rebuilds a config from `to_dict`'s JSON-ready form."""
+
+        def pairs(books: Any) -> tuple[tuple[int, int], ...]:
+            return tuple((int(k), int(d)) for k, d in books)
+
+        return cls(
+            **{
+                **fields,
+                "codebooks": pairs(fields["codebooks"]),
+                "coarser": tuple(pairs(books) for books in fields["coarser"]),
+                "factors": tuple(fields["factors"]),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def round_to(x: Tensor, step: float | Tensor, low: int = -127, high: int = 127) -> Tensor:
+    """x on the grid of `step` within [low, high] steps; the gradient passes straight through."""
+    return x + ((x.detach() / step).round().clamp_(low, high) * step - x.detach())
+
+
+class Quantizable(nn.Module):
+    """A module with a float, a calibrating and a quantized way to run."""
+
+    mode = "float"
+
+    @property
+    def quantized(self) -> bool:
+        return self.mode == "quantized"
+
+
+def set_mode(module: nn.Module, mode: str) -> None:
+    """Sets every `Quantizable` inside to "float", "calibrate" or "quantized"."""
+    for part in module.modules():
+        if isinstance(part, Quantizable):
+            part.mode = mode
+
+
+class Activation(Quantizable):
+    """ELU from a residual stream to int8 with a step of 2**-exponent, found by calibration."""
+
+    MIN_EXPONENT, MAX_EXPONENT = 1, 7
+    KEPT_SHARE = 0.9995  # of the values stay inside the range
+
+    exponent: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("exponent", torch.tensor(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mode == "calibrate":
+            largest = x.abs().flatten()[:: max(1, x.numel() // 100_000)].quantile(self.KEPT_SHARE)
+            exponent = torch.floor(torch.log2(127.0 / largest.clamp(min=1e-3)))
+            self.exponent.fill_(int(exponent.clamp(self.MIN_EXPONENT, self.MAX_EXPONENT)))
+        if not self.quantized:
+            return F.elu(x)
+        step = torch.exp2(-self.exponent.to(x.dtype))
+        return round_to(F.elu(round_to(x, step, -128, 127)), step)
+
+
+class Convolution(Quantizable):
+    """A convolution over given taps of [B, H, W, C], zeros outside.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        taps: (dy, dx) offsets that are seen.
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, taps: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.taps = tuple(taps)
+        rows = [dy for dy, _ in taps]
+        reach = max(abs(dx) for _, dx in taps)
+        self.top, self.bottom, self.reach = -min(rows), max(rows), reach
+        mask = torch.zeros(self.top + self.bottom + 1, 2 * reach + 1)
+        for dy, dx in taps:
+            mask[dy + self.top, dx + reach] = 1.0
+        self.register_buffer("mask", mask, persistent=False)
+        bound = (3.0 / (inputs * len(self.taps))) ** 0.5
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, *mask.shape).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def weight_scale(self) -> Tensor:
+        """Step of each filter's weights: [outputs]."""
+        largest = (self.weight.detach() * self.mask).abs().flatten(1).amax(1)
+        return largest.clamp(min=1e-8) / WEIGHT_LEVELS
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight * self.mask
+        if self.quantized:
+            scale = self.weight_scale()[:, None, None, None]
+            weight = round_to(weight, scale, -WEIGHT_LEVELS, WEIGHT_LEVELS)
+        if self.taps == POINT:
+            return F.linear(x, weight[:, :, 0, 0], self.bias)
+        x = F.pad(x, (0, 0, self.reach, self.reach, self.top, self.bottom))
+        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+
+
+class CodeEmbedding(Quantizable):
+    """Tables from the indices of several codebooks to vectors that are summed.
+
+    A table is a linear map of the code vectors plus a free part, so that near codes start near.
+
+    Args:
+        vectors: Per codebook its code vectors, float32 [K, D].
+        outputs: Per codebook the width of its table.
+        step: Grid of the table's entries, or None for the streams' grid, which training ignores.
+    """
+
+    def __init__(
+        self, vectors: Sequence[Tensor], outputs: Sequence[int], step: float | None
+    ) -> None:
+        super().__init__()
+        self.step = step
+        for g, codes in enumerate(vectors):
+            spread = codes.std(0, correction=0).clamp(min=1e-6)
+            self.register_buffer(f"codes_{g}", (codes - codes.mean(0)) / spread)
+        self.maps = nn.ParameterList(
+            nn.Parameter(torch.randn(codes.shape[1], size) * 0.3 / codes.shape[1] ** 0.5)
+            for codes, size in zip(vectors, outputs, strict=True)
+        )
+        self.free = nn.ParameterList(
+            nn.Parameter(torch.randn(len(codes), size) * 0.05)
+            for codes, size in zip(vectors, outputs, strict=True)
+        )
+
+    def table(self, codebook: int) -> Tensor:
+        """float32 [K, outputs]."""
+        codes = getattr(self, f"codes_{codebook}")
+        table = codes @ self.maps[codebook] + self.free[codebook]
+        return round_to(table, self.step) if self.quantized and self.step else table
+
+    def lookup(self, indices: Tensor, codebook: int) -> Tensor:
+        """int64 [...] of one codebook to [..., outputs]."""
+        return F.embedding(indices, self.table(codebook))
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """int64 [B, G, H, W] to the sum of all tables' entries [B, H, W, outputs]."""
+        total = self.lookup(indices[:, 0], 0)
+        for g in range(1, indices.shape[1]):
+            total = total + self.lookup(indices[:, g], g)
+        return round_to(total, self.step) if self.quantized and self.step else total
+
+
+class GatedBlock(Quantizable):
+    """stream + Linear(tanh(a) * sigmoid(b)), (a, b) = Conv(ELU(stream))."""
+
+    def __init__(self, channels: int, taps: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.activation = Activation()
+        self.gate = Convolution(channels, 2 * channels, taps)
+        self.project = Convolution(channels, channels, POINT)
+        with torch.no_grad():
+            self.project.weight.mul_(0.5)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        a, b = self.gate(self.activation(stream)).chunk(2, -1)
+        if self.quantized:
+            a = round_to(a, TANH_STEP, -128, 127)
+            b = round_to(b, SIGMOID_STEP, -128, 127)
+        gated = torch.tanh(a) * torch.sigmoid(b)
+        return stream + self.project(round_to(gated, GATE_STEP) if self.quantized else gated)
+
+
+def wavefront_steps(height: int, width: int) -> Tensor:
+    """Decoding step of each position in raster order, column + 2 * row: int64 [H * W]."""
+    rows, columns = torch.arange(height), torch.arange(width)
+    return (columns[None, :] + 2 * rows[:, None]).flatten()
+
+
+class Attention(Quantizable):
+    """Causal multi-head self-attention: a position sees the positions of earlier steps.
+
+    Positions of the first step see nothing and get zero.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.activation = Activation()
+        self.query_key_value = Convolution(channels, 3 * channels, POINT)
+        self.project = Convolution(channels, channels, POINT)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        b, h, w, c = stream.shape
+        mixed = self.query_key_value(self.activation(stream))
+        if self.quantized:
+            mixed = round_to(mixed, ATTENTION_STEP)
+        query, key, value = mixed.view(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        if self.quantized:
+            logits = round_to(logits, LOGIT_STEP, -(2**20), 2**20)
+        steps = wavefront_steps(h, w).to(stream.device)
+        hidden = steps[:, None] <= steps[None, :]
+        weights = torch.softmax(logits.masked_fill(hidden, -1e4), -1)
+        weights = weights * ~hidden
+        mean = (weights @ value).transpose(1, 2).reshape(b, h, w, c)
+        return stream + self.project(round_to(mean, ATTENTION_STEP) if self.quantized else mean)
+
+
+class Context(nn.Module):
+    """From the coarser levels' indices, quality and class to a stream at the level's resolution."""
+
+    def __init__(self, config: PriorConfig, vectors: Sequence[Sequence[Tensor]]) -> None:
+        super().__init__()
+        channels = config.channels
+        self.quality = nn.Parameter(torch.randn(config.qualities, channels) * 0.05)
+        self.classes = nn.Parameter(torch.zeros(config.classes + 1, channels))
+        self.embeddings = nn.ModuleList(
+            CodeEmbedding(codes, [channels] * len(codes), None) for codes in vectors
+        )
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(GatedBlock(channels, FULL3) for _ in range(config.context_blocks))
+            for _ in vectors
+        )
+        self.activations = nn.ModuleList(Activation() for _ in vectors)
+        self.upsamples = nn.ModuleList(
+            Convolution(channels, channels * factor**2, POINT) for factor in config.factors
+        )
+        self.factors = config.factors
+
+    def forward(
+        self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
+    ) -> Tensor:
+        """int64 [B, G, h, w] per coarser level, [B], [B] to the stream [B, height, width, C]."""
+        start = (self.quality[quality] + self.classes[label])[:, None, None, :]
+        if not coarser:
+            return start.expand(-1, height, width, -1)
+        stream: Tensor = start
+        for m, indices in enumerate(coarser):
+            stream = stream + self.embeddings[m](indices)
+            for block in self.blocks[m]:  # type: ignore[union-attr]
+                stream = block(stream)
+            stream = self.upsamples[m](self.activations[m](stream))
+            stream = depth_to_space(stream, self.factors[m])
+        return stream
+
+
+class Prior(nn.Module):
+    """The float prior of the module's docstring.
+
+    Args:
+        config: Its shape.
+        vectors: Code vectors of the coarser levels and then of the level itself, float32 [K, D]
+            per codebook; embeddings start from them.
+    """
+
+    def __init__(self, config: PriorConfig, vectors: Sequence[Sequence[Tensor]]) -> None:
+        super().__init__()
+        self.config = config
+        own = vectors[-1]
+        count, channels, hidden = len(own), config.channels, config.head_channels
+        self.context = Context(config, vectors[:-1])
+        self.embedding = CodeEmbedding(own, [channels] * count, EMBEDDING_STEP)
+        self.enter = Convolution(channels, channels, CONE5)
+        self.blocks = nn.ModuleList(GatedBlock(channels, CONE3) for _ in range(config.blocks))
+        self.attention = (
+            Attention(channels, config.attention_heads) if config.attention_heads else None
+        )
+        self.activation = Activation()
+        self.hidden = Convolution(channels, hidden * count, POINT)
+        self.earlier = CodeEmbedding(
+            own[:-1], [hidden * (count - 1 - g) for g in range(count - 1)], None
+        )
+        self.head_activations = nn.ModuleList(Activation() for _ in own)
+        self.heads = nn.ModuleList(Convolution(hidden, len(codes), POINT) for codes in own)
+        for head in self.heads:
+            nn.init.zeros_(head.weight)
+
+    def forward(
+        self,
+        indices: Tensor,
+        coarser: Sequence[Tensor],
+        quality: Tensor,
+        label: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Logits of every index.
+
+        Args:
+            indices: The level's own, int64 [B, G, H, W].
+            coarser: The coarser levels', coarsest first, int64 [B, G', h, w].
+            quality: int64 [B].
+            label: Class + 1, or 0 for none: int64 [B].
+
+        Returns:
+            Per codebook, [B, H, W, K] in nats.
+        """
+        label = torch.zeros_like(quality) if label is None else label
+        stream = self.enter(self.embedding(indices))
+        stream = stream + self.context(coarser, quality, label, *indices.shape[2:])
+        for n, block in enumerate(self.blocks):
+            if self.attention is not None and n == len(self.blocks) // 2:
+                stream = self.attention(stream)
+            stream = block(stream)
+        hidden = self.hidden(self.activation(stream))
+        size = self.config.head_channels
+        logits = []
+        for g, (activation, head) in enumerate(zip(self.head_activations, self.heads, strict=True)):
+            logits.append(head(activation(hidden[..., :size])))
+            hidden = hidden[..., size:]
+            if g < len(self.heads) - 1:
+                hidden = hidden + self.earlier.lookup(indices[:, g], g)
+        return logits
+
+    def bits(
+        self,
+        indices: Tensor,
+        coarser: Sequence[Tensor],
+        quality: Tensor,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Ideal code length of every codebook's map, in bits: float32 [B, G]."""
+        logits = self(indices, coarser, quality, label)
+        nats = [
+            F.cross_entropy(maps.float().permute(0, 3, 1, 2), indices[:, g], reduction="none")
+            for g, maps in enumerate(logits)
+        ]
+        return torch.stack(nats, 1).flatten(2).sum(2) / 0.6931471805599453

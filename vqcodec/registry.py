@@ -1,0 +1,162 @@
+"""The models vqcodec knows: ids, weights files, hashes.
+
+A `.vqz` file names its model by id, so an entry is never changed, removed or used anew: MODELS only
+grows, and a model trained again gets a new id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vqcodec.errors import UnknownModelError, WeightsError
+
+DEFAULT_MODEL = "hvq-photo-1"
+
+WEIGHTS_SUFFIX = ".safetensors"
+MAX_METADATA_LENGTH = 1 << 20
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A packaged model.
+
+    Attributes:
+        model_id: The id that files are marked with.
+        filename: Its file in the weights directory.
+        sha256: SHA-256 of that file, 64 hexadecimal digits.
+        summary: One line about it.
+    """
+
+    model_id: str
+    filename: str
+    sha256: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file that has been found.
+
+    Attributes:
+        path: The file.
+        model_id: Id of the model it holds.
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+    """
+
+    path: Path
+    model_id: str
+    sha256: str
+
+
+MODELS: dict[str, Model] = {}
+
+
+def weights_directory() -> Path:
+    """The directory of the packaged weights, also in a source tree that is not installed."""
+    spec = importlib.util.find_spec("vqcodec.weights")
+    if spec is None or not spec.submodule_search_locations:
+        return Path(__file__).resolve().parent.parent / "weights"
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def locate(model: str | Path) -> Weights:
+    """Finds the weights file of a model and takes its hash.
+
+    Args:
+        model: A model id, or a weights file: any Path, or a string ending in `.safetensors`.
+
+    Returns:
+        The weights file; its hash is the registered one if `model` is an id.
+
+    Raises:
+        UnknownModelError: No model has this id.
+        WeightsError: The file is missing, malformed, or not the registered one.
+    """
+    if isinstance(model, Path) or model.endswith(WEIGHTS_SUFFIX):
+        return _locate_file(Path(model))
+    if model not in MODELS:
+        known = ", ".join(MODELS) or "none"
+        reason = f"model {model!r} is not known (known: {known})"
+        raise UnknownModelError(f"{reason}; give its weights file with --model FILE")
+    registered = MODELS[model]
+    path = weights_directory() / registered.filename
+    if not path.is_file():
+        reason = f"no such file; the weights of {model} have SHA-256 {registered.sha256}"
+        raise WeightsError(f"{reason}; install vqcodec anew").in_file(path)
+    sha256 = sha256_of(path)
+    if sha256 != registered.sha256:
+        reason = f"has SHA-256 {sha256}, the weights of {model} have {registered.sha256}"
+        raise WeightsError(f"{reason}; install vqcodec anew").in_file(path)
+    return Weights(path, model, sha256)
+
+
+def _locate_file(path: Path) -> Weights:
+    model_id = read_metadata(path).get("model_id")
+    if not model_id:
+        reason = "has no model_id in its metadata"
+        raise WeightsError(f"{reason}; name a file written by vqcodec export").in_file(path)
+    return Weights(path, model_id, sha256_of(path))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Reads the metadata of a safetensors file, and nothing else of it.
+
+    Args:
+        path: The weights file.
+
+    Returns:
+        Its `__metadata__`; of vqcodec's weights `model_id`, `config` and `format`.
+
+    Raises:
+        WeightsError: The file cannot be read or is no safetensors file.
+    """
+    try:
+        with open(path, "rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > MAX_METADATA_LENGTH:
+                reason = f"claims a header of {length} bytes, more than {MAX_METADATA_LENGTH}"
+                raise _malformed(reason, path)
+            header = stream.read(length)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    if len(header) < length:
+        raise _malformed(f"ends inside its header of {length} bytes", path)
+    try:
+        fields: Any = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise _malformed("has a header that is not JSON", path) from error
+    metadata = fields.get("__metadata__", {}) if isinstance(fields, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _malformed("has a header without a table of texts as metadata", path)
+    return metadata
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        WeightsError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    return digest.hexdigest()
+
+
+def _malformed(reason: str, path: str | Path) -> WeightsError:
+    return WeightsError(f"{reason}; name a safetensors file of vqcodec").in_file(path)
+
+
+def _unreadable(error: OSError, path: str | Path) -> WeightsError:
+    return WeightsError(f"cannot be read ({error.strerror}); check the name").in_file(path)

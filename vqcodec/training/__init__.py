@@ -1,0 +1,1 @@
+"""Training: data, losses, loops and export. Never imported at run time."""

@@ -1,0 +1,93 @@
+"""Checkpoints: tensors and a JSON state in one safetensors file, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vqcodec.errors import CodecError
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Writes to a temporary name beside `path`, then renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(contiguous, partial, {"state": json.dumps(state)})
+    os.replace(partial, path)
+
+
+def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what `save` wrote: tensors by name, and the JSON state.
+
+    Raises:
+        CodecError: missing or not a checkpoint.
+    """
+    try:
+        with safe_open(path, "pt", device=device) as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return tensors, json.loads((opened.metadata() or {})["state"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CodecError(f"{path}: not a training checkpoint ({error})") from error
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix.`, without it."""
+    return {
+        name[len(prefix) + 1 :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix + ".")
+    }
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimizer state as flat tensors `index.field`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{field}": torch.as_tensor(value)
+        for index, fields in state.items()
+        for field, value in fields.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, field = name.split(".", 1)
+        state.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+class Average:
+    """Exponential moving average of a module's parameters (Polyak averaging).
+
+    Early on the decay is lower, so that the start is forgotten; buffers are copied.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {
+            name: value.detach().clone() for name, value in module.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        parameters = dict(module.named_parameters())
+        averages, values = [], []
+        for name, value in module.state_dict().items():
+            if name in parameters:
+                averages.append(self.tensors[name])
+                values.append(value)
+            else:
+                self.tensors[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - decay)

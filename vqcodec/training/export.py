@@ -1,0 +1,256 @@
+"""From trained checkpoints to one packaged weights file: float16 networks, integer priors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vqcodec import registry
+from vqcodec.entropy.prior import REQUANTIZE_BITS
+from vqcodec.errors import CodecError
+from vqcodec.model import WEIGHTS_FORMAT
+from vqcodec.models import prior as grids
+from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
+from vqcodec.models.prior import (
+    Activation,
+    Attention,
+    CodeEmbedding,
+    Convolution,
+    GatedBlock,
+    Prior,
+    PriorConfig,
+)
+from vqcodec.training import checkpoint
+
+STREAM_STEP = 2.0**-grids.STREAM_BITS
+INT16_MAX = 2**15 - 1
+
+
+Tensors = dict[str, Tensor]
+
+
+def shared_tables() -> Tensors:
+    """The tables of `vqcodec.entropy.frequencies.Tables`."""
+    index = torch.arange(-128, 128, dtype=torch.float64)
+    gates = torch.tanh(index * grids.TANH_STEP)[:, None] * torch.sigmoid(
+        index * grids.SIGMOID_STEP
+    )
+    exponential = torch.exp(-torch.arange(256, dtype=torch.float64) * grids.LOGIT_STEP) * 2**20
+    return {
+        "tables.gate": (gates / grids.GATE_STEP).round().to(torch.int8).flatten(),
+        "tables.exponential": exponential.round().to(torch.int64),
+    }
+
+
+def _activation(name: str, activation: Activation) -> Tensors:
+    exponent = int(activation.exponent)
+    step = 2.0**-exponent
+    index = torch.arange(-128, 128, dtype=torch.float64) * step
+    table = (torch.nn.functional.elu(index) / step).round().clamp(-127, 127)
+    return {
+        f"{name}.table": table.to(torch.int8),
+        f"{name}.shift": torch.tensor(grids.STREAM_BITS - exponent),
+    }
+
+
+def _step(activation: Activation) -> float:
+    return 2.0 ** -int(activation.exponent)
+
+
+def _linear(
+    name: str, layer: Convolution, input_step: float, output_step: float | Tensor
+) -> Tensors:
+    """A convolution as an int8 product over gathered taps, with its requantization.
+
+    Every output is (sum * multiplier + offset) >> REQUANTIZE_BITS; the offset holds the bias and
+    one half.
+    """
+    scale = layer.weight_scale().double()
+    weight = (layer.weight.detach().double() / scale[:, None, None, None]).round()
+    taps = [weight[:, :, dy + layer.top, dx + layer.reach] for dy, dx in layer.taps]
+    rows = torch.stack(taps, 1).flatten(1).T  # [taps * inputs, outputs]
+    assert rows.abs().max() <= grids.WEIGHT_LEVELS
+    # Sums of products stay exact in float32, which the fallback of the int8 product relies on.
+    assert rows.abs().sum(0).max() * 128 < 2**24
+    to_output = torch.as_tensor(2.0**REQUANTIZE_BITS / output_step, dtype=torch.float64)
+    multiplier = (scale * input_step * to_output).round()
+    assert multiplier.max() < 2**36
+    offset = (layer.bias.detach().double() * to_output).round() + 2 ** (REQUANTIZE_BITS - 1)
+    return {
+        f"{name}.weight": rows.to(torch.int8).contiguous(),
+        f"{name}.multiplier": multiplier.long(),
+        f"{name}.offset": offset.long(),
+    }
+
+
+def _stream_table(table: Tensor) -> Tensor:
+    return (table.detach().double() / STREAM_STEP).round().clamp(-INT16_MAX, INT16_MAX).short()
+
+
+def _embedding(name: str, embedding: CodeEmbedding) -> Tensors:
+    tables = [embedding.table(g) for g in range(len(embedding.maps))]
+    if embedding.step is None:
+        return {f"{name}.{g}": _stream_table(table) for g, table in enumerate(tables)}
+    return {
+        f"{name}.{g}": (table.detach() / embedding.step).round().clamp(-127, 127).to(torch.int8)
+        for g, table in enumerate(tables)
+    }
+
+
+def _block(name: str, block: GatedBlock) -> Tensors:
+    channels = block.project.weight.shape[1]
+    steps = torch.tensor([grids.TANH_STEP, grids.SIGMOID_STEP], dtype=torch.float64)
+    return {
+        **_activation(f"{name}.activation", block.activation),
+        **_linear(
+            f"{name}.gate", block.gate, _step(block.activation), steps.repeat_interleave(channels)
+        ),
+        **_linear(f"{name}.project", block.project, grids.GATE_STEP, STREAM_STEP),
+    }
+
+
+def _attention(name: str, attention: Attention) -> Tensors:
+    size = attention.project.weight.shape[1] // attention.heads
+    scale = grids.ATTENTION_STEP**2 / math.sqrt(size) / grids.LOGIT_STEP
+    return {
+        **_activation(f"{name}.activation", attention.activation),
+        **_linear(
+            f"{name}.query_key_value",
+            attention.query_key_value,
+            _step(attention.activation),
+            grids.ATTENTION_STEP,
+        ),
+        **_linear(f"{name}.project", attention.project, grids.ATTENTION_STEP, STREAM_STEP),
+        f"{name}.scale": torch.tensor(round(scale * 2**REQUANTIZE_BITS)),
+    }
+
+
+def integer_prior(prior: Prior) -> Tensors:
+    """The tensors of `vqcodec.entropy.prior.Prior` for a trained, calibrated float prior."""
+    context = prior.context
+    tensors: Tensors = {
+        "context.quality": _stream_table(context.quality),
+        "context.classes": _stream_table(context.classes),
+        **_embedding("embedding", prior.embedding),
+        **_linear("enter", prior.enter, grids.EMBEDDING_STEP, STREAM_STEP),
+        **_activation("activation", prior.activation),
+        **_linear("hidden", prior.hidden, _step(prior.activation), STREAM_STEP),
+        **_embedding("earlier", prior.earlier),
+    }
+    for m, embedding in enumerate(context.embeddings):
+        assert isinstance(embedding, CodeEmbedding)
+        tensors |= _embedding(f"context.embeddings.{m}", embedding)
+        for n, block in enumerate(context.blocks[m]):  # type: ignore[arg-type]
+            tensors |= _block(f"context.blocks.{m}.{n}", block)
+        activation = context.activations[m]
+        tensors |= _activation(f"context.activations.{m}", activation)  # type: ignore[arg-type]
+        # The channel order of depth_to_space, [factor, factor, C], is kept.
+        tensors |= _linear(
+            f"context.upsamples.{m}",
+            context.upsamples[m],  # type: ignore[arg-type]
+            _step(activation),  # type: ignore[arg-type]
+            STREAM_STEP,
+        )
+    for n, block in enumerate(prior.blocks):
+        tensors |= _block(f"blocks.{n}", block)  # type: ignore[arg-type]
+    if prior.attention is not None:
+        tensors |= _attention("attention", prior.attention)
+    for g, (activation, head) in enumerate(zip(prior.head_activations, prior.heads, strict=True)):
+        tensors |= _activation(f"head_activations.{g}", activation)  # type: ignore[arg-type]
+        tensors |= _linear(
+            f"heads.{g}",
+            head,  # type: ignore[arg-type]
+            _step(activation),  # type: ignore[arg-type]
+            grids.LOGIT_STEP,
+        )
+    return tensors
+
+
+def write_weights(
+    path: Path, model_id: str, autoencoder: Autoencoder, priors: Sequence[Prior]
+) -> str:
+    """Writes a weights file and returns its SHA-256.
+
+    Args:
+        path: Of the .safetensors file; written to a temporary name and renamed.
+        model_id: What files coded with it will name.
+        autoencoder: Trained; stored in float16.
+        priors: Trained and calibrated, one per level, coarse to fine.
+    """
+    tensors = shared_tables()
+    for name, tensor in autoencoder.state_dict().items():
+        if name.endswith(".counts"):
+            continue  # of the codebooks' moving averages: training alone needs them
+        half = tensor.half() if tensor.is_floating_point() else tensor
+        if not torch.isfinite(half).all():
+            raise CodecError(f"{name}: not finite in float16; this autoencoder cannot be packed")
+        tensors[f"autoencoder.{name}"] = half.contiguous()
+    for n, prior in enumerate(priors):
+        exported = integer_prior(prior)
+        tensors |= {f"priors.{n}.{name}": tensor for name, tensor in exported.items()}
+    config = {
+        "autoencoder": autoencoder.config.to_dict(),
+        "priors": [prior.config.to_dict() for prior in priors],
+    }
+    metadata = {"format": WEIGHTS_FORMAT, "model_id": model_id, "config": json.dumps(config)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, path)
+    return registry.sha256_of(path)
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
+    """The averaged autoencoder of a training checkpoint, ready for inference."""
+    tensors, state = checkpoint.load(path)
+    autoencoder = Autoencoder(AutoencoderConfig.from_dict(state["config"]))
+    autoencoder.load_state_dict(checkpoint.under("average", tensors))
+    return autoencoder.eval()
+
+
+def code_vectors(autoencoder: Autoencoder) -> list[list[Tensor]]:
+    """Code vectors of every level and codebook, float32 [K, D]."""
+    return [
+        [book.vectors for book in level.quantizer.codebooks]  # type: ignore[union-attr]
+        for level in autoencoder.levels
+    ]
+
+
+def load_prior(path: Path, autoencoder: Autoencoder) -> Prior:
+    """The averaged, calibrated prior of a training checkpoint."""
+    tensors, state = checkpoint.load(path)
+    config = PriorConfig.from_dict(state["config"])
+    prior = Prior(config, code_vectors(autoencoder)[: len(config.coarser) + 1])
+    prior.load_state_dict(checkpoint.under("average", tensors))
+    return prior.eval()
+
+
+def export(
+    autoencoder_checkpoint: Path, prior_checkpoints: Sequence[Path], path: Path, model_id: str
+) -> str:
+    """Packs training checkpoints into a weights file and returns its SHA-256.
+
+    Args:
+        autoencoder_checkpoint: From `train autoencoder`.
+        prior_checkpoints: From `train prior`, one per level, coarse to fine.
+        path: Of the weights file.
+        model_id: What files coded with it will name.
+
+    Raises:
+        CodecError: missing or mismatched checkpoints.
+    """
+    autoencoder = load_autoencoder(autoencoder_checkpoint)
+    if len(prior_checkpoints) != len(autoencoder.levels):
+        raise CodecError(
+            f"{len(prior_checkpoints)} prior checkpoints for {len(autoencoder.levels)} levels; "
+            "give one per level, coarse to fine"
+        )
+    priors = [load_prior(prior, autoencoder) for prior in prior_checkpoints]
+    return write_weights(path, model_id, autoencoder, priors)

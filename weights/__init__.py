@@ -1,0 +1,1 @@
+"""Weights of the registered models, one safetensors file and one model card each."""
