@@ -44,9 +44,7 @@ def tiny_priors(autoencoder: Autoencoder, classes: int = 0) -> list[Prior]:
         config = PriorConfig(
             codebooks=books[n],
             coarser=tuple(books[:n]),
-            factors=tuple(
-                CONFIG.strides[m] // CONFIG.strides[m + 1] for m in range(n)
-            ),
+            factors=tuple(CONFIG.strides[m] // CONFIG.strides[m + 1] for m in range(n)),
             channels=16,
             blocks=2,
             context_blocks=1,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,6 +37,9 @@ SAMPLE_TILE_LIMIT = 4096
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
+
+Choose = Callable[[int, Tensor], Tensor]
+"""The argument of `Prior.wavefront`: codebook and frequencies [N, p, K] to symbols [N, p]."""
 
 
 @dataclass(frozen=True)
@@ -216,13 +220,7 @@ def sample(
         numbers = range(first, min(first + batch, count))
         generators = [np.random.default_rng([seed, n]) for n in numbers]
         qualities = chosen.expand(len(numbers))
-
-        def draw(codebook: int, frequencies: Tensor, generators=generators) -> Tensor:  # type: ignore[no-untyped-def]
-            cumulative = frequencies.cumsum(-1)
-            points = [rng.integers(1 << TOTAL_BITS, size=cumulative.shape[1]) for rng in generators]
-            levels = torch.from_numpy(np.stack(points)).to(cumulative.device)
-            return torch.searchsorted(cumulative, levels[..., None], right=True).squeeze(-1)
-
+        draw = _draw_with(generators)
         indices: list[Tensor] = []
         for level, prior in enumerate(loaded.priors):
             shape = (rows // loaded.strides[level], columns // loaded.strides[level])
@@ -242,7 +240,7 @@ def _analyse(
 ) -> list[Tensor]:
     """Per level the indices of the whole padded image: int64 [G, H/s, W/s]."""
     pixels = pad(image.pixels, model.strides[0])
-    area = pixels.shape[:2]
+    area = _padded_area(model, header)
     maps = _empty_maps(model, header, len(model.strides))
     windows = split(*area, header.tile)
     done = 0
@@ -268,7 +266,7 @@ def _synthesize(
     indices: Sequence[Tensor],
     batch: int,
     progress: Progress | None,
-) -> np.ndarray:
+) -> npt.NDArray[np.uint8]:
     """The image of the first `len(indices)` levels: uint8 [H, W, 3]."""
     area = _padded_area(model, header)
     pixels = np.empty((*area, 3), np.uint8)
@@ -277,7 +275,7 @@ def _synthesize(
     for group in _equal_surroundings(windows, area, batch):
         outer = [grow(window, HALO, *area) for window in group]
         crops = [
-            torch.stack([whole[(slice(None), *(window // stride).slices)] for window in outer])
+            _cut(whole, outer, stride)
             for whole, stride in zip(indices, model.strides, strict=False)
         ]
         quality = _quality_tensor(header.quality, len(group), model)
@@ -344,16 +342,33 @@ def _decode_level(
         quality = _quality_tensor(header.quality, len(group), model)
         shape = (group[0].height // stride, group[0].width // stride)
         state = prior.start(maps, quality, torch.zeros_like(quality), *shape)
-        decoders = [Decoder(payload_of[window]) for window in group]
-
-        def read(codebook: int, frequencies: Tensor, decoders=decoders) -> Tensor:  # type: ignore[no-untyped-def]
-            rows = [coder.decode(each) for coder, each in zip(decoders, frequencies, strict=True)]
-            return torch.from_numpy(np.stack(rows)).long()
-
+        read = _read_with([Decoder(payload_of[window]) for window in group])
         found = prior.wavefront(state, read, progress=_stage(progress, f"decode level {level}"))
         for window, part in zip(group, found, strict=True):
             whole[(slice(None), *(window // stride).slices)] = part
     return whole
+
+
+def _read_with(decoders: Sequence[Decoder]) -> Choose:
+    """Symbols from payloads, one decoder a map."""
+
+    def read(codebook: int, frequencies: Tensor) -> Tensor:
+        rows = [coder.decode(each) for coder, each in zip(decoders, frequencies, strict=True)]
+        return torch.from_numpy(np.stack(rows)).long()
+
+    return read
+
+
+def _draw_with(generators: Sequence[np.random.Generator]) -> Choose:
+    """Symbols at random, one generator a map."""
+
+    def draw(codebook: int, frequencies: Tensor) -> Tensor:
+        cumulative = frequencies.cumsum(-1)
+        points = [rng.integers(1 << TOTAL_BITS, size=cumulative.shape[1]) for rng in generators]
+        levels = torch.from_numpy(np.stack(points)).to(cumulative.device)
+        return torch.searchsorted(cumulative, levels[..., None], right=True).squeeze(-1)
+
+    return draw
 
 
 # Geometry and checks
@@ -372,9 +387,7 @@ def _tiles(header: Header, model: Model, level: int) -> list[Window]:
 
 def _inside(window: Window, around: Window) -> Window:
     """`window` in the coordinates of `around`."""
-    return Window(
-        window.top - around.top, window.left - around.left, window.height, window.width
-    )
+    return Window(window.top - around.top, window.left - around.left, window.height, window.width)
 
 
 def _equal_surroundings(
@@ -396,9 +409,9 @@ def _cut(whole: Tensor, windows: Sequence[Window], stride: int) -> Tensor:
 def _empty_maps(model: Model, header: Header, levels: int) -> list[Tensor]:
     height, width = _padded_area(model, header)
     return [
-        torch.zeros(
-            len(prior.sizes), height // stride, width // stride, dtype=torch.int64
-        ).to(model.device)
+        torch.zeros(len(prior.sizes), height // stride, width // stride, dtype=torch.int64).to(
+            model.device
+        )
         for prior, stride in zip(model.priors[:levels], model.strides, strict=False)
     ]
 
@@ -411,7 +424,7 @@ def _indices_crc(indices: Tensor, tiles: Sequence[Window], crc: int) -> int:
     return crc
 
 
-def _as_grey(pixels: np.ndarray) -> np.ndarray:
+def _as_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     mean = (pixels.sum(2, dtype=np.uint16) + 1) // 3
     return np.repeat(mean.astype(np.uint8)[:, :, None], 3, 2)
 

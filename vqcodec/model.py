@@ -94,10 +94,18 @@ def _load(weights: registry.Weights, device: str) -> Model:
         )
         if len(priors) != len(autoencoder.levels):
             raise ValueError("it has not one prior per level")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = f"is no usable weights file ({type(error).__name__}: {error})"
         raise WeightsError(f"{reason}; export it again").in_file(weights.path) from error
-    autoencoder.to(device=device, memory_format=torch.channels_last)
-    return Model(
-        weights.model_id, weights.sha256, autoencoder.eval(), priors, torch.device(device)
-    )
+    # torch's annotations leave memory_format out.
+    autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(weights.model_id, weights.sha256, autoencoder.eval(), priors, torch.device(device))

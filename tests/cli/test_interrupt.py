@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_stopped_while_reading(
         assert process.stderr.readline() == b"reading\n"
         process.stdin.write(bytes(1 << 20))  # more than a pipe holds: returns once it is read
         process.stdin.flush()
+        time.sleep(0.5)  # CPython notices a signal in a waiting read, not just before it
         process.send_signal(stop)
         told = process.stderr.read()
     assert process.wait(30) == code

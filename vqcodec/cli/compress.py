@@ -44,7 +44,10 @@ def command(
     force: bool,
     report: bool,
 ) -> None:
-    """Compress the image file IN to the .vqz file OUT and print its bytes and bits per pixel."""
+    """Compress an image to a .vqz file.
+
+    Prints the bytes of OUT and its bits per pixel (bpp).
+    """
     check_writable(target, force=force)
     content = read_bytes(source)
 

@@ -36,7 +36,7 @@ def command(
     force: bool,
     image_format: str | None,
 ) -> None:
-    """Decompress the .vqz file IN to the image file OUT."""
+    """Restore an image from a .vqz file."""
     check_writable(target, force=force)
     content = read_bytes(source)
 

@@ -20,7 +20,10 @@ _EXTRA_NAMES = {EXTRA_ALPHA: "alpha", EXTRA_ICC: "icc", EXTRA_EXIF: "exif"}
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object a file.")
 @click.pass_context
 def command(ctx: click.Context, sources: tuple[str, ...], as_json: bool) -> None:
-    """Show size, model, levels and bits of .vqz files, also of files cut short."""
+    """Show what .vqz files hold.
+
+    Size, model, quality, bytes of every level; also of files cut short.
+    """
     descriptions = []
     for source in sources:
         try:

@@ -12,7 +12,7 @@ from vqcodec.registry import DEFAULT_MODEL, MODELS, Model, weights_directory
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def command(as_json: bool) -> None:
-    """List the registered models and whether their weights are here."""
+    """List the registered models."""
     models = [_describe(model) for model in MODELS.values()]
     if as_json:
         click.echo(json.dumps(models, indent=2))

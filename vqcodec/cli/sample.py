@@ -67,7 +67,7 @@ def command(
     model: str | None,
     force: bool,
 ) -> None:
-    """Draw new images from the priors and write them to OUT."""
+    """Draw new images from the priors."""
     if target == STANDARD_STREAM and count > 1:
         raise click.UsageError("Standard output takes one image: use --count 1 or a file name.")
     targets = [target] if count == 1 else _numbered(target, count)

@@ -18,7 +18,10 @@ from vqcodec.registry import locate
 @model_option
 @click.pass_context
 def command(ctx: click.Context, sources: tuple[str, ...], quick: bool, model: str | None) -> None:
-    """Check .vqz files: every checksum and, where the weights are present, every index."""
+    """Check .vqz files for damage.
+
+    Compares every checksum and, where the weights are present, decodes every index.
+    """
     bad = 0
     for source in sources:
         name = click.format_filename(source)

@@ -34,7 +34,8 @@ class Encoder:
 
     def payload(self) -> bytes:
         """All words so far, little-endian."""
-        return self._coder.get_compressed().astype("<u4").tobytes()
+        words: npt.NDArray[np.uint32] = self._coder.get_compressed()
+        return words.astype("<u4").tobytes()
 
 
 class Decoder:

@@ -26,12 +26,11 @@ class Tables(NamedTuple):
     exponential: Tensor
 
     def to(self, device: torch.device) -> Tables:
+        """The same tables on another device."""
         return Tables(self.gate.to(device), self.exponential.to(device))
 
 
-def frequencies(
-    logits: Tensor, exponential: Tensor, temperature: int = TEMPERATURE_ONE
-) -> Tensor:
+def frequencies(logits: Tensor, exponential: Tensor, temperature: int = TEMPERATURE_ONE) -> Tensor:
     """Frequencies of every symbol, each at least 1, each row with the sum 2**24.
 
     Args:

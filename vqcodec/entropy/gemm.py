@@ -55,7 +55,9 @@ def passes_self_test(product: Product, device: torch.device) -> bool:
     generator = torch.Generator().manual_seed(0)
     for rows, inner, outputs in ((1, 8, 8), (17, 640, 256), (64, 1408, 64)):
         left = torch.randint(-128, 128, (rows, inner), generator=generator)
-        right = torch.randint(-WEIGHT_LIMIT, WEIGHT_LIMIT + 1, (inner, outputs), generator=generator)
+        right = torch.randint(
+            -WEIGHT_LIMIT, WEIGHT_LIMIT + 1, (inner, outputs), generator=generator
+        )
         left[0] = 127  # sums as large as they get
         left[-1, ::2] = -128
         right[:, 0] = WEIGHT_LIMIT

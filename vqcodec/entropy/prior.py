@@ -59,6 +59,7 @@ class Linear:
         self.product = matrix_product(self.weight.device)
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """int8 [P, K] to int64 [P, N]."""
         sums = self.product(rows, self.weight).long()
         return sums.mul_(self.multiplier).add_(self.offset).bitwise_right_shift_(REQUANTIZE_BITS)
 
@@ -76,6 +77,7 @@ class Activation:
         self.half = 1 << (self.shift - 1)
 
     def __call__(self, stream: Tensor) -> Tensor:
+        """Stream rows [P, C] to int8 [P, C]."""
         places = (stream + self.half).bitwise_right_shift_(self.shift).clamp_(-128, 127).add_(128)
         return self.table[places.long()]
 
@@ -90,6 +92,7 @@ class Cache:
         self.offsets = grid.offsets(taps).to(device)
 
     def write(self, places: Tensor, rows: Tensor) -> None:
+        """Stores rows, int8 [P, C], in cells, int64 [P]."""
         self.values[places] = rows
 
     def neighbours(self, places: Tensor) -> Tensor:
@@ -116,7 +119,7 @@ class GatedBlock:
         """Adds the block to the stream rows [P, C] of these places, in place, and returns them."""
         cache.write(places, self.activation(stream))
         for rows, some in zip(
-            stream.split(ROWS_PER_CALL), places.split(ROWS_PER_CALL), strict=True
+            torch.split(stream, ROWS_PER_CALL), torch.split(places, ROWS_PER_CALL), strict=True
         ):
             pair = self.gate(cache.neighbours(some)).clamp_(-128, 127).add_(128)
             half = pair.shape[1] // 2
@@ -154,8 +157,8 @@ class Attention:
         seen.keys[:, :, positions] = key
         seen.values[:, :, positions] = value
         for part, rows in zip(
-            positions.split(ATTENTION_ROWS_PER_CALL),
-            query.split(ATTENTION_ROWS_PER_CALL, 2),
+            torch.split(positions, ATTENTION_ROWS_PER_CALL),
+            torch.split(query, ATTENTION_ROWS_PER_CALL, 2),
             strict=True,
         ):
             seen.means[:, part] = self._attend(rows, seen, part)
@@ -332,7 +335,7 @@ class Prior:
         places = state.grid.places(positions)
         stream = state.context[:, positions].flatten(0, 1)
         for rows, some in zip(
-            stream.split(ROWS_PER_CALL), places.split(ROWS_PER_CALL), strict=True
+            torch.split(stream, ROWS_PER_CALL), torch.split(places, ROWS_PER_CALL), strict=True
         ):
             rows += self.enter(state.embedded.neighbours(some))
         for n, block in enumerate(self.blocks):
@@ -384,9 +387,9 @@ class Prior:
             len(rows), books, max(self.sizes), dtype=torch.int32, device=rows.device
         )
         for some, known, found in zip(
-            features.split(ROWS_PER_CALL),
-            rows.split(ROWS_PER_CALL),
-            result.split(ROWS_PER_CALL),
+            torch.split(features, ROWS_PER_CALL),
+            torch.split(rows, ROWS_PER_CALL),
+            torch.split(result, ROWS_PER_CALL),
             strict=True,
         ):
             hidden = self.open_heads(some)
@@ -434,6 +437,4 @@ class Prior:
             result[:, positions] = known.view(grid.count, len(step), -1)
             if progress is not None:
                 progress(n + 1, len(order))
-        return result.transpose(1, 2).reshape(
-            grid.count, len(self.sizes), grid.height, grid.width
-        )
+        return result.transpose(1, 2).reshape(grid.count, len(self.sizes), grid.height, grid.width)

@@ -26,7 +26,7 @@ def steps(height: int, width: int) -> tuple[Tensor, ...]:
     """Raster positions of each step, ascending: int64 [p] each; together a permutation."""
     order = torch.argsort(step_of(height, width), stable=True)
     counts = torch.bincount(step_of(height, width))
-    return tuple(part for part in order.split(counts.tolist()) if len(part))
+    return tuple(part for part in torch.split(order, counts.tolist()) if len(part))
 
 
 class Grid:
@@ -39,7 +39,9 @@ class Grid:
         taps: The farthest-reaching (dy, dx) offsets that will be used.
     """
 
-    def __init__(self, count: int, height: int, width: int, taps: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, count: int, height: int, width: int, taps: Sequence[tuple[int, int]]
+    ) -> None:
         self.count, self.height, self.width = count, height, width
         self.top = max(0, *(-dy for dy, _ in taps))
         bottom = max(0, *(dy for dy, _ in taps))

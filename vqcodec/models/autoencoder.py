@@ -28,8 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec.models.layers import ResidualBlock, depth_to_space, space_to_depth, zero_linear
-from vqcodec.models.quantizer import ProductQuantizer
+from vqcodec.models.layers import (
+    ListOf,
+    ResidualBlock,
+    depth_to_space,
+    space_to_depth,
+    zero_linear,
+)
+from vqcodec.models.quantizer import Choice, ProductQuantizer
 
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 32.0  # networks see (pixel - mean) / scale
@@ -90,10 +96,12 @@ class AutoencoderConfig:
         return cls(**{**fields, "levels": levels, "lmbdas": tuple(fields["lmbdas"])})
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form of the config."""
         return asdict(self)
 
     @property
     def strides(self) -> tuple[int, ...]:
+        """Pixels per position of every level, coarse to fine."""
         return tuple(level.stride for level in self.levels)
 
 
@@ -117,9 +125,9 @@ class Reconstruction:
 class Level(nn.Module):
     """Analysis, quantizer and synthesis of one level."""
 
-    def __init__(
-        self, config: LevelConfig, qualities: int, coarser: LevelConfig | None
-    ) -> None:
+    latent_scale: Tensor
+
+    def __init__(self, config: LevelConfig, qualities: int, coarser: LevelConfig | None) -> None:
         super().__init__()
         self.config = config
         self.stride = config.stride
@@ -150,7 +158,7 @@ class Level(nn.Module):
 
     def context(self, state: Tensor | None, quality: Tensor, shape: Sequence[int]) -> Tensor:
         """What the coarser levels know about this one: [B, H/s, W/s, C]."""
-        embedded = self.synthesis_quality(quality)[:, None, None, :]
+        embedded: Tensor = self.synthesis_quality(quality)[:, None, None, :]
         if self.upsample is None or state is None:
             return embedded.expand(-1, shape[0] // self.stride, shape[1] // self.stride, -1)
         return depth_to_space(self.upsample(state), self.upsample_factor) + embedded
@@ -160,7 +168,7 @@ class Level(nn.Module):
         blocks = space_to_depth(residual, self.stride)
         embedded = self.analysis_quality(quality)[:, None, None, :]
         hidden = self.analysis_in(blocks) + context + embedded
-        correction = self.analysis_out(self.analysis_blocks(hidden))
+        correction: Tensor = self.analysis_out(self.analysis_blocks(hidden))
         with torch.autocast(residual.device.type, enabled=False):
             return blocks @ self.basis + correction.float() * self.latent_scale
 
@@ -188,6 +196,7 @@ class Refinement(nn.Module):
         self.pixels_out = zero_linear(channels, 3 * self.stride**2)
 
     def forward(self, prediction: Tensor, state: Tensor) -> Tensor:
+        """Prediction [B, H, W, 3] and state [B, H/s, W/s, C] of the last level to [B, H, W, 3]."""
         hidden = self.pixels_in(space_to_depth(prediction, self.stride))
         hidden = hidden + depth_to_space(self.state_in(state), self.factor)
         return prediction + depth_to_space(self.pixels_out(self.blocks(hidden)), self.stride)
@@ -196,11 +205,13 @@ class Refinement(nn.Module):
 class Autoencoder(nn.Module):
     """The hierarchical VQ autoencoder of the module's docstring."""
 
+    lmbdas: Tensor
+
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
         coarser = (None, *config.levels[:-1])
-        self.levels = nn.ModuleList(
+        self.levels = ListOf[Level](
             Level(level, len(config.lmbdas), before)
             for level, before in zip(config.levels, coarser, strict=True)
         )
@@ -231,7 +242,7 @@ class Autoencoder(nn.Module):
         for level in self.levels:
             context = level.context(state, quality, target.shape[1:3])
             latents = level.analysis(target - prediction, context, quality)
-            choice = level.quantizer(
+            choice: Choice = level.quantizer(
                 latents, context, self.choice_lmbda(quality), level.latent_scale
             )
             bits.append(choice.bits.flatten(1).sum(1))
@@ -263,7 +274,7 @@ class Autoencoder(nn.Module):
         for level in self.levels:
             context = level.context(state, quality, target.shape[1:3])
             latents = level.analysis(target - prediction, context, quality)
-            choice = level.quantizer(
+            choice: Choice = level.quantizer(
                 latents, context, self.choice_lmbda(quality), level.latent_scale
             )
             indices.append(choice.indices.permute(0, 3, 1, 2))

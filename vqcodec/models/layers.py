@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Generic, TypeVar, cast, overload
+
 import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
+
+
+class ListOf(nn.ModuleList, Generic[M]):
+    """A `ModuleList` of modules of one class, which type checkers then know."""
+
+    def __iter__(self) -> Iterator[M]:
+        return cast("Iterator[M]", super().__iter__())
+
+    @overload
+    def __getitem__(self, idx: slice) -> ListOf[M]: ...
+
+    @overload
+    def __getitem__(self, idx: int) -> M: ...
+
+    def __getitem__(self, idx: int | slice) -> M | ListOf[M]:
+        return cast("M | ListOf[M]", super().__getitem__(idx))
+
 
 def space_to_depth(features: Tensor, stride: int) -> Tensor:
-    """Folds each `stride` x `stride` block into the channels: [B, H, W, C] -> [B, H/s, W/s, s*s*C]."""
+    """Folds each s x s block into the channels: [B, H, W, C] -> [B, H/s, W/s, s*s*C]."""
     b, h, w, c = features.shape
     blocks = features.reshape(b, h // stride, stride, w // stride, stride, c)
     return blocks.permute(0, 1, 3, 2, 4, 5).reshape(b, h // stride, w // stride, stride**2 * c)
@@ -42,5 +63,7 @@ class ResidualBlock(nn.Module):
             self.linear.weight.mul_(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
         hidden = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.linear(torch.relu(hidden))
+        added: Tensor = self.linear(torch.relu(hidden))
+        return x + added

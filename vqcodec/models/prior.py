@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqcodec.models.layers import depth_to_space
+from vqcodec.models.layers import ListOf, depth_to_space
 
 # Grids shared with the integer prior; FORMAT.md names them.
 STREAM_BITS = 10  # residual streams: 2**-10
@@ -96,11 +96,12 @@ class PriorConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form of the config."""
         return asdict(self)
 
 
 def round_to(x: Tensor, step: float | Tensor, low: int = -127, high: int = 127) -> Tensor:
-    """x on the grid of `step` within [low, high] steps; the gradient passes straight through."""
+    """Puts x on the grid of `step`, within [low, high] steps; gradients pass straight through."""
     return x + ((x.detach() / step).round().clamp_(low, high) * step - x.detach())
 
 
@@ -111,6 +112,7 @@ class Quantizable(nn.Module):
 
     @property
     def quantized(self) -> bool:
+        """Whether values are rounded to the integer prior's grids."""
         return self.mode == "quantized"
 
 
@@ -134,6 +136,7 @@ class Activation(Quantizable):
         self.register_buffer("exponent", torch.tensor(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Stream [..., C] to [..., C]; calibrating, also sets the exponent."""
         if self.mode == "calibrate":
             largest = x.abs().flatten()[:: max(1, x.numel() // 100_000)].quantile(self.KEPT_SHARE)
             exponent = torch.floor(torch.log2(127.0 / largest.clamp(min=1e-3)))
@@ -166,7 +169,9 @@ class Convolution(Quantizable):
             mask[dy + self.top, dx + reach] = 1.0
         self.register_buffer("mask", mask, persistent=False)
         bound = (3.0 / (inputs * len(self.taps))) ** 0.5
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, *mask.shape).uniform_(-bound, bound))
+        self.weight = nn.Parameter(
+            torch.empty(outputs, inputs, *mask.shape).uniform_(-bound, bound)
+        )
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def weight_scale(self) -> Tensor:
@@ -175,6 +180,7 @@ class Convolution(Quantizable):
         return largest.clamp(min=1e-8) / WEIGHT_LEVELS
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, inputs] to [B, H, W, outputs]."""
         weight = self.weight * self.mask
         if self.quantized:
             scale = self.weight_scale()[:, None, None, None]
@@ -243,12 +249,14 @@ class GatedBlock(Quantizable):
             self.project.weight.mul_(0.5)
 
     def forward(self, stream: Tensor) -> Tensor:
+        """Stream [B, H, W, C] to [B, H, W, C]."""
         a, b = self.gate(self.activation(stream)).chunk(2, -1)
         if self.quantized:
             a = round_to(a, TANH_STEP, -128, 127)
             b = round_to(b, SIGMOID_STEP, -128, 127)
         gated = torch.tanh(a) * torch.sigmoid(b)
-        return stream + self.project(round_to(gated, GATE_STEP) if self.quantized else gated)
+        added: Tensor = self.project(round_to(gated, GATE_STEP) if self.quantized else gated)
+        return stream + added
 
 
 def wavefront_steps(height: int, width: int) -> Tensor:
@@ -271,6 +279,7 @@ class Attention(Quantizable):
         self.project = Convolution(channels, channels, POINT)
 
     def forward(self, stream: Tensor) -> Tensor:
+        """Stream [B, H, W, C] to [B, H, W, C]."""
         b, h, w, c = stream.shape
         mixed = self.query_key_value(self.activation(stream))
         if self.quantized:
@@ -284,7 +293,8 @@ class Attention(Quantizable):
         weights = torch.softmax(logits.masked_fill(hidden, -1e4), -1)
         weights = weights * ~hidden
         mean = (weights @ value).transpose(1, 2).reshape(b, h, w, c)
-        return stream + self.project(round_to(mean, ATTENTION_STEP) if self.quantized else mean)
+        added: Tensor = self.project(round_to(mean, ATTENTION_STEP) if self.quantized else mean)
+        return stream + added
 
 
 class Context(nn.Module):
@@ -295,15 +305,15 @@ class Context(nn.Module):
         channels = config.channels
         self.quality = nn.Parameter(torch.randn(config.qualities, channels) * 0.05)
         self.classes = nn.Parameter(torch.zeros(config.classes + 1, channels))
-        self.embeddings = nn.ModuleList(
+        self.embeddings = ListOf[CodeEmbedding](
             CodeEmbedding(codes, [channels] * len(codes), None) for codes in vectors
         )
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(GatedBlock(channels, FULL3) for _ in range(config.context_blocks))
+        self.blocks = ListOf[ListOf[GatedBlock]](
+            ListOf[GatedBlock](GatedBlock(channels, FULL3) for _ in range(config.context_blocks))
             for _ in vectors
         )
-        self.activations = nn.ModuleList(Activation() for _ in vectors)
-        self.upsamples = nn.ModuleList(
+        self.activations = ListOf[Activation](Activation() for _ in vectors)
+        self.upsamples = ListOf[Convolution](
             Convolution(channels, channels * factor**2, POINT) for factor in config.factors
         )
         self.factors = config.factors
@@ -318,7 +328,7 @@ class Context(nn.Module):
         stream: Tensor = start
         for m, indices in enumerate(coarser):
             stream = stream + self.embeddings[m](indices)
-            for block in self.blocks[m]:  # type: ignore[union-attr]
+            for block in self.blocks[m]:
                 stream = block(stream)
             stream = self.upsamples[m](self.activations[m](stream))
             stream = depth_to_space(stream, self.factors[m])
@@ -342,7 +352,7 @@ class Prior(nn.Module):
         self.context = Context(config, vectors[:-1])
         self.embedding = CodeEmbedding(own, [channels] * count, EMBEDDING_STEP)
         self.enter = Convolution(channels, channels, CONE5)
-        self.blocks = nn.ModuleList(GatedBlock(channels, CONE3) for _ in range(config.blocks))
+        self.blocks = ListOf[GatedBlock](GatedBlock(channels, CONE3) for _ in range(config.blocks))
         self.attention = (
             Attention(channels, config.attention_heads) if config.attention_heads else None
         )
@@ -351,8 +361,8 @@ class Prior(nn.Module):
         self.earlier = CodeEmbedding(
             own[:-1], [hidden * (count - 1 - g) for g in range(count - 1)], None
         )
-        self.head_activations = nn.ModuleList(Activation() for _ in own)
-        self.heads = nn.ModuleList(Convolution(hidden, len(codes), POINT) for codes in own)
+        self.head_activations = ListOf[Activation](Activation() for _ in own)
+        self.heads = ListOf[Convolution](Convolution(hidden, len(codes), POINT) for codes in own)
         for head in self.heads:
             nn.init.zeros_(head.weight)
 
@@ -381,14 +391,14 @@ class Prior(nn.Module):
             if self.attention is not None and n == len(self.blocks) // 2:
                 stream = self.attention(stream)
             stream = block(stream)
-        hidden = self.hidden(self.activation(stream))
         size = self.config.head_channels
+        inputs = list(self.hidden(self.activation(stream)).split(size, -1))
         logits = []
         for g, (activation, head) in enumerate(zip(self.head_activations, self.heads, strict=True)):
-            logits.append(head(activation(hidden[..., :size])))
-            hidden = hidden[..., size:]
+            logits.append(head(activation(inputs[g])))
             if g < len(self.heads) - 1:
-                hidden = hidden + self.earlier.lookup(indices[:, g], g)
+                later = self.earlier.lookup(indices[:, g], g).split(size, -1)
+                inputs[g + 1 :] = [a + b for a, b in zip(inputs[g + 1 :], later, strict=True)]
         return logits
 
     def bits(

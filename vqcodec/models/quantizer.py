@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqcodec.models.layers import zero_linear
+from vqcodec.models.layers import ListOf, zero_linear
 
 
 @dataclass
@@ -42,6 +42,9 @@ class Codebook(nn.Module):
 
     The averages are over all processes of a data-parallel training.
     """
+
+    vectors: Tensor
+    counts: Tensor
 
     def __init__(self, num_embeddings: int, embedding_dim: int, decay: float = 0.99) -> None:
         super().__init__()
@@ -90,14 +93,14 @@ class ProductQuantizer(nn.Module):
         super().__init__()
         self.dims = [dim for _, dim in codebooks]
         self.rate_channels = rate_channels
-        self.codebooks = nn.ModuleList(Codebook(k, d) for k, d in codebooks)
+        self.codebooks = ListOf[Codebook](Codebook(k, d) for k, d in codebooks)
         count = len(self.codebooks)
         self.rate_context = nn.Linear(context_channels, rate_channels * count)
-        self.rate_earlier = nn.ModuleList(
+        self.rate_earlier = ListOf[nn.Linear](
             nn.Linear(dim, rate_channels * (count - 1 - g), bias=False)
             for g, dim in enumerate(self.dims[:-1])
         )
-        self.rate_logits = nn.ModuleList(zero_linear(rate_channels, k) for k, _ in codebooks)
+        self.rate_logits = ListOf[nn.Linear](zero_linear(rate_channels, k) for k, _ in codebooks)
 
     def forward(self, latents: Tensor, context: Tensor, lmbda: Tensor, scale: Tensor) -> Choice:
         """Chooses an index of every codebook for every position.

@@ -36,7 +36,13 @@ def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, 
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             return tensors, json.loads((opened.metadata() or {})["state"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CodecError(f"{path}: not a training checkpoint ({error})") from error
+        reason = f"is not a training checkpoint ({error}); name one written by vqcodec train"
+        raise CodecError(reason).in_file(path) from error
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """The JSON state alone."""
+    return load(path)[1]
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -75,12 +81,16 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.tensors = {
-            name: value.detach().clone() for name, value in module.state_dict().items()
-        }
+        self.tensors = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from saved averages."""
+        for name, value in self.tensors.items():
+            value.copy_(tensors[name])
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
+        """Moves the averages towards a module after `step` steps before this one."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = dict(module.named_parameters())
         averages, values = [], []

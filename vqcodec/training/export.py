@@ -39,9 +39,7 @@ Tensors = dict[str, Tensor]
 def shared_tables() -> Tensors:
     """The tables of `vqcodec.entropy.frequencies.Tables`."""
     index = torch.arange(-128, 128, dtype=torch.float64)
-    gates = torch.tanh(index * grids.TANH_STEP)[:, None] * torch.sigmoid(
-        index * grids.SIGMOID_STEP
-    )
+    gates = torch.tanh(index * grids.TANH_STEP)[:, None] * torch.sigmoid(index * grids.SIGMOID_STEP)
     exponential = torch.exp(-torch.arange(256, dtype=torch.float64) * grids.LOGIT_STEP) * 2**20
     return {
         "tables.gate": (gates / grids.GATE_STEP).round().to(torch.int8).flatten(),
@@ -147,27 +145,27 @@ def integer_prior(prior: Prior) -> Tensors:
     for m, embedding in enumerate(context.embeddings):
         assert isinstance(embedding, CodeEmbedding)
         tensors |= _embedding(f"context.embeddings.{m}", embedding)
-        for n, block in enumerate(context.blocks[m]):  # type: ignore[arg-type]
+        for n, block in enumerate(context.blocks[m]):
             tensors |= _block(f"context.blocks.{m}.{n}", block)
         activation = context.activations[m]
-        tensors |= _activation(f"context.activations.{m}", activation)  # type: ignore[arg-type]
+        tensors |= _activation(f"context.activations.{m}", activation)
         # The channel order of depth_to_space, [factor, factor, C], is kept.
         tensors |= _linear(
             f"context.upsamples.{m}",
-            context.upsamples[m],  # type: ignore[arg-type]
-            _step(activation),  # type: ignore[arg-type]
+            context.upsamples[m],
+            _step(activation),
             STREAM_STEP,
         )
     for n, block in enumerate(prior.blocks):
-        tensors |= _block(f"blocks.{n}", block)  # type: ignore[arg-type]
+        tensors |= _block(f"blocks.{n}", block)
     if prior.attention is not None:
         tensors |= _attention("attention", prior.attention)
     for g, (activation, head) in enumerate(zip(prior.head_activations, prior.heads, strict=True)):
-        tensors |= _activation(f"head_activations.{g}", activation)  # type: ignore[arg-type]
+        tensors |= _activation(f"head_activations.{g}", activation)
         tensors |= _linear(
             f"heads.{g}",
-            head,  # type: ignore[arg-type]
-            _step(activation),  # type: ignore[arg-type]
+            head,
+            _step(activation),
             grids.LOGIT_STEP,
         )
     return tensors
@@ -217,10 +215,7 @@ def load_autoencoder(path: Path) -> Autoencoder:
 
 def code_vectors(autoencoder: Autoencoder) -> list[list[Tensor]]:
     """Code vectors of every level and codebook, float32 [K, D]."""
-    return [
-        [book.vectors for book in level.quantizer.codebooks]  # type: ignore[union-attr]
-        for level in autoencoder.levels
-    ]
+    return [[book.vectors for book in level.quantizer.codebooks] for level in autoencoder.levels]
 
 
 def load_prior(path: Path, autoencoder: Autoencoder) -> Prior:

@@ -1,4 +1,4 @@
-"""What every training run shares: processes, schedule, progress, log, checkpoints."""
+"""What every training run shares: processes, schedule, optimizer, log, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -6,23 +6,70 @@ import csv
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vqcodec.errors import CodecError
+from vqcodec.training import checkpoint
+
+WEIGHT_DECAY = 1e-4
+BETAS = (0.9, 0.95)
+
+
+@dataclass(kw_only=True)
+class Training:
+    """Settings of any run.
+
+    Attributes:
+        output: Folder for checkpoint, log and config.
+        steps: Steps at most.
+        minutes: Minutes at most, or None.
+        batch: Examples a step and process.
+        learning_rate: Peak of the schedule.
+        decay: Share of the run over which the learning rate falls to zero.
+        average_decay: Decay of the weights' moving average.
+        largest_gradient: Gradients with a larger norm are scaled down to it.
+        checkpoint_minutes: Minutes between checkpoints.
+        log_every: Steps between rows of the log.
+        bfloat16: Run the networks' layers in bfloat16; None means where the device is fast at it.
+        seed: Of initial weights and examples.
+        device: "cpu", "cuda", or None for whichever there is.
+    """
+
+    output: Path
+    steps: int = 100_000
+    minutes: float | None = None
+    batch: int = 8
+    learning_rate: float = 1.2e-3
+    decay: float = 0.6
+    average_decay: float = 0.999
+    largest_gradient: float = 2.0
+    checkpoint_minutes: float = 4.0
+    log_every: int = 25
+    bfloat16: bool | None = None
+    seed: int = 0
+    device: str | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run keeps what it needs to go on."""
+        return self.output / "checkpoint.safetensors"
 
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 layers run in hardware there; elsewhere emulation is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
     return bool(capabilities.get("avx512_bf16", False))
 
 
@@ -62,7 +109,10 @@ class Processes:
             dist.broadcast(tensor, 0)
         return tensor
 
-    def close(self) -> None:
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -99,50 +149,13 @@ class Schedule:
 
 
 class Log:
-    """A CSV log of a run, its config beside it, and a progress bar on stderr.
+    """A CSV log of a run; a resumed run goes on with the same file."""
 
-    A resumed run goes on with the same file.
-    """
-
-    def __init__(self, directory: Path, config: Mapping[str, Any], leads: bool) -> None:
-        self.path = directory / "log.csv"
-        self.leads = leads
-        self.columns: list[str] | None = None
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>5.1f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not leads,
-        )
-        self.task = self.progress.add_task("training", total=1.0)
-        if leads:
-            directory.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(config, indent=2, default=str)
-            (directory / "config.json").write_text(text + "\n")
-
-    def __enter__(self) -> Log:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.progress.stop()
-
-    def advance(self, progress: float, description: str) -> None:
-        """Moves the bar."""
-        self.progress.update(self.task, completed=progress, description=description)
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def write(self, row: Mapping[str, float]) -> None:
         """Appends one row; the first one of a file names the columns."""
-        if not self.leads:
-            return
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as stream:
             writer = csv.writer(stream)
@@ -151,3 +164,108 @@ class Log:
             writer.writerow(
                 value if isinstance(value, int) else f"{value:.6g}" for value in row.values()
             )
+
+
+def resume(training: Training, architecture: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors of the run's checkpoint, empty for a fresh run.
+
+    Raises:
+        CodecError: the checkpoint is of another architecture.
+    """
+    if not training.checkpoint.exists():
+        return {}
+    tensors, state = checkpoint.load(training.checkpoint)
+    if state["config"] != json.loads(json.dumps(architecture)):
+        reason = "holds another architecture; use another output folder"
+        raise CodecError(reason).in_file(training.checkpoint)
+    return tensors
+
+
+def run(
+    training: Training,
+    processes: Processes,
+    model: nn.Module,
+    objective: nn.Module,
+    architecture: Mapping[str, Any],
+    draw: Callable[[int], tuple[Tensor, ...]],
+    after_step: Callable[[int, float, tuple[Tensor, ...]], None],
+) -> Path:
+    """Trains until the end of the schedule, from the checkpoint if there is one.
+
+    Args:
+        training: The settings.
+        processes: All processes of the run.
+        model: What is trained and averaged, on its device.
+        objective: Around `model`; gives (loss, means to log by name) for a batch.
+        architecture: JSON-ready config of the model; a checkpoint must have the same.
+        draw: Batch of a step, the same for the same step.
+        after_step: Called with the number of steps done, the progress in 0..1 and the batch.
+
+    Returns:
+        The checkpoint: tensors `model.*` (as trained), `average.*` (to use), `optimizer.*`.
+    """
+    tensors = resume(training, architecture)
+    step, spent = 0, 0.0
+    optimizer = torch.optim.AdamW(
+        model.parameters(), training.learning_rate, BETAS, weight_decay=WEIGHT_DECAY
+    )
+    average = checkpoint.Average(model, training.average_decay)
+    if tensors:
+        model.load_state_dict(checkpoint.under("model", tensors))
+        checkpoint.load_optimizer(optimizer, checkpoint.under("optimizer", tensors))
+        average.load(checkpoint.under("average", tensors))
+        state = checkpoint.load_state(training.checkpoint)
+        step, spent = state["step"], state["seconds"]
+    wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
+    schedule = Schedule(training.steps, training.minutes, training.decay, spent)
+    log = Log(training.output / "log.csv")
+    if processes.leads:
+        training.output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(training), indent=2, default=str)
+        (training.output / "config.json").write_text(text + "\n")
+
+    def save() -> None:
+        named = {f"model.{name}": value for name, value in model.state_dict().items()}
+        named |= {f"average.{name}": value for name, value in average.tensors.items()}
+        optimizing = checkpoint.optimizer_tensors(optimizer)
+        named |= {f"optimizer.{name}": value for name, value in optimizing.items()}
+        saved = {"step": step, "seconds": schedule.elapsed, "config": architecture}
+        checkpoint.save(training.checkpoint, named, saved)
+
+    last_save = schedule.elapsed
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>5.1f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not processes.leads,
+    )
+    task = bar.add_task("training", total=1.0)
+    with bar:
+        while (progress := processes.agree(schedule.progress(step))) < 1.0:
+            batch = draw(step)
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * schedule.factor(step, progress)
+            loss, means = wrapped(*batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), training.largest_gradient)
+            optimizer.step()
+            average.update(model, step)
+            step += 1
+            after_step(step, progress, batch)
+            if step % training.log_every == 0 and processes.leads:
+                row = {"step": step, "seconds": schedule.elapsed, "loss": float(loss.detach())}
+                row |= {name: float(mean.detach()) for name, mean in means.items()}
+                row |= {"gradient": float(norm), "lr": optimizer.param_groups[0]["lr"]}
+                log.write(row)
+                bar.update(task, completed=progress, description=f"step {step}")
+            if processes.agree(schedule.elapsed) - last_save > training.checkpoint_minutes * 60:
+                last_save = schedule.elapsed
+                if processes.leads:
+                    save()
+    if processes.leads:
+        save()
+    return training.checkpoint

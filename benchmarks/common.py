@@ -1,0 +1,241 @@
+"""What the benchmarks share: arguments, tables, stored results, fresh processes, looking inside."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from vqcodec import codec, files, image, registry
+from vqcodec.errors import CodecError
+from vqcodec.image import Image
+from vqcodec.tiling import crop
+
+Pixels = npt.NDArray[np.uint8]
+Maps = list[npt.NDArray[np.uint16]]
+Result = TypeVar("Result")
+
+FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
+PHOTOGRAPHS = ("coffee.png", "chelsea.png")
+KODAK_SIZE = (512, 768)
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".ppm", ".bmp", ".tif", ".tiff"}
+WIDTH_OF_NO_TERMINAL = 160
+
+console = Console(stderr=True)  # progress; results go to standard output
+
+model_option = click.option(
+    "--model",
+    default=registry.DEFAULT_MODEL,
+    show_default=True,
+    metavar="ID|FILE",
+    help="A model id, or the path of a .safetensors file.",
+)
+json_option = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also store the results here.",
+)
+quality_option = click.option(
+    "--quality", type=click.IntRange(1, 255), metavar="N", help="The model's default if not given."
+)
+folder_argument = click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+
+
+class Benchmark(click.Command):
+    """A command that reports a CodecError as one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except CodecError as error:
+            raise click.ClickException(str(error)) from error
+
+
+# Images
+
+
+def find_images(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise click.ClickException(f"{folder}: holds no images")
+    return found
+
+
+def tiled_photograph(height: int, width: int) -> Image:
+    """The photographs of the tests side by side, repeated to fill any size."""
+    parts = [image.load(FIXTURES / name).pixels for name in PHOTOGRAPHS]
+    rows = min(len(part) for part in parts)
+    pattern = np.concatenate([part[:rows] for part in parts], 1)
+    repeats = (-(-height // pattern.shape[0]), -(-width // pattern.shape[1]), 1)
+    return Image(np.ascontiguousarray(crop(np.tile(pattern, repeats), height, width)), grey=False)
+
+
+def kodak_sized(path: Path | None) -> tuple[str, Image]:
+    """Name and content of the image at `path`, or of a 768x512 one made of photographs."""
+    if path is not None:
+        return path.name, replace(image.load(path), alpha=None)
+    return "two photographs side by side", tiled_photograph(*KODAK_SIZE)
+
+
+def psnr(original: Pixels, restored: Pixels) -> float:
+    """PSNR in dB over all 8-bit samples; infinite if the images are equal."""
+    # Row by row: the image may fill a good part of memory.
+    squares = sum(
+        int(np.square(a.astype(np.int64) - b).sum())
+        for a, b in zip(original, restored, strict=True)
+    )
+    return float("inf") if not squares else 10 * float(np.log10(255**2 * original.size / squares))
+
+
+def encoded_size(pixels: Pixels, format: str, **options: Any) -> tuple[int, Pixels]:
+    """Bytes of a picture in one of Pillow's formats, and the picture that comes back."""
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, format, **options)
+    size = len(stream.getvalue())
+    with PIL.Image.open(stream) as picture:
+        return size, np.asarray(picture.convert("RGB"))
+
+
+# Processes
+
+
+@contextmanager
+def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Sets environment variables, or removes those that are None, for the block."""
+    before = {name: os.environ.get(name) for name in variables}
+
+    def apply(values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    apply(variables)
+    try:
+        yield
+    finally:
+        apply(before)
+
+
+@contextmanager
+def fresh_process(variables: Mapping[str, str | None] | None = None) -> Iterator[ProcessPoolExecutor]:
+    """A new Python process that shares nothing with this one but files and environment."""
+    spawn = multiprocessing.get_context("spawn")
+    with environment(variables or {}), ProcessPoolExecutor(1, mp_context=spawn) as process:
+        yield process
+
+
+def in_fresh_process(
+    function: Callable[..., Result],
+    *arguments: Any,
+    variables: Mapping[str, str | None] | None = None,
+) -> Result:
+    """Calls a function of a module in a process of its own and gives its result."""
+    with fresh_process(variables) as process:
+        return process.submit(function, *arguments).result()
+
+
+def memory(field: str) -> int:
+    """A field of this process's memory in bytes: VmRSS, VmHWM (the peak of VmRSS) or VmSize.
+
+    Unlike `ru_maxrss`, VmHWM does not include the size of the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:"))) * 1024
+
+
+# Inside the corridor
+
+
+@contextmanager
+def recorded(stage: str) -> Iterator[list[Maps]]:
+    """Records the indices that a stage of `vqcodec.codec` is called with, level by level.
+
+    `compress` and `decompress` run as they are; this only looks on.
+
+    Args:
+        stage: `_encode_level` or `_synthesize`: functions of (model, header, indices, ...).
+    """
+    found: list[Maps] = []
+    original = getattr(codec, stage)
+
+    def looking_on(model: Any, header: Any, indices: Any, *rest: Any) -> Any:
+        found.append([maps.cpu().numpy().astype(np.uint16) for maps in indices])
+        return original(model, header, indices, *rest)
+
+    setattr(codec, stage, looking_on)
+    try:
+        yield found
+    finally:
+        setattr(codec, stage, original)
+
+
+# Results
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table on standard output; floats as they were formatted by the caller."""
+    table = Table(title=title, title_justify="left")
+    for n, column in enumerate(columns):
+        table.add_column(column, justify="left" if n == 0 else "right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    output = Console()
+    if not output.is_terminal:
+        output = Console(width=WIDTH_OF_NO_TERMINAL)
+    output.print(table)
+
+
+def yes(answer: bool) -> str:
+    return "yes" if answer else "NO"
+
+
+def machine() -> dict[str, Any]:
+    """What the results depend on."""
+    packages = ("torch", "numpy", "pillow", "constriction")
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def store(json_file: Path | None, name: str, model: str, results: Mapping[str, Any]) -> None:
+    """Writes the results, with the model's hash and the machine, if a file is wanted."""
+    if json_file is None:
+        return
+    weights = registry.locate(model)
+    content = {
+        "benchmark": name,
+        "model_id": weights.model_id,
+        "weights_sha256": weights.sha256,
+        "machine": machine(),
+        **results,
+    }
+    files.write_atomically(json_file, (json.dumps(content, indent=2) + "\n").encode(), force=True)

@@ -1,0 +1,114 @@
+"""`train` and `export`: options reach the library, and what is left out keeps its defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import vqcodec.training.autoencoder
+import vqcodec.training.export
+import vqcodec.training.indices
+import vqcodec.training.prior
+from vqcodec.cli import main
+from vqcodec.training.autoencoder import AutoencoderTraining
+from vqcodec.training.indices import Extraction
+from vqcodec.training.prior import PriorTraining
+
+
+class Recorder:
+    """Stands for a library function that would take hours; keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.arguments: tuple[Any, ...] = ()
+
+    def __call__(self, *arguments: Any) -> str:
+        self.arguments = arguments
+        return "the result"
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def invoke(*arguments: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "the result\n"
+
+
+def test_train_autoencoder(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    monkeypatch.setattr(vqcodec.training.autoencoder, "train", recorder)
+    sources = [(Path("a"), 1.0), (Path("b.tar"), 0.5)]
+    images = ["--images", "a", "--images", "b.tar=0.5"]
+    invoke("train", "autoencoder", "folder", *images)
+    assert recorder.arguments == (AutoencoderTraining(output=Path("folder"), sources=sources),)
+    invoke("train", "autoencoder", "folder", *images, "--minutes", "1.5", "--crop", "64")
+    expected = AutoencoderTraining(output=Path("folder"), sources=sources, minutes=1.5, crop=64)
+    assert recorder.arguments == (expected,)
+
+
+def test_train_indices(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    monkeypatch.setattr(vqcodec.training.indices, "extract", recorder)
+    invoke("train", "indices", "file", "--autoencoder", "c", "--images", "a", "--count", "7")
+    expected = Extraction(
+        output=Path("file"), autoencoder=Path("c"), sources=[(Path("a"), 1.0)], count=7
+    )
+    assert recorder.arguments == (expected,)
+
+
+def test_train_prior(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    monkeypatch.setattr(vqcodec.training.prior, "train", recorder)
+    files = ["--autoencoder", "c", "--indices", "i", "--indices", "j"]
+    invoke("train", "prior", "folder", *files, "--level", "0", "--attention-heads", "0")
+    expected = PriorTraining(
+        output=Path("folder"),
+        autoencoder=Path("c"),
+        indices=[Path("i"), Path("j")],
+        level=0,
+        attention_heads=0,
+    )
+    assert recorder.arguments == (expected,)
+
+
+def test_export(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    monkeypatch.setattr(vqcodec.training.export, "export", recorder)
+    priors = ["--prior", "p0", "--prior", "p1"]
+    invoke("export", "w.safetensors", "--autoencoder", "c", *priors, "--model-id", "a-1")
+    expected = (Path("c"), (Path("p0"), Path("p1")), Path("w.safetensors"), "a-1")
+    assert recorder.arguments == expected
+
+
+def test_export_keeps_an_existing_file(tmp_path: Path) -> None:
+    target = tmp_path / "w.safetensors"
+    target.write_bytes(b"precious")
+    arguments = ["export", str(target), "--autoencoder", "c", "--prior", "p", "--model-id", "a"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "--force" in result.stderr
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "autoencoder", "folder", "--images", "missing"],
+        ["train", "autoencoder", "folder", "--images", "a=heavy"],
+        ["train", "autoencoder", "folder", "--images", "a", "--preset", "nonsense"],
+        ["train", "indices", "file", "--autoencoder", "missing", "--images", "a"],
+        ["train", "prior", "folder", "--autoencoder", "missing", "--indices", "i", "--level", "0"],
+        ["export", "w", "--autoencoder", "missing", "--prior", "p", "--model-id", "a"],
+    ],
+)
+def test_unusable_input_is_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("vqcodec: error: ")
+    assert result.stderr.count("\n") == 1

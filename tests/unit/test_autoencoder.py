@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import CONFIG, tiny_autoencoder
+from torch import Tensor
+
+from vqcodec.image import load
+from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
+from vqcodec.models.layers import ListOf, depth_to_space, space_to_depth
+from vqcodec.training.autoencoder import (
+    PHOTO,
+    AutoencoderTraining,
+    RateDistortion,
+    k_means,
+    principal_components,
+    start_from_data,
+)
+
+LEVELS = range(len(CONFIG.levels))
+
+
+@pytest.fixture
+def autoencoder() -> Autoencoder:
+    return tiny_autoencoder()
+
+
+@pytest.fixture(scope="module")
+def crops(coffee: Path) -> Tensor:
+    """uint8 [24, 64, 64, 3] of a photograph."""
+    pixels = load(coffee).pixels
+    corners = [(y, x) for y in range(0, 256, 64) for x in range(0, 384, 64)]
+    return torch.from_numpy(np.stack([pixels[y : y + 64, x : x + 64] for y, x in corners]))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_depth_to_space_undoes_space_to_depth(stride: int) -> None:
+    features = torch.randn(2, 8, 12, 3)
+    folded = space_to_depth(features, stride)
+    assert folded.shape == (2, 8 // stride, 12 // stride, 3 * stride**2)
+    assert torch.equal(depth_to_space(folded, stride), features)
+    assert torch.equal(folded[0, 0, 0].view(stride, stride, 3), features[0, :stride, :stride])
+
+
+def test_list_of_modules_is_a_module_list() -> None:
+    layers = ListOf[torch.nn.Linear](torch.nn.Linear(n, 1) for n in (1, 2, 3))
+    assert [layer.in_features for layer in layers] == [1, 2, 3]
+    assert layers[1].in_features == 2
+    assert isinstance(layers[1:], ListOf)
+    assert "0.weight" in layers.state_dict()
+
+
+@pytest.mark.parametrize("config", [CONFIG, PHOTO])
+def test_config_survives_json(config: AutoencoderConfig) -> None:
+    assert AutoencoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 96), (64, 32)])
+def test_shapes(autoencoder: Autoencoder, height: int, width: int) -> None:
+    pixels = torch.randint(256, (2, height, width, 3), dtype=torch.uint8)
+    quality = torch.tensor([0, 2])
+    indices, bits = autoencoder.quantize(pixels, quality)
+    for level, found in zip(CONFIG.levels, indices, strict=True):
+        positions = (height // level.stride, width // level.stride)
+        assert found.shape == (2, len(level.codebooks), *positions)
+        assert found.dtype == torch.int64
+        for g, (size, _) in enumerate(level.codebooks):
+            assert 0 <= found[:, g].min() <= found[:, g].max() < size
+    assert bits.shape == (2, len(CONFIG.levels))
+    assert (bits > 0).all()
+    for count in (1, 2, 3):
+        restored = autoencoder.synthesize(indices[:count], quality)
+        assert restored.shape == pixels.shape
+        assert restored.dtype == torch.uint8
+
+
+def test_every_level_changes_the_image(autoencoder: Autoencoder, crops: Tensor) -> None:
+    quality = torch.ones(len(crops), dtype=torch.int64)
+    indices, _ = autoencoder.quantize(crops, quality)
+    decodes = [autoencoder.synthesize(indices[: n + 1], quality) for n in LEVELS]
+    assert not torch.equal(decodes[0], decodes[1])
+    assert not torch.equal(decodes[1], decodes[2])
+
+
+def test_coarse_decode_ignores_finer_indices(autoencoder: Autoencoder, crops: Tensor) -> None:
+    quality = torch.ones(len(crops), dtype=torch.int64)
+    indices, _ = autoencoder.quantize(crops, quality)
+    other = [indices[0], *(torch.zeros_like(level) for level in indices[1:])]
+    first, second = (autoencoder.synthesize(each[:1], quality) for each in (indices, other))
+    assert torch.equal(first, second)
+
+
+def test_quality_enters_analysis_and_synthesis(autoencoder: Autoencoder, crops: Tensor) -> None:
+    low, high = (torch.full((len(crops),), quality) for quality in (0, 2))
+    indices, _ = autoencoder.quantize(crops, low)
+    assert not torch.equal(indices[2], autoencoder.quantize(crops, high)[0][2])
+    assert not torch.equal(
+        autoencoder.synthesize(indices, low), autoencoder.synthesize(indices, high)
+    )
+
+
+def test_both_ways_are_deterministic(autoencoder: Autoencoder, crops: Tensor) -> None:
+    quality = torch.ones(len(crops), dtype=torch.int64)
+    first, second = (autoencoder.quantize(crops, quality)[0] for _ in range(2))
+    assert all(map(torch.equal, first, second))
+    assert torch.equal(
+        autoencoder.synthesize(first, quality), autoencoder.synthesize(first, quality)
+    )
+
+
+def test_training_pass_is_what_quantize_and_synthesize_do(
+    autoencoder: Autoencoder, crops: Tensor
+) -> None:
+    quality = torch.ones(len(crops), dtype=torch.int64)
+    with torch.no_grad():
+        result = autoencoder(crops, quality)
+    indices, bits = autoencoder.quantize(crops, quality)
+    torch.testing.assert_close(torch.stack(result.bits, 1), bits)
+    pixels = (result.predictions[-1] * 32 + 127.5).round().clamp(0, 255)
+    # Straight-through latents are the code vectors up to float's rounding.
+    difference = (pixels - autoencoder.synthesize(indices, quality).float()).abs()
+    assert difference.max() <= 1
+    assert result.commitment.shape == (len(crops),)
+
+
+def test_gradients_reach_every_parameter(autoencoder: Autoencoder, crops: Tensor) -> None:
+    config = AutoencoderTraining(output=Path(), sources=[], bfloat16=False)
+    objective = RateDistortion(autoencoder.train(), config)
+    loss, means = objective(crops, torch.arange(len(crops)) % 3)
+    loss.backward()
+    for name, parameter in autoencoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert {"mse", "coarse", "bpp", "commitment", "bpp_0", "bpp_1", "bpp_2"} == set(means)
+    assert float(means["bpp"].detach()) == pytest.approx(
+        sum(float(means[f"bpp_{n}"].detach()) for n in LEVELS), rel=1e-5
+    )
+
+
+def test_codebooks_move_in_training(autoencoder: Autoencoder, crops: Tensor) -> None:
+    def books() -> Iterator[Tensor]:
+        for level in autoencoder.levels:
+            for book in level.quantizer.codebooks:
+                yield book.vectors
+
+    before = [vectors.clone() for vectors in books()]
+    quality = torch.zeros(len(crops), dtype=torch.int64)
+    autoencoder(crops, quality)
+    assert all(map(torch.equal, books(), before))
+    autoencoder.train()(crops, quality)
+    assert not any(map(torch.equal, books(), before))
+
+
+def test_one_level_and_no_refinement() -> None:
+    config = AutoencoderConfig(
+        (LevelConfig(4, ((8, 2),), 8, 0, 0, 4),), (100.0,), refine_channels=0
+    )
+    autoencoder = Autoencoder(config).eval()
+    pixels = torch.randint(256, (1, 8, 12, 3), dtype=torch.uint8)
+    indices, _ = autoencoder.quantize(pixels, torch.zeros(1, dtype=torch.int64))
+    assert indices[0].shape == (1, 1, 2, 3)
+    restored = autoencoder.synthesize(indices, torch.zeros(1, dtype=torch.int64))
+    assert restored.shape == pixels.shape
+
+
+def test_principal_components_are_orthonormal_and_ordered() -> None:
+    vectors = torch.randn(500, 6) * torch.tensor([1.0, 9.0, 3.0, 0.1, 5.0, 2.0])
+    basis = principal_components(vectors, 4)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(4), atol=1e-5, rtol=0)
+    assert basis.abs().argmax(0).tolist() == [1, 4, 2, 5]
+
+
+def test_k_means_finds_clusters_and_keeps_its_seed() -> None:
+    torch.manual_seed(0)
+    centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [-9.0, -9.0]])
+    vectors = (centres[:, None] + 0.1 * torch.randn(4, 100, 2)).flatten(0, 1)
+    vectors = vectors[torch.randperm(400)]
+
+    def error(rounds: int, seed: int) -> float:
+        found = k_means(vectors, 6, rounds, torch.Generator().manual_seed(seed))
+        assert found.shape == (6, 2)
+        return float(torch.cdist(vectors, found).amin(1).square().mean())
+
+    for seed in range(3):
+        assert error(8, seed) < error(0, seed)
+        assert error(8, seed) == error(8, seed)
+
+
+def test_start_from_data_reduces_the_error(crops: Tensor) -> None:
+    torch.manual_seed(0)
+    # Half the strides: principal components take a time that grows with the stride's sixth power.
+    levels = tuple(replace(level, stride=level.stride // 2) for level in CONFIG.levels)
+    autoencoder = Autoencoder(replace(CONFIG, levels=levels)).eval()
+    quality = torch.full((len(crops),), 2)
+
+    def errors() -> list[float]:
+        indices, _ = autoencoder.quantize(crops, quality)
+        decodes = [autoencoder.synthesize(indices[: n + 1], quality) for n in LEVELS]
+        return [float((decode.float() - crops.float()).square().mean()) for decode in decodes]
+
+    random = errors()
+    start_from_data(autoencoder, crops, seed=0)
+    started = errors()
+    assert started[-1] < 0.5 * random[-1]
+    assert started == sorted(started, reverse=True)
+    for level in autoencoder.levels:
+        latent_size = level.basis.shape[1]
+        torch.testing.assert_close(
+            level.basis.T @ level.basis, torch.eye(latent_size), atol=1e-4, rtol=0
+        )

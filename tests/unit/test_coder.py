@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+import torch
+from torch import Tensor
+
+from vqcodec.entropy.coder import Decoder, Encoder
+from vqcodec.entropy.frequencies import TOTAL, TOTAL_BITS, frequencies
+from vqcodec.errors import SectionError
+from vqcodec.training.export import shared_tables
+
+EXPONENTIAL = shared_tables()["tables.exponential"]
+SIZES = [2, 3, 16, 128, 1000, 1024]
+
+
+def message(size: int, count: int, spread: int) -> tuple[Tensor, Tensor]:
+    """Symbols [count] drawn from frequencies [count, size]."""
+    generator = torch.Generator().manual_seed(size)
+    logits = torch.randint(-spread, spread + 1, (count, size), generator=generator)
+    freqs = frequencies(logits, EXPONENTIAL)
+    symbols = torch.multinomial(freqs.double(), 1, generator=generator).squeeze(1)
+    return symbols, freqs
+
+
+def encoded(symbols: Tensor, freqs: Tensor) -> bytes:
+    encoder = Encoder()
+    encoder.encode(symbols, freqs)
+    return encoder.payload()
+
+
+@pytest.mark.parametrize("spread", [0, 30, 300])
+@pytest.mark.parametrize("size", SIZES)
+def test_lossless_and_exactly_consumed(size: int, spread: int) -> None:
+    symbols, freqs = message(size, 500, spread)
+    decoder = Decoder(encoded(symbols, freqs))
+    assert decoder.decode(freqs).tolist() == symbols.tolist()
+    assert decoder._coder.maybe_exhausted()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_unlikeliest_symbols_are_lossless(size: int) -> None:
+    freqs = torch.ones(40, size, dtype=torch.int64)
+    freqs[:, 0] = TOTAL - size + 1
+    symbols = torch.arange(40) % size
+    assert Decoder(encoded(symbols, freqs)).decode(freqs).tolist() == symbols.tolist()
+
+
+def test_alphabets_alternate_in_one_payload() -> None:
+    parts = [message(size, 7, 30) for size in SIZES]
+    encoder = Encoder()
+    for symbols, freqs in parts:
+        encoder.encode(symbols, freqs)
+    decoder = Decoder(encoder.payload())
+    for symbols, freqs in parts:
+        assert decoder.decode(freqs).tolist() == symbols.tolist()
+
+
+@pytest.mark.parametrize("spread", [0, 30, 300])
+@pytest.mark.parametrize("size", SIZES)
+def test_size_is_the_ideal_code_length(size: int, spread: int) -> None:
+    """Within 0.01 % and two words."""
+    symbols, freqs = message(size, 5000, spread)
+    ideal = float((TOTAL_BITS - freqs.gather(1, symbols[:, None]).double().log2()).sum())
+    bits = 8 * len(encoded(symbols, freqs))
+    assert ideal <= bits <= 1.0001 * ideal + 64
+
+
+@pytest.mark.parametrize("spread", [0, 30, 300])
+@pytest.mark.parametrize("size", SIZES)
+def test_frequencies_are_not_rounded(size: int, spread: int) -> None:
+    """Points just at and just below every boundary decode to the symbols beside it.
+
+    The first point of a payload is divided by scale = (2**64 - 1) >> 24, see FORMAT.md.
+    """
+    freqs = message(size, 1, spread)[1]
+    starts = (freqs.cumsum(1) - freqs)[0].tolist()
+    scale = (2**64 - 1) >> TOTAL_BITS
+    for symbol, start in enumerate(starts):
+        for point, expected in ((scale * start, symbol), (scale * start - 1, symbol - 1)):
+            if expected >= 0:
+                payload = struct.pack("<II", point >> 32, point & (2**32 - 1))
+                assert Decoder(payload).decode(freqs).tolist() == [expected]
+
+
+def test_no_symbols_take_no_bytes() -> None:
+    assert Encoder().payload() == b""
+    assert Decoder(b"").decode(torch.zeros(0, 2, dtype=torch.int64)).tolist() == []
+
+
+def test_payload_is_whole_words() -> None:
+    symbols, freqs = message(16, 3, 30)
+    payload = encoded(symbols, freqs)
+    assert len(payload) % 4 == 0
+    with pytest.raises(SectionError, match="not whole 32-bit words"):
+        Decoder(payload + b"\0")
+
+
+def test_a_point_outside_the_range_is_refused() -> None:
+    freqs = message(16, 1, 30)[1]
+    with pytest.raises(SectionError, match="does not fit its model"):
+        Decoder(b"\xff" * 8).decode(freqs)

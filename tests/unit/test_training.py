@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vqcodec import codec, image
+from vqcodec.errors import CodecError
+from vqcodec.training.autoencoder import AutoencoderTraining
+from vqcodec.training.autoencoder import train as train_autoencoder
+from vqcodec.training.export import export
+from vqcodec.training.indices import Extraction, IndexSampler, extract
+from vqcodec.training.loop import Schedule
+from vqcodec.training.photos import CropSampler, parse_source, read_photos
+from vqcodec.training.prior import PriorTraining
+from vqcodec.training.prior import train as train_prior
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def autoencoder_training(output: Path, steps: int, **changes: object) -> AutoencoderTraining:
+    settings: dict[str, object] = {
+        "sources": [(FIXTURES, 1.0)],
+        "output": output,
+        "preset": "tiny",
+        "steps": steps,
+        "batch": 2,
+        "crop": 64,
+        "start_crops": 20,
+        "restart_every": 2,
+        "log_every": 1,
+        "device": "cpu",
+    }
+    return AutoencoderTraining(**(settings | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_autoencoder(autoencoder_training(tmp_path_factory.mktemp("ae"), 30))
+
+
+@pytest.fixture(scope="module")
+def extracted(trained: Path) -> Path:
+    output = trained.parent / "indices.safetensors"
+    return extract(
+        Extraction(
+            autoencoder=trained,
+            sources=[(FIXTURES, 1.0)],
+            output=output,
+            count=20,
+            crop=64,
+            device="cpu",
+        )
+    )
+
+
+def prior_training(trained: Path, extracted: Path, output: Path, level: int) -> PriorTraining:
+    return PriorTraining(
+        autoencoder=trained,
+        indices=[extracted],
+        output=output,
+        level=level,
+        steps=150,
+        batch=4,
+        learning_rate=5e-3,
+        channels=16,
+        blocks=2,
+        context_blocks=1,
+        attention_heads=2 if level == 0 else 0,
+        head_channels=16,
+        log_every=1,
+        device="cpu",
+    )
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    with path.open() as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def test_training_lowers_the_loss(trained: Path) -> None:
+    losses = [row["loss"] for row in rows(trained.parent / "log.csv")]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    # The schedule depends on the step alone when its decay starts at the end of both runs.
+    whole = train_autoencoder(autoencoder_training(tmp_path / "whole", 6, decay=1e-9))
+    half = train_autoencoder(autoencoder_training(tmp_path / "parts", 3, decay=1e-9))
+    shutil.copy(half, tmp_path / "half.safetensors")
+    parts = train_autoencoder(autoencoder_training(tmp_path / "parts", 6, decay=1e-9))
+    expected, found = load_file(whole), load_file(parts)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    earlier = load_file(tmp_path / "half.safetensors")
+    assert any(not torch.equal(earlier[name], found[name]) for name in found)
+    assert [row["step"] for row in rows(parts.parent / "log.csv")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(CodecError, match="another architecture"):
+        train_autoencoder(autoencoder_training(tmp_path, 40, preset="photo"))
+
+
+def test_an_unknown_preset_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="photo, tiny"):
+        train_autoencoder(autoencoder_training(tmp_path, 1, preset="huge"))
+
+
+def test_two_processes_hold_the_same_codebooks_and_weights(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from vqcodec.training import loop\n"
+        "from vqcodec.training.autoencoder import AutoencoderTraining, train\n"
+        "from safetensors.torch import save_file\n"
+        "fixtures, output = Path(sys.argv[1]), Path(sys.argv[2])\n"
+        "original = loop.run\n"
+        "def run(training, processes, model, *rest):\n"
+        "    result = original(training, processes, model, *rest)\n"
+        "    state = {name: x.clone().contiguous() for name, x in model.state_dict().items()}\n"
+        "    save_file(state, output / f'rank-{processes.rank}.safetensors')\n"
+        "    return result\n"
+        "import vqcodec.training.autoencoder as module\n"
+        "module.run = run\n"
+        "train(AutoencoderTraining(sources=[(fixtures, 1.0)], output=output, preset='tiny',\n"
+        "      steps=4, batch=2, crop=64, start_crops=20, restart_every=2, device='cpu'))\n"
+    )
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", script, FIXTURES, tmp_path),
+        ],
+        check=True,
+        env=environment,
+        timeout=240,
+        capture_output=True,
+    )
+    first, second = (load_file(tmp_path / f"rank-{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_indices_are_those_of_a_decode(extracted: Path) -> None:
+    tensors = load_file(extracted)
+    assert tensors["levels.0"].shape == (20, 2, 4, 4)
+    assert tensors["levels.1"].shape == (20, 2, 8, 8)
+    assert set(tensors["quality"].tolist()) == {0, 1}
+    assert (tensors["rate_bits"] > 0).all()
+
+
+def test_the_index_sampler_is_seeded(extracted: Path) -> None:
+    sampler = IndexSampler([extracted])
+    quality, levels = sampler.draw(3, [7])
+    again_quality, again = sampler.draw(3, [7])
+    assert torch.equal(quality, again_quality)
+    assert all(torch.equal(a, b) for a, b in zip(levels, again, strict=True))
+
+
+def test_no_indices_is_an_error() -> None:
+    with pytest.raises(CodecError, match="train indices"):
+        IndexSampler([])
+
+
+def test_trained_priors_export_and_run(trained: Path, extracted: Path, tmp_path: Path) -> None:
+    priors = []
+    for level in (0, 1):
+        path = train_prior(prior_training(trained, extracted, tmp_path / str(level), level))
+        bits = [row["bits"] for row in rows(path.parent / "log.csv")]
+        assert np.mean(bits[-40:]) < np.mean(bits[:40])
+        priors.append(path)
+    weights = tmp_path / "mine.safetensors"
+    export(trained, priors, weights, "mine")
+    picture = image.load(FIXTURES / "astronaut-crop.png")
+    compressed = codec.compress(picture, model=weights)
+    restored = codec.decompress(compressed.data, model=weights)
+    assert restored.pixels.shape == picture.pixels.shape
+    error = np.mean((restored.pixels.astype(float) - picture.pixels) ** 2)
+    assert error < 0.2 * picture.pixels.var()
+
+
+def test_a_level_that_is_not_there_is_an_error(
+    trained: Path, extracted: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CodecError, match="no level 2"):
+        train_prior(prior_training(trained, extracted, tmp_path, 2))
+
+
+def test_one_prior_per_level_is_asked_for(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="one per level"):
+        export(trained, [], tmp_path / "x.safetensors", "x")
+
+
+def test_folders_and_archives_hold_the_same_photos(tmp_path: Path) -> None:
+    archive = tmp_path / "photos.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(FIXTURES, "fixtures")
+    from_folder, from_archive = read_photos(FIXTURES, 64), read_photos(archive, 64)
+    assert len(from_folder) == len(from_archive) == 3
+    assert all(map(np.array_equal, from_folder, from_archive))
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "text.tar"])
+def test_unusable_sources_are_errors(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.tar").write_text("not an archive")
+    with pytest.raises(CodecError):
+        read_photos(tmp_path / name, 64)
+
+
+def test_crops_are_seeded_and_mirrored() -> None:
+    sampler = CropSampler([(FIXTURES, 1.0)], 64)
+    crops = sampler.draw(4, [1, 2])
+    assert crops.shape == (4, 64, 64, 3)
+    assert torch.equal(crops, sampler.draw(4, [1, 2]))
+    assert not torch.equal(crops, sampler.draw(4, [1, 3]))
+
+
+def test_sources_have_weights() -> None:
+    assert parse_source("a/b.tar=0.5") == (Path("a/b.tar"), 0.5)
+    assert parse_source("a") == (Path("a"), 1.0)
+    with pytest.raises(CodecError, match="not a number"):
+        parse_source("a=b")
+
+
+def test_the_schedule_warms_up_holds_and_decays() -> None:
+    schedule = Schedule(steps=10_000, minutes=None, decay=0.5, spent=0.0)
+    assert schedule.factor(0, 0.0) < 0.01
+    assert schedule.factor(5_000, 0.5) == 1.0
+    assert schedule.factor(7_500, 0.75) == pytest.approx(0.5)
+    assert schedule.progress(5_000) == 0.5
+    assert Schedule(10_000, 1.0, 0.5, spent=60.0).progress(1) == 1.0

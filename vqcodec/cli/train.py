@@ -1,0 +1,170 @@
+"""`vqcodec train`: an autoencoder, its indices of many photographs, and the priors of these.
+
+Options that are not given keep the library's defaults, so that they stand in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_COUNT = click.IntRange(min=1)
+
+
+def _several(*decorators: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    """Decorators as one, in the order of the help page."""
+
+    def decorate(function: _Function) -> _Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+_photograph_options = _several(
+    click.option(
+        "--images",
+        "sources",
+        metavar="PATH[=WEIGHT]",
+        multiple=True,
+        required=True,
+        help="Folder or tar archive of photographs, and how often to draw from it; repeatable.",
+    ),
+    click.option("--limit", type=_COUNT, metavar="N", help="Images of each source at most."),
+    click.option("--crop", type=_COUNT, metavar="N", help="Side of a crop in pixels."),
+)
+
+_autoencoder_option = click.option(
+    "--autoencoder",
+    type=_PATH,
+    metavar="FILE",
+    required=True,
+    help="Checkpoint of `train autoencoder`.",
+)
+
+_run_options = _several(
+    click.option("--steps", type=_COUNT, metavar="N", help="Steps at most."),
+    click.option(
+        "--minutes",
+        type=_POSITIVE,
+        metavar="M",
+        help="Minutes at most; the learning rate's schedule fits them.",
+    ),
+    click.option("--learning-rate", type=_POSITIVE, metavar="R", help="Peak of the schedule."),
+)
+
+_machine_options = _several(
+    click.option("--batch", type=_COUNT, metavar="N", help="Examples at a time and process."),
+    click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of random numbers."),
+    click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda"]),
+        help="Where to run; a GPU if there is one, if not given.",
+    ),
+)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@click.group()
+def command() -> None:
+    """Train a model.
+
+    First `autoencoder`, then `indices`, then one `prior` a level, then `vqcodec export`. A run
+    whose FOLDER holds a checkpoint goes on from it. Under torchrun all processes share one run:
+    torchrun --nproc-per-node 2 -m vqcodec train ...
+    """
+
+
+@command.command()
+@click.argument("output", metavar="FOLDER", type=_PATH)
+@_photograph_options
+@click.option("--preset", metavar="NAME", help="Architecture.")
+@_run_options
+@_machine_options
+def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
+    """Train the autoencoder.
+
+    FOLDER takes checkpoint, log and settings; prints the checkpoint's name.
+    """
+    from vqcodec.training.autoencoder import AutoencoderTraining, train
+    from vqcodec.training.photos import parse_source
+
+    images = [parse_source(source) for source in sources]
+    click.echo(train(AutoencoderTraining(output=output, sources=images, **_given(options))))
+
+
+@command.command()
+@click.argument("output", metavar="FILE", type=_PATH)
+@_autoencoder_option
+@_photograph_options
+@click.option("--count", type=_COUNT, metavar="N", help="Number of crops.")
+@_machine_options
+def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
+    """Extract indices to train priors on.
+
+    FILE takes the indices of random crops, each at a random quality.
+    """
+    from vqcodec.training.indices import Extraction, extract
+    from vqcodec.training.photos import parse_source
+
+    images = [parse_source(source) for source in sources]
+    click.echo(extract(Extraction(output=output, sources=images, **_given(options))))
+
+
+@command.command()
+@click.argument("output", metavar="FOLDER", type=_PATH)
+@_autoencoder_option
+@click.option(
+    "--indices",
+    type=_PATH,
+    metavar="FILE",
+    multiple=True,
+    required=True,
+    help="File of `train indices`; repeatable.",
+)
+@click.option(
+    "--level",
+    type=click.IntRange(min=0),
+    metavar="N",
+    required=True,
+    help="Whose indices to predict; 0 is the coarsest.",
+)
+@click.option("--channels", type=_COUNT, metavar="N", help="Width of the streams.")
+@click.option("--blocks", type=_COUNT, metavar="N", help="Gated blocks of the trunk.")
+@click.option(
+    "--context-blocks",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Gated blocks at every coarser level's resolution.",
+)
+@click.option(
+    "--attention-heads",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Heads of the causal attention; 0 for none.",
+)
+@click.option("--head-channels", type=_COUNT, metavar="N", help="Width of a codebook's head.")
+@click.option(
+    "--classes", type=click.IntRange(min=0), metavar="N", help="Classes; 0 for unconditional."
+)
+@_run_options
+@_machine_options
+def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
+    """Train the prior of one level.
+
+    FOLDER takes checkpoint, log and settings; prints the checkpoint's name.
+    """
+    from vqcodec.training.prior import PriorTraining, train
+
+    click.echo(train(PriorTraining(output=output, indices=list(indices), **_given(options))))

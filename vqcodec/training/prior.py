@@ -1,0 +1,136 @@
+"""Training of one level's prior, in float and then on the integer prior's grids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.errors import CodecError
+from vqcodec.models.autoencoder import AutoencoderConfig
+from vqcodec.models.prior import Prior, PriorConfig, set_mode
+from vqcodec.training.export import code_vectors, load_autoencoder
+from vqcodec.training.indices import IndexSampler
+from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
+
+
+@dataclass(kw_only=True)
+class PriorTraining(Training):
+    """Settings of a run, besides those of every run.
+
+    Attributes:
+        autoencoder: Checkpoint of `train autoencoder`.
+        indices: Files of `train indices`.
+        level: Which level's prior, 0 the coarsest.
+        channels: Width of the streams.
+        blocks: Gated residual blocks of the trunk.
+        context_blocks: Gated residual blocks at every coarser level's resolution.
+        attention_heads: Heads of the causal attention; 0 for none, None for 4 at level 0 only.
+        head_channels: Hidden width of a codebook's head.
+        classes: Number of classes; 0 for an unconditional prior.
+        quantized_from: Share of the run after which values are rounded to the integer grids.
+    """
+
+    autoencoder: Path
+    indices: list[Path]
+    level: int
+    channels: int = 128
+    blocks: int = 5
+    context_blocks: int = 2
+    attention_heads: int | None = None
+    head_channels: int = 96
+    classes: int = 0
+    quantized_from: float = 0.8
+    learning_rate: float = 2e-3
+    largest_gradient: float = 1.0
+
+
+class BitsPerPosition(nn.Module):
+    """The training objective: ideal code length of a level's indices."""
+
+    def __init__(self, prior: Prior, level: int, bfloat16: bool) -> None:
+        super().__init__()
+        self.prior = prior
+        self.level = level
+        self.use_bfloat16 = bfloat16
+
+    def forward(self, quality: Tensor, *levels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """int64 [B] and per level [B, G, h, w] to nats per index, and bits per position."""
+        own = levels[self.level]
+        with torch.autocast(own.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+            bits = self.prior.bits(own, levels[: self.level], quality)
+        positions = own.shape[0] * own.shape[2] * own.shape[3]
+        each = bits.sum(0) / positions
+        means = {"bits": each.sum()} | {f"bits_{g}": mean for g, mean in enumerate(each)}
+        return each.mean() * 0.6931471805599453, means
+
+
+def prior_config(config: PriorTraining, autoencoder: AutoencoderConfig) -> PriorConfig:
+    """The prior's architecture: the autoencoder's codebooks and the run's sizes.
+
+    Raises:
+        CodecError: the autoencoder has no such level.
+    """
+    levels = autoencoder.levels
+    if not 0 <= config.level < len(levels):
+        raise CodecError(f"no level {config.level}; the autoencoder has 0 to {len(levels) - 1}")
+    strides = [level.stride for level in levels]
+    heads = config.attention_heads
+    return PriorConfig(
+        codebooks=levels[config.level].codebooks,
+        coarser=tuple(level.codebooks for level in levels[: config.level]),
+        factors=tuple(strides[m] // strides[m + 1] for m in range(config.level)),
+        channels=config.channels,
+        blocks=config.blocks,
+        context_blocks=config.context_blocks,
+        attention_heads=(4 if config.level == 0 else 0) if heads is None else heads,
+        head_channels=config.head_channels,
+        qualities=len(autoencoder.lmbdas),
+        classes=config.classes,
+    )
+
+
+@torch.no_grad()
+def start_from_shares(prior: Prior, indices: Tensor) -> None:
+    """Lets the heads start from how often each index occurs: integers [N, G, h, w]."""
+    for g, head in enumerate(prior.heads):
+        counts = torch.bincount(indices[:, g].flatten().long(), minlength=len(head.bias)) + 1.0
+        head.bias.copy_((counts / counts.sum()).log())
+
+
+def train(config: PriorTraining) -> Path:
+    """Trains, or goes on from the checkpoint in `config.output`; returns the checkpoint.
+
+    Raises:
+        CodecError: unusable checkpoint or indices, or no such level.
+    """
+    autoencoder = load_autoencoder(config.autoencoder)
+    architecture = prior_config(config, autoencoder.config)
+    with Processes(config.device) as processes:
+        torch.manual_seed(config.seed)
+        sampler = IndexSampler(config.indices)
+        if len(sampler.levels) != len(autoencoder.levels):
+            raise CodecError("the indices were extracted with another autoencoder")
+        prior = Prior(architecture, code_vectors(autoencoder)[: config.level + 1])
+        start_from_shares(prior, sampler.levels[config.level])
+        prior.to(processes.device)
+        prior.train()
+        use_bfloat16 = (
+            fast_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
+        )
+        objective = BitsPerPosition(prior, config.level, use_bfloat16)
+
+        def draw(step: int) -> tuple[Tensor, ...]:
+            quality, levels = sampler.draw(config.batch, [config.seed, processes.rank, step])
+            return tuple(part.to(processes.device) for part in (quality, *levels))
+
+        def quantize(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
+            if progress >= config.quantized_from and not prior.embedding.quantized:
+                set_mode(prior, "calibrate")
+                with torch.no_grad():
+                    objective(*batch)
+                set_mode(prior, "quantized")
+
+        return run(config, processes, prior, objective, architecture.to_dict(), draw, quantize)
