@@ -83,6 +83,11 @@ def find_images(folder: Path) -> list[Path]:
     return found
 
 
+def load_picture(path: Path) -> Image:
+    """An image without alpha, which is kept as it is and says nothing about a model."""
+    return replace(image.load(path), alpha=None)
+
+
 def tiled_photograph(height: int, width: int) -> Image:
     """The photographs of the tests side by side, repeated to fill any size."""
     parts = [image.load(FIXTURES / name).pixels for name in PHOTOGRAPHS]
@@ -95,7 +100,7 @@ def tiled_photograph(height: int, width: int) -> Image:
 def kodak_sized(path: Path | None) -> tuple[str, Image]:
     """Name and content of the image at `path`, or of a 768x512 one made of photographs."""
     if path is not None:
-        return path.name, replace(image.load(path), alpha=None)
+        return path.name, load_picture(path)
     return "two photographs side by side", tiled_photograph(*KODAK_SIZE)
 
 
@@ -141,7 +146,9 @@ def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
 
 
 @contextmanager
-def fresh_process(variables: Mapping[str, str | None] | None = None) -> Iterator[ProcessPoolExecutor]:
+def fresh_process(
+    variables: Mapping[str, str | None] | None = None,
+) -> Iterator[ProcessPoolExecutor]:
     """A new Python process that shares nothing with this one but files and environment."""
     spawn = multiprocessing.get_context("spawn")
     with environment(variables or {}), ProcessPoolExecutor(1, mp_context=spawn) as process:

@@ -20,6 +20,7 @@ from common import (
     find_images,
     folder_argument,
     json_option,
+    load_picture,
     model_option,
     print_table,
     store,
@@ -27,7 +28,6 @@ from common import (
 from rich.progress import track
 from torch import Tensor
 
-from vqcodec import image
 from vqcodec.entropy.frequencies import TOTAL_BITS
 from vqcodec.model import Model, load
 from vqcodec.models.prior import Prior, set_mode
@@ -143,7 +143,7 @@ def main(
         raise click.UsageError(f"{model} has {len(loaded.priors)} levels; give as many --priors")
     floats = [load_prior(path, loaded.autoencoder) for path in priors]
     wanted = sorted(set(qualities)) or list(range(1, loaded.qualities + 1))
-    pictures = [image.load(path).pixels for path in find_images(folder)]
+    pictures = [load_picture(path).pixels for path in find_images(folder)]
     rows: list[dict[str, Any]] = []
     total: Bits = {}
     for quality in track(wanted, "qualities", console=console):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from common import (
     folder_argument,
     fresh_process,
     json_option,
+    load_picture,
     model_option,
     print_table,
     psnr,
@@ -40,7 +41,6 @@ from common import (
 from rich.progress import track
 from scipy.interpolate import PchipInterpolator
 
-from vqcodec import image
 from vqcodec.codec import compress, decompress
 from vqcodec.model import load
 
@@ -109,14 +109,14 @@ def code(
     jobs = [(path, quality) for path in paths for quality in qualities]
     for path, quality in track(jobs, "compress", console=console):
         with recorded("_encode_level") as found:
-            compressed = compress(image.load(path), quality=quality, model=model)
+            compressed = compress(load_picture(path), quality=quality, model=model)
         target = folder / f"{path.stem}-{quality}.vqz"
         target.write_bytes(compressed.data)
         written.append((path, target, quality, compressed.ideal_bits, found[-1]))
     with fresh_process() as process:
         for path, target, quality, bits, maps in track(written, "decompress", console=console):
             pixels, decoded = process.submit(restore, target, model).result()
-            original = image.load(path).pixels
+            original = load_picture(path).pixels
             yield Coded(
                 name=path.name,
                 quality=quality,
@@ -187,9 +187,7 @@ def anchor_curve(anchor: Anchor, pictures: Sequence[Pixels], model: Sequence[Poi
             break
         rates, psnrs = [], []
         for pixels in pictures:
-            size, restored = encoded_size(
-                pixels, anchor.format, quality=quality, **anchor.options
-            )
+            size, restored = encoded_size(pixels, anchor.format, quality=quality, **anchor.options)
             rates.append(8 * size / (pixels.shape[0] * pixels.shape[1]))
             psnrs.append(psnr(pixels, restored))
         points.append(Point(quality, fmean(rates), fmean(psnrs)))
@@ -210,7 +208,9 @@ def gap(anchor: Sequence[Point], point: Point) -> float:
 def rising(points: Sequence[Point]) -> bool:
     """Whether rate and PSNR rise together, without which there is no curve."""
     ordered = sorted(points, key=lambda each: each.bpp)
-    return all(a.bpp < b.bpp and a.psnr < b.psnr for a, b in zip(ordered, ordered[1:], strict=False))
+    return all(
+        a.bpp < b.bpp and a.psnr < b.psnr for a, b in zip(ordered, ordered[1:], strict=False)
+    )
 
 
 def bjontegaard_deltas(
@@ -272,7 +272,11 @@ def report_checks(coded: Sequence[Coded]) -> bool:
         "checks",
         ["what", "images x qualities", "holds"],
         [
-            ["decoded indices identical", f"{identical}/{len(coded)}", yes(identical == len(coded))],
+            [
+                "decoded indices identical",
+                f"{identical}/{len(coded)}",
+                yes(identical == len(coded)),
+            ],
             [
                 f"size within {BOUND_SHARE:.1%} + {BOUND_BYTES:.0f} bytes of ideal; worst "
                 f"{worst.name} at {worst.quality}: {worst.size} bytes, ideal "
@@ -377,7 +381,7 @@ def main(
     if "avif" in chosen and not PIL.features.check("avif"):
         console.print("this Pillow has no AVIF; left out")
         chosen.remove("avif")
-    pictures = [image.load(path).pixels for path in paths]
+    pictures = [load_picture(path).pixels for path in paths]
     curves = {key: anchor_curve(ANCHORS[key], pictures, points) for key in chosen}
     against = report_anchors(points, curves) if curves else {}
     store(

@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 28
-MAX_MODEL_ID_LENGTH = 32
+MAXMODEL_ID_LENGTH = 32
 WEIGHTS_HASH_LENGTH = 8
 MIN_TILE_LOG2 = 5
 MAX_TILE_LOG2 = 12
@@ -44,7 +44,7 @@ EXTRA_ICC = 2
 EXTRA_EXIF = 3
 
 _FLAG_GREY = 1
-_MODEL_ID = re.compile(rf"[a-z0-9.-]{{1,{MAX_MODEL_ID_LENGTH}}}")
+MODEL_ID = re.compile(rf"[a-z0-9.-]{{1,{MAXMODEL_ID_LENGTH}}}")
 _U32 = struct.Struct("<I")
 
 _DAMAGED = "the file is damaged, get it again"
@@ -331,9 +331,9 @@ def _check_header(header: Header, *, hint: str) -> None:
     if header.tile not in {1 << log2 for log2 in range(MIN_TILE_LOG2, MAX_TILE_LOG2 + 1)}:
         limits = f"a power of two in {1 << MIN_TILE_LOG2}..{1 << MAX_TILE_LOG2}"
         raise HeaderError(f"has a tile side of {header.tile}, not {limits}; {hint}")
-    if not _MODEL_ID.fullmatch(header.model_id):
+    if not MODEL_ID.fullmatch(header.model_id):
         reason = f"has the model id {header.model_id!r}"
-        raise HeaderError(f"{reason}, not {_MODEL_ID.pattern}; {hint}")
+        raise HeaderError(f"{reason}, not {MODEL_ID.pattern}; {hint}")
     if len(header.weights_hash) != WEIGHTS_HASH_LENGTH:
         reason = f"has a weights hash of {len(header.weights_hash)} bytes"
         raise HeaderError(f"{reason}, not {WEIGHTS_HASH_LENGTH}; {hint}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -94,15 +93,6 @@ def test_info_of_standard_input(vqz: Path) -> None:
     result = CliRunner().invoke(main, ["info", "-"], input=vqz.read_bytes())
     assert result.exit_code == 0
     assert "100x50 RGB" in result.stdout
-
-
-def test_info_answers_in_under_0_3_seconds(run: Run, vqz: Path) -> None:
-    seconds = []
-    for _ in range(5):  # the machine may be busy with other things
-        start = time.perf_counter()
-        assert run("info", vqz).returncode == 0
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.3
 
 
 def test_verify_checks_without_the_weights_what_it_can(vqz: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 import struct
-import time
 import tracemalloc
 import zlib
 
@@ -20,7 +19,6 @@ SECTIONS = tuple(
 DATA = pack(Container(HEADER, EXTRAS, SECTIONS, 0x12345678, True))
 HEADER_LENGTH = len(DATA) - len(DATA[DATA.index(b"\x01\x05alpha") :])
 
-SECONDS = 5
 BYTES = 1 << 20
 
 
@@ -121,7 +119,6 @@ def hostile_header(width: bytes, height: bytes, tile_log2: int, tiles: bytes, ex
 @pytest.mark.parametrize("partial", [False, True])
 def test_hostile_lengths_allocate_nothing(data: bytes, partial: bool) -> None:
     tracemalloc.start()
-    started = time.monotonic()
     try:
         with pytest.raises(CodecError):
             unpack(data, partial=partial)
@@ -129,4 +126,3 @@ def test_hostile_lengths_allocate_nothing(data: bytes, partial: bool) -> None:
     finally:
         tracemalloc.stop()
     assert peak < BYTES
-    assert time.monotonic() - started < SECONDS

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import tiny_autoencoder
 
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
 from vqcodec.training.autoencoder import AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
-from vqcodec.training.export import export
+from vqcodec.training.export import export, write_weights
 from vqcodec.training.indices import Extraction, IndexSampler, extract
 from vqcodec.training.loop import Schedule
 from vqcodec.training.photos import CropSampler, parse_source, read_photos
@@ -201,6 +202,12 @@ def test_a_level_that_is_not_there_is_an_error(
 def test_one_prior_per_level_is_asked_for(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="one per level"):
         export(trained, [], tmp_path / "x.safetensors", "x")
+
+
+def test_a_wrong_model_id_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="no model id"):
+        write_weights(tmp_path / "x.safetensors", "Not An Id", tiny_autoencoder(), [])
+    assert not any(tmp_path.iterdir())
 
 
 def test_folders_and_archives_hold_the_same_photos(tmp_path: Path) -> None:

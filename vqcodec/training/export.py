@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vqcodec import registry
+from vqcodec.container import MODEL_ID
 from vqcodec.entropy.prior import REQUANTIZE_BITS
 from vqcodec.errors import CodecError
 from vqcodec.model import WEIGHTS_FORMAT
@@ -181,7 +182,12 @@ def write_weights(
         model_id: What files coded with it will name.
         autoencoder: Trained; stored in float16.
         priors: Trained and calibrated, one per level, coarse to fine.
+
+    Raises:
+        CodecError: not a model id, or an autoencoder that float16 cannot hold.
     """
+    if not MODEL_ID.fullmatch(model_id):
+        raise CodecError(f"{model_id!r} is no model id; give 1 to 32 of a-z, 0-9, '.' and '-'")
     tensors = shared_tables()
     for name, tensor in autoencoder.state_dict().items():
         if name.endswith(".counts"):

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from corridor import decoded_indices, file_of, found_indices, random_indices
+
+from vqcodec import codec, container
+from vqcodec.errors import ChecksumError, CodecError, HeaderError, SectionError, TruncatedError
+from vqcodec.image import Image, load
+from vqcodec.model import load as load_model
+
+
+@pytest.fixture(scope="module")
+def photo(astronaut: Path) -> Image:
+    return load(astronaut)
+
+
+@pytest.fixture(scope="module")
+def compressed(photo: Image, tiny_model: Path) -> codec.Compressed:
+    """The photograph in 4 x 3 tiles."""
+    return codec.compress(photo, model=tiny_model, tile=32)
+
+
+def part(image: Image, height: int, width: int) -> Image:
+    return Image(image.pixels[:height, :width].copy(), grey=False)
+
+
+def grey(image: Image) -> Image:
+    channel = image.pixels[..., 1]
+    return Image(np.repeat(channel[..., None], 3, 2), grey=True)
+
+
+def sections_of(data: bytes) -> tuple[tuple[bytes, ...], ...]:
+    return container.unpack(data).sections
+
+
+@pytest.mark.parametrize("tile", [32, 64, 1024])
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (31, 33), (96, 128)])
+def test_indices_come_back(
+    photo: Image, tiny_model: Path, size: tuple[int, int], tile: int
+) -> None:
+    image = part(photo, *size)
+    result = codec.compress(image, model=tiny_model, tile=tile)
+    found = found_indices(image, result.header, tiny_model)
+    decoded = decoded_indices(result.data, tiny_model)
+    assert all(map(torch.equal, found, decoded))
+    assert codec.decompress(result.data, model=tiny_model).pixels.shape == (*size, 3)
+
+
+def test_header(photo: Image, compressed: codec.Compressed, tiny_model: Path) -> None:
+    header = container.unpack(compressed.data).header
+    assert header == compressed.header
+    assert (header.width, header.height, header.tile, header.levels) == (128, 96, 32, 3)
+    assert (header.grey, header.quality, header.model_id) == (False, 2, "tiny-test")
+    assert load_model(tiny_model).sha256.startswith(header.weights_hash.hex())
+
+
+def test_size_is_the_ideal_code_length(compressed: codec.Compressed) -> None:
+    """Within 0.01 % and two words a section."""
+    for payloads, ideal in zip(sections_of(compressed.data), compressed.ideal_bits, strict=True):
+        bits = 8 * sum(map(len, payloads))
+        assert ideal <= bits <= 1.0001 * ideal + 64 * len(payloads)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_batch_sizes_change_nothing(
+    photo: Image, compressed: codec.Compressed, tiny_model: Path, batch: int
+) -> None:
+    indices = decoded_indices(compressed.data, tiny_model, batch)
+    assert file_of(compressed.header, {}, indices, tiny_model, batch) == compressed.data
+    assert codec.compress(photo, model=tiny_model, tile=32, batch=batch).data == compressed.data
+    one, other = (
+        codec.decompress(compressed.data, model=tiny_model, batch=b).pixels for b in (4, batch)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def psnr(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
+    mse = np.square(first.astype(float) - second).mean()
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def test_tiles_join_without_seams(
+    coffee: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = part(load(coffee), 200, 330)
+    tiled, whole = (codec.compress(image, model=tiny_model, tile=t) for t in (32, 1024))
+    restored = codec.decompress(whole.data, model=tiny_model).pixels
+    assert psnr(codec.decompress(tiled.data, model=tiny_model).pixels, restored) > 50
+    # The same indices in tiles: the halo covers all that synthesis looks at.
+    indices = decoded_indices(whole.data, tiny_model)
+    joined = file_of(tiled.header, {}, indices, tiny_model)
+    pixels = codec.decompress(joined, model=tiny_model).pixels
+    assert np.abs(pixels.astype(int) - restored).max() <= 1
+    monkeypatch.setattr(codec, "HALO", 0)
+    with_seams = codec.decompress(joined, model=tiny_model).pixels
+    assert np.abs(with_seams.astype(int) - restored).max() > 1
+
+
+def section_end(data: bytes, sections: tuple[tuple[bytes, ...], ...], level: int) -> int:
+    """Where a level's last section ends: trailer and finer levels are known to follow."""
+    length, crc, trailer = 1, 4, 8
+    following = [payload for payloads in sections[level + 1 :] for payload in payloads]
+    assert all(len(payload) < 128 for payload in following)
+    return len(data) - trailer - sum(length + len(payload) + crc for payload in following)
+
+
+def test_levels_and_partial(compressed: codec.Compressed, tiny_model: Path) -> None:
+    levels = [
+        codec.decompress(compressed.data, model=tiny_model, levels=n).pixels for n in (1, 2, 3)
+    ]
+    whole = codec.decompress(compressed.data, model=tiny_model).pixels
+    np.testing.assert_array_equal(levels[2], whole)
+    assert not np.array_equal(levels[0], levels[1])
+    assert not np.array_equal(levels[1], levels[2])
+    sections = sections_of(compressed.data)
+    ends = [section_end(compressed.data, sections, n) for n in range(3)]
+    for n in range(3):
+        cut = compressed.data[: ends[n] + 1]
+        with pytest.raises(TruncatedError, match=f"holds {n + 1} of 3 complete levels"):
+            codec.decompress(cut, model=tiny_model)
+        restored = codec.decompress(cut, model=tiny_model, partial=True)
+        np.testing.assert_array_equal(restored.pixels, levels[n])
+        contents = codec.inspect(cut)
+        assert not contents.complete
+        assert len(contents.sections) == n + 1
+    with pytest.raises(CodecError, match="cannot restore from 3 levels; the file holds 2"):
+        codec.decompress(compressed.data[: ends[1]], model=tiny_model, partial=True, levels=3)
+    with pytest.raises(TruncatedError):
+        codec.decompress(compressed.data[: ends[0] - 1], model=tiny_model, partial=True)
+
+
+@pytest.mark.parametrize("levels", [0, 4, -1])
+def test_levels_that_are_not_there(
+    compressed: codec.Compressed, tiny_model: Path, levels: int
+) -> None:
+    with pytest.raises(CodecError, match=f"cannot restore from {levels} levels"):
+        codec.decompress(compressed.data, model=tiny_model, levels=levels)
+
+
+def test_grey(photo: Image, tiny_model: Path) -> None:
+    result = codec.compress(grey(photo), model=tiny_model)
+    restored = codec.decompress(result.data, model=tiny_model)
+    assert result.header.grey
+    assert restored.grey
+    assert (restored.pixels == restored.pixels[..., :1]).all()
+    # One channel is the mean of the model's three, rounded.
+    coloured = file_of(
+        dataclasses.replace(result.header, grey=False),
+        {},
+        decoded_indices(result.data, tiny_model),
+        tiny_model,
+    )
+    three = codec.decompress(coloured, model=tiny_model).pixels.astype(int)
+    np.testing.assert_array_equal(restored.pixels[..., 0], (three.sum(2) + 1) // 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
+def test_alpha_is_lossless(photo: Image, tiny_model: Path, size: tuple[int, int]) -> None:
+    alpha = np.random.default_rng(0).integers(256, size=size, dtype=np.uint8)
+    image = dataclasses.replace(part(photo, *size), alpha=alpha)
+    data = codec.compress(image, model=tiny_model).data
+    restored = codec.decompress(data, model=tiny_model)
+    assert restored.alpha is not None
+    np.testing.assert_array_equal(restored.alpha, alpha)
+    assert codec.decompress(data, model=tiny_model, levels=1).alpha is not None
+
+
+def test_metadata(photo: Image, tiny_model: Path) -> None:
+    image = dataclasses.replace(part(photo, 8, 8), icc=b"a profile", exif=b"Exif\0\0a block")
+    data = codec.compress(image, model=tiny_model).data
+    restored = codec.decompress(data, model=tiny_model)
+    assert (restored.icc, restored.exif, restored.alpha) == (image.icc, image.exif, None)
+    assert set(codec.inspect(data).extras) == {container.EXTRA_ICC, container.EXTRA_EXIF}
+
+
+def test_quality_changes_the_file(photo: Image, tiny_model: Path) -> None:
+    files = [codec.compress(photo, quality=q, model=tiny_model).data for q in (1, 2, 3)]
+    assert len({sections_of(data) for data in files}) == 3
+    assert [container.peek(data).quality for data in files] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("quality", [0, 4, -1, 255])
+def test_no_such_quality(photo: Image, tiny_model: Path, quality: int) -> None:
+    with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):
+        codec.compress(photo, quality=quality, model=tiny_model)
+    with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):
+        codec.sample(8, 8, quality=quality, model=tiny_model)
+
+
+@pytest.mark.parametrize("tile", [0, -32, 1, 16, 33, 48, 8192])
+def test_no_such_tile(photo: Image, tiny_model: Path, tile: int) -> None:
+    with pytest.raises(CodecError, match=f"tile side of {tile} cannot be"):
+        codec.compress(photo, model=tiny_model, tile=tile)
+
+
+def test_progress_reaches_its_end(photo: Image, tiny_model: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    def note(stage: str, done: int, total: int) -> None:
+        calls.append((stage, done, total))
+
+    data = codec.compress(photo, model=tiny_model, tile=64, progress=note).data
+    codec.decompress(data, model=tiny_model, progress=note)
+    ends = {stage for stage, done, total in calls if done == total}
+    levels = {f"{verb} level {n}" for verb in ("encode", "decode") for n in range(3)}
+    assert ends == {"analysis", "synthesis"} | levels
+    assert all(1 <= done <= total for _, done, total in calls)
+
+
+def repacked(data: bytes, **changes: object) -> bytes:
+    """The file with fields of its header or container changed, and right checksums."""
+    contents = container.unpack(data)
+    of_header = {k: v for k, v in changes.items() if hasattr(contents.header, k)}
+    rest = {k: v for k, v in changes.items() if k not in of_header}
+    header = dataclasses.replace(contents.header, **of_header)  # type: ignore[arg-type]
+    return container.pack(dataclasses.replace(contents, header=header, **rest))  # type: ignore[arg-type]
+
+
+def test_another_number_of_levels(compressed: codec.Compressed, tiny_model: Path) -> None:
+    two = repacked(compressed.data, levels=2, sections=sections_of(compressed.data)[:2])
+    with pytest.raises(HeaderError, match="claims 2 levels"):
+        codec.decompress(two, model=tiny_model)
+
+
+def test_a_quality_that_the_model_lacks(compressed: codec.Compressed, tiny_model: Path) -> None:
+    with pytest.raises(HeaderError, match="quality 4"):
+        codec.decompress(repacked(compressed.data, quality=4), model=tiny_model)
+
+
+def test_another_quality_is_noticed(compressed: codec.Compressed, tiny_model: Path) -> None:
+    with pytest.raises((ChecksumError, SectionError)):
+        codec.decompress(repacked(compressed.data, quality=1), model=tiny_model)
+
+
+def test_wrong_indices_are_noticed(compressed: codec.Compressed, tiny_model: Path) -> None:
+    crc = container.unpack(compressed.data).indices_crc
+    assert crc is not None
+    with pytest.raises(ChecksumError, match="decoded indices differ"):
+        codec.decompress(repacked(compressed.data, indices_crc=crc ^ 1), model=tiny_model)
+
+
+def test_any_indices_can_be_held(tiny_model: Path, compressed: codec.Compressed) -> None:
+    model = load_model(tiny_model)
+    header = dataclasses.replace(compressed.header, width=70, height=40, tile=64)
+    indices = [level[0] for level in random_indices(model, 1, 64, 96)]
+    data = file_of(header, {}, indices, tiny_model)
+    assert all(map(torch.equal, decoded_indices(data, tiny_model), indices))
+
+
+def test_samples_depend_on_nothing_but_seed_and_number(tiny_model: Path) -> None:
+    def draw(**options: int | float) -> list[bytes]:
+        images = codec.sample(40, 50, model=tiny_model, **options)  # type: ignore[arg-type]
+        assert all(image.pixels.shape == (40, 50, 3) for image in images)
+        return [image.pixels.tobytes() for image in images]
+
+    three = draw(count=3)
+    assert len(set(three)) == 3
+    assert draw(count=2) == three[:2]
+    assert draw(count=3, batch=1) == three
+    assert draw(seed=1) != three[:1]
+    assert draw(quality=1) != three[:1]
+    assert draw(temperature=0.1) != three[:1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 8), (8, 0), (4097, 8), (8, 4097)])
+def test_sizes_that_cannot_be_sampled(tiny_model: Path, height: int, width: int) -> None:
+    with pytest.raises(CodecError, match=f"cannot sample {width}x{height} pixels"):
+        codec.sample(height, width, model=tiny_model)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, 101, math.nan])
+def test_temperatures_that_cannot_be_sampled(tiny_model: Path, temperature: float) -> None:
+    with pytest.raises(CodecError, match="cannot sample at temperature"):
+        codec.sample(8, 8, model=tiny_model, temperature=temperature)

@@ -1,0 +1,88 @@
+"""The same frequencies from every instruction set, thread count and matrix product."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VQCODEC_GEMM",
+)
+PLAIN = {"OMP_NUM_THREADS": "1"}
+# Every value of every variable once, in as few processes as that takes. What a processor lacks is
+# ignored by the libraries, so the matrix is as wide as the machine.
+MATRIX = [
+    {"OMP_NUM_THREADS": "2"},
+    {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "VQCODEC_GEMM": "int8"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512"},
+    {"VQCODEC_GEMM": "int8", "ATEN_CPU_CAPABILITY": "avx2"},
+    {"VQCODEC_GEMM": "float32", "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "2"},
+    {"VQCODEC_GEMM": "float64", "ATEN_CPU_CAPABILITY": "default"},
+]
+
+PROGRAM = """
+import hashlib
+import sys
+
+import torch
+from corridor import random_indices
+
+from vqcodec.model import load
+
+model = load(sys.argv[1] + ".safetensors")
+digest = hashlib.sha256()
+# More rows than one call of a product takes, so that the last one is a short one.
+for count, height, width in ((2, 64, 96), (5, 32, 32), (1, 288, 320)):
+    indices = random_indices(model, count, height, width)
+    quality = torch.arange(count) % model.qualities
+    for level, prior in enumerate(model.priors):
+        own, before = indices[level], indices[:level]
+        label = torch.zeros_like(quality)
+        state = prior.start(before, quality, label, *own.shape[2:])
+        digest.update(prior.parallel(state, own).numpy().tobytes())
+        if count == 2:
+            state = prior.start(before, quality, label, *own.shape[2:])
+            likeliest = prior.wavefront(state, lambda g, frequencies: frequencies.argmax(-1))
+            digest.update(likeliest.numpy().tobytes())
+print(torch.get_num_threads(), digest.hexdigest())
+"""
+
+
+def frequencies_hash(model: Path, variables: dict[str, str]) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    package = TESTS.parent
+    environment |= {**PLAIN, **variables, "PYTHONPATH": f"{package}{os.pathsep}{TESTS}"}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(model.with_suffix(""))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    threads, digest = result.stdout.split()
+    assert threads == environment["OMP_NUM_THREADS"]
+    return digest
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model: Path) -> str:
+    return frequencies_hash(tiny_model, {})
+
+
+@pytest.mark.parametrize("variables", MATRIX, ids=lambda v: "-".join(v.values()))
+def test_frequencies_are_the_same(
+    tiny_model: Path, expected: str, variables: dict[str, str]
+) -> None:
+    assert frequencies_hash(tiny_model, variables) == expected
