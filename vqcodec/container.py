@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 28
-MAXMODEL_ID_LENGTH = 32
+MAX_MODEL_ID_LENGTH = 32
 WEIGHTS_HASH_LENGTH = 8
 MIN_TILE_LOG2 = 5
 MAX_TILE_LOG2 = 12
@@ -44,7 +44,7 @@ EXTRA_ICC = 2
 EXTRA_EXIF = 3
 
 _FLAG_GREY = 1
-MODEL_ID = re.compile(rf"[a-z0-9.-]{{1,{MAXMODEL_ID_LENGTH}}}")
+MODEL_ID = re.compile(rf"[a-z0-9.-]{{1,{MAX_MODEL_ID_LENGTH}}}")
 _U32 = struct.Struct("<I")
 
 _DAMAGED = "the file is damaged, get it again"

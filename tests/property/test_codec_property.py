@@ -37,10 +37,10 @@ def images(draw: st.DrawFn, sides: st.SearchStrategy[int] = SIDES) -> Image:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(image=images(), quality=st.integers(1, 3), tile=st.sampled_from([TILE, 2 * TILE, 1024]))
-@example(Image(np.zeros((1, 1, 3), np.uint8), grey=False), quality=1, tile=TILE)
-@example(Image(np.zeros((1, 1, 3), np.uint8), grey=True), quality=3, tile=4096)
-@example(Image(np.zeros((1, 97, 3), np.uint8), grey=False), quality=2, tile=TILE)
-@example(Image(np.zeros((97, 1, 3), np.uint8), grey=False), quality=2, tile=TILE)
+@example(image=Image(np.zeros((1, 1, 3), np.uint8), grey=False), quality=1, tile=TILE)
+@example(image=Image(np.zeros((1, 1, 3), np.uint8), grey=True), quality=3, tile=4096)
+@example(image=Image(np.zeros((1, 97, 3), np.uint8), grey=False), quality=2, tile=TILE)
+@example(image=Image(np.zeros((97, 1, 3), np.uint8), grey=False), quality=2, tile=TILE)
 def test_round_trip(tiny_model: Path, image: Image, quality: int, tile: int) -> None:
     result = codec.compress(image, quality=quality, model=tiny_model, tile=tile)
     found = found_indices(image, result.header, tiny_model)
