@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -233,6 +234,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def without_nan(value: Any) -> Any:
+    """The same with null, which JSON has, for every number that is none."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def store(json_file: Path | None, name: str, model: str, results: Mapping[str, Any]) -> None:
     """Writes the results, with the model's hash and the machine, if a file is wanted."""
     if json_file is None:
@@ -245,4 +255,5 @@ def store(json_file: Path | None, name: str, model: str, results: Mapping[str, A
         "machine": machine(),
         **results,
     }
-    files.write_atomically(json_file, (json.dumps(content, indent=2) + "\n").encode(), force=True)
+    encoded = json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n"
+    files.write_atomically(json_file, encoded.encode(), force=True)

@@ -318,6 +318,8 @@ def main(
         for setting, count in track(rows, "settings", console=console):
             variables = _variables(setting.variables, count)
             found = in_fresh_process(compare, model, stems, setting, count, variables=variables)
+            counts = f"{found.parallel} {found.wavefront} {found.indices}"
+            console.print(f"{setting.name}, {count} threads: {counts} ({found.seconds:.1f} s)")
             results.append((setting, count, found))
     report(results, pictures, tiles)
     exact = all(found.none for _, _, found in results)

@@ -61,7 +61,7 @@ def integer_bits(model: Model, indices: Sequence[Tensor], quality: Tensor, level
 def bits_of(
     model: Model, priors: Sequence[Prior], pixels: npt.NDArray[np.uint8], quality: int
 ) -> Bits:
-    padded = pad(centre(pixels, CROP), model.strides[0])
+    padded = np.array(pad(centre(pixels, CROP), model.strides[0]))
     chosen = torch.tensor([quality - 1])
     indices, non_spatial = model.autoencoder.quantize(torch.from_numpy(padded)[None], chosen)
     levels = range(len(indices))

@@ -6,6 +6,7 @@ Every image is compressed at every quality in this process, restored in another 
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 import warnings
@@ -208,9 +209,7 @@ def gap(anchor: Sequence[Point], point: Point) -> float:
 def rising(points: Sequence[Point]) -> bool:
     """Whether rate and PSNR rise together, without which there is no curve."""
     ordered = sorted(points, key=lambda each: each.bpp)
-    return all(
-        a.bpp < b.bpp and a.psnr < b.psnr for a, b in zip(ordered, ordered[1:], strict=False)
-    )
+    return all(a.bpp < b.bpp and a.psnr < b.psnr for a, b in itertools.pairwise(ordered))
 
 
 def bjontegaard_deltas(
@@ -232,10 +231,17 @@ def bjontegaard_deltas(
     return rate, distortion
 
 
-def overlap(anchor: Sequence[Point], points: Sequence[Point], axis: str) -> tuple[float, float]:
-    """The range of bpp or psnr that both curves cover."""
+def overlap(
+    anchor: Sequence[Point], points: Sequence[Point], axis: str
+) -> tuple[float, float] | None:
+    """The range of bpp or psnr that both curves cover, if any."""
     values = [[getattr(each, axis) for each in curve] for curve in (anchor, points)]
-    return max(map(min, values)), min(map(max, values))
+    lowest, highest = max(map(min, values)), min(map(max, values))
+    return (lowest, highest) if lowest < highest else None
+
+
+def signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
 @contextmanager
@@ -298,10 +304,10 @@ def report_anchors(points: Sequence[Point], curves: dict[str, list[Point]]) -> d
         rows.append(
             [
                 ANCHORS[key].name,
-                *(f"{deltas[method][0]:+.2f}" for method in METHODS),
-                *(f"{deltas[method][1]:+.2f}" for method in METHODS),
-                f"{decibels[0]:.2f}..{decibels[1]:.2f}",
-                f"{rates[0]:.3f}..{rates[1]:.3f}",
+                *(signed(deltas[method][0]) for method in METHODS),
+                *(signed(deltas[method][1]) for method in METHODS),
+                f"{decibels[0]:.2f}..{decibels[1]:.2f}" if decibels else "none",
+                f"{rates[0]:.3f}..{rates[1]:.3f}" if rates else "none",
             ]
         )
         results[key] = {
@@ -324,24 +330,27 @@ def report_anchors(points: Sequence[Point], curves: dict[str, list[Point]]) -> d
         rows,
     )
     print_table(
-        "dB above the anchor's curve at the model's rate (nan: outside the curve)",
+        "dB above the anchor's curve at the model's rate",
         ["quality", "bpp", "PSNR dB", *(ANCHORS[key].name for key in curves)],
         [
             [
                 point.quality,
                 f"{point.bpp:.4f}",
                 f"{point.psnr:.2f}",
-                *(f"{gap(curve, point):+.2f}" for curve in curves.values()),
+                *(signed(gap(curve, point)) for curve in curves.values()),
             ]
             for point in points
         ],
     )
-    for key, curve in curves.items():
-        print_table(
-            ANCHORS[key].name,
-            ["quality", "bpp", "PSNR dB"],
-            [[each.quality, f"{each.bpp:.4f}", f"{each.psnr:.2f}"] for each in curve],
-        )
+    print_table(
+        "the anchors' curves",
+        ["anchor", "quality", "bpp", "PSNR dB"],
+        [
+            [ANCHORS[key].name, each.quality, f"{each.bpp:.4f}", f"{each.psnr:.2f}"]
+            for key, curve in curves.items()
+            for each in curve
+        ],
+    )
     return results
 
 

@@ -24,10 +24,10 @@ CONFIG = AutoencoderConfig(
 MODEL_ID = "tiny-test"
 
 
-def tiny_autoencoder() -> Autoencoder:
+def tiny_autoencoder(config: AutoencoderConfig = CONFIG) -> Autoencoder:
     """Random everywhere, with nothing left at its zero start."""
     torch.manual_seed(1)
-    autoencoder = Autoencoder(CONFIG)
+    autoencoder = Autoencoder(config)
     with torch.no_grad():
         for name, parameter in autoencoder.named_parameters():
             if "_out." in name or "rate_logits" in name:
@@ -35,22 +35,23 @@ def tiny_autoencoder() -> Autoencoder:
     return autoencoder.eval()
 
 
-def tiny_priors(autoencoder: Autoencoder, classes: int = 0) -> list[Prior]:
+def tiny_priors(autoencoder: Autoencoder, classes: int = 0, channels: int = 16) -> list[Prior]:
     """One prior per level; attention in the coarsest."""
     vectors = code_vectors(autoencoder)
-    books = [level.codebooks for level in CONFIG.levels]
+    strides, lmbdas = autoencoder.config.strides, autoencoder.config.lmbdas
+    books = [level.codebooks for level in autoencoder.config.levels]
     priors = []
     for n in range(len(books)):
         config = PriorConfig(
             codebooks=books[n],
             coarser=tuple(books[:n]),
-            factors=tuple(CONFIG.strides[m] // CONFIG.strides[m + 1] for m in range(n)),
-            channels=16,
+            factors=tuple(strides[m] // strides[m + 1] for m in range(n)),
+            channels=channels,
             blocks=2,
             context_blocks=1,
             attention_heads=2 if n == 0 else 0,
-            head_channels=16,
-            qualities=len(CONFIG.lmbdas),
+            head_channels=channels,
+            qualities=len(lmbdas),
             classes=classes,
         )
         prior = Prior(config, vectors[: n + 1])

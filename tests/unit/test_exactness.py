@@ -42,7 +42,7 @@ from vqcodec.model import load
 model = load(sys.argv[1] + ".safetensors")
 digest = hashlib.sha256()
 # More rows than one call of a product takes, so that the last one is a short one.
-for count, height, width in ((2, 64, 96), (5, 32, 32), (1, 288, 320)):
+for count, height, width in ((2, 64, 96), (5, 32, 32), (1, 512, 640)):
     indices = random_indices(model, count, height, width)
     quality = torch.arange(count) % model.qualities
     for level, prior in enumerate(model.priors):

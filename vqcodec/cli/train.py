@@ -109,6 +109,7 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @_autoencoder_option
 @_photograph_options
 @click.option("--count", type=_COUNT, metavar="N", help="Number of crops.")
+@click.option("--levels", type=_COUNT, metavar="N", help="Only so many levels, coarsest first.")
 @_machine_options
 def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     """Extract indices to train priors on.

@@ -256,12 +256,15 @@ class Autoencoder(nn.Module):
         return Reconstruction(predictions, bits, commitment)
 
     @torch.inference_mode()
-    def quantize(self, pixels: Tensor, quality: Tensor) -> tuple[list[Tensor], Tensor]:
+    def quantize(
+        self, pixels: Tensor, quality: Tensor, levels: int | None = None
+    ) -> tuple[list[Tensor], Tensor]:
         """Image to indices.
 
         Args:
             pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
             quality: int64 [B], entries of `config.lmbdas`.
+            levels: So many levels only, coarsest first; None for all.
 
         Returns:
             Per level int64 indices [B, G, H/s, W/s], and the bits of each level under the rate
@@ -271,7 +274,8 @@ class Autoencoder(nn.Module):
         prediction = torch.zeros_like(target)
         state: Tensor | None = None
         indices, bits = [], []
-        for level in self.levels:
+        wanted = list(self.levels)[:levels]
+        for level in wanted:
             context = level.context(state, quality, target.shape[1:3])
             latents = level.analysis(target - prediction, context, quality)
             choice: Choice = level.quantizer(
@@ -279,7 +283,7 @@ class Autoencoder(nn.Module):
             )
             indices.append(choice.indices.permute(0, 3, 1, 2))
             bits.append(choice.bits.flatten(1).sum(1))
-            if level is not self.levels[-1]:
+            if level is not wanted[-1]:
                 state, correction = level.synthesis(choice.vectors, context)
                 prediction = prediction + correction
         return indices, torch.stack(bits, 1)

@@ -33,6 +33,7 @@ class Extraction:
         output: The file to write.
         count: Number of crops.
         crop: Side of a crop, in pixels; a multiple of the coarsest stride.
+        levels: Extract so many levels only, coarsest first; None for all.
         batch: Crops at a time.
         seed: Of crops and qualities.
         limit: At most this many images of each source, or None.
@@ -44,6 +45,7 @@ class Extraction:
     output: Path
     count: int = 5000
     crop: int = 256
+    levels: int | None = None
     batch: int = 4
     seed: int = 0
     limit: int | None = None
@@ -68,9 +70,9 @@ def extract(config: Extraction) -> Path:
     qualities = len(autoencoder.config.lmbdas)
     dtypes = [
         torch.uint8 if max(k for k, _ in level.codebooks) <= 256 else torch.int16
-        for level in autoencoder.config.levels
+        for level in autoencoder.config.levels[: config.levels]
     ]
-    levels: list[list[Tensor]] = [[] for _ in autoencoder.levels]
+    levels: list[list[Tensor]] = [[] for _ in dtypes]
     quality_parts, bit_parts = [], []
     firsts = range(0, config.count, config.batch)
     for first in track(firsts, "indices", console=Console(stderr=True)):
@@ -79,7 +81,7 @@ def extract(config: Extraction) -> Path:
         rng = np.random.default_rng([config.seed, first, 1])
         quality = torch.from_numpy(rng.integers(qualities, size=size)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-            indices, bits = autoencoder.quantize(crops, quality)
+            indices, bits = autoencoder.quantize(crops, quality, config.levels)
         for maps, found, dtype in zip(levels, indices, dtypes, strict=True):
             maps.append(found.to(dtype).cpu())
         quality_parts.append(quality.cpu())

@@ -111,8 +111,8 @@ def train(config: PriorTraining) -> Path:
     with Processes(config.device) as processes:
         torch.manual_seed(config.seed)
         sampler = IndexSampler(config.indices)
-        if len(sampler.levels) != len(autoencoder.levels):
-            raise CodecError("the indices were extracted with another autoencoder")
+        if len(sampler.levels) <= config.level:
+            raise CodecError(f"the files of indices end before level {config.level}")
         prior = Prior(architecture, code_vectors(autoencoder)[: config.level + 1])
         start_from_shares(prior, sampler.levels[config.level])
         prior.to(processes.device)
@@ -124,7 +124,8 @@ def train(config: PriorTraining) -> Path:
 
         def draw(step: int) -> tuple[Tensor, ...]:
             quality, levels = sampler.draw(config.batch, [config.seed, processes.rank, step])
-            return tuple(part.to(processes.device) for part in (quality, *levels))
+            parts = (quality, *levels[: config.level + 1])
+            return tuple(part.to(processes.device) for part in parts)
 
         def quantize(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
             if progress >= config.quantized_from and not prior.embedding.quantized:

@@ -1,0 +1,177 @@
+"""Lists the golden files that are missing; with --write, writes them and never an existing one.
+
+    python tests/golden/generate.py [--write]
+
+A golden file is what this release made: later ones must read it as it is, so it is neither
+replaced nor removed. For a new case add a line to CASES and write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+HERE = Path(__file__).parent
+TESTS = HERE.parent
+# As a script this file finds neither the package nor the tests' own modules by itself.
+sys.path[:0] = [str(TESTS.parent), str(TESTS)]
+
+from corridor import decoded_indices, found_indices  # noqa: E402
+from tiny import tiny_autoencoder, tiny_priors  # noqa: E402
+
+from vqcodec import codec, container  # noqa: E402
+from vqcodec.image import Image, dump, load  # noqa: E402
+from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig  # noqa: E402
+from vqcodec.training.autoencoder import start_from_data  # noqa: E402
+from vqcodec.training.export import write_weights  # noqa: E402
+
+MODEL_ID = "golden-1"
+MODEL = HERE / "tiny.safetensors"
+MANIFEST = HERE / "manifest.json"
+EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"  # no entries
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One golden file: a corner of the small photograph.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        mode: Any of "grey", "alpha" and "metadata", joined by "-"; else "rgb".
+        tile: Side of a tile in pixels.
+        quality: 1 to 3.
+    """
+
+    width: int
+    height: int
+    mode: str = "rgb"
+    tile: int = 32
+    quality: int = 2
+
+    @property
+    def name(self) -> str:
+        return f"{self.mode}-{self.width}x{self.height}-tile{self.tile}-q{self.quality}"
+
+
+CASES = [
+    Case(1, 1),
+    Case(1, 1, "grey-alpha"),
+    Case(7, 3),
+    Case(7, 3, "grey", quality=3),
+    Case(7, 3, "alpha", tile=4096),
+    Case(33, 31, quality=1),
+    Case(33, 31, quality=3),
+    Case(33, 31, "grey"),
+    Case(33, 31, "alpha", tile=64),
+    Case(33, 31, "metadata"),
+    Case(33, 31, "grey-alpha-metadata"),
+    Case(128, 96),
+    Case(97, 65, tile=64, quality=3),
+    Case(128, 96, "grey", tile=64, quality=1),
+]
+
+
+def write_model() -> None:
+    """A small model of three levels that starts from a photograph, with random priors."""
+    config = AutoencoderConfig(
+        levels=(
+            LevelConfig(8, ((8, 1), (16, 2)), 8, 1, 1, 4),
+            LevelConfig(4, ((16, 2), (16, 4), (32, 4)), 8, 1, 1, 4),
+            LevelConfig(2, ((16, 2), (16, 4)), 8, 1, 1, 4),
+        ),
+        lmbdas=(800.0, 200.0, 50.0),
+        refine_stride=2,
+        refine_channels=8,
+        refine_blocks=1,
+    )
+    autoencoder = tiny_autoencoder(config)
+    pixels = load(TESTS / "fixtures" / "coffee.png").pixels[:384, :576]
+    crops = pixels.reshape(6, 64, 9, 64, 3).swapaxes(1, 2).reshape(54, 64, 64, 3)
+    start_from_data(autoencoder, torch.from_numpy(crops.copy()), seed=1)
+    priors = tiny_priors(autoencoder, channels=8)
+    for prior in priors:
+        torch.nn.init.normal_(prior.context.quality, std=0.5)
+    write_weights(MODEL, MODEL_ID, autoencoder, priors)
+    MODEL.chmod(0o644)
+
+
+def image_of(case: Case) -> Image:
+    pixels = load(TESTS / "fixtures" / "astronaut-crop.png").pixels
+    top, left = (96 - case.height) // 2, (128 - case.width) // 2
+    pixels = pixels[top : top + case.height, left : left + case.width].copy()
+    image = Image(pixels, grey="grey" in case.mode)
+    if image.grey:
+        image = dataclasses.replace(image, pixels=np.repeat(pixels[..., 1:2], 3, 2))
+    if "alpha" in case.mode:
+        ramp = np.add.outer(np.arange(case.height), 3 * np.arange(case.width)) % 256
+        image = dataclasses.replace(image, alpha=ramp.astype(np.uint8))
+    if "metadata" in case.mode:
+        profile = load(TESTS / "fixtures" / "chelsea.png", keep_metadata=True).icc
+        image = dataclasses.replace(image, icc=profile, exif=EXIF)
+    return image
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_case(case: Case) -> dict[str, Any]:
+    """Writes a case's file, indices and image; returns its entry of the manifest."""
+    image = image_of(case)
+    result = codec.compress(image, quality=case.quality, model=MODEL, tile=case.tile)
+    indices = decoded_indices(result.data, MODEL)
+    assert all(map(torch.equal, indices, found_indices(image, result.header, MODEL)))
+    restored = codec.decompress(result.data, model=MODEL)
+    vqz, stored, png = files_of(case.name)
+    vqz.write_bytes(result.data)
+    levels = {f"level.{n}": level.byte().contiguous() for n, level in enumerate(indices)}
+    save_file(levels, stored)
+    png.write_bytes(dump(dataclasses.replace(restored, icc=None, exif=None)))
+    extras = container.unpack(result.data).extras
+    return {
+        **dataclasses.asdict(case),
+        "sha256": {path.name: sha256(path.read_bytes()) for path in (vqz, stored, png)},
+        "extras": {str(kind): sha256(content) for kind, content in sorted(extras.items())},
+    }
+
+
+def files_of(name: str) -> tuple[Path, Path, Path]:
+    """The file, its indices per level (uint8 [G, H/s, W/s]), and the image it restores to."""
+    return HERE / f"{name}.vqz", HERE / f"{name}.safetensors", HERE / f"{name}.png"
+
+
+def main(arguments: list[str]) -> None:
+    if arguments not in ([], ["--write"]):
+        sys.exit(__doc__)
+    manifest: dict[str, Any] = {"model": None, "cases": {}}
+    if MANIFEST.exists():
+        manifest = json.loads(MANIFEST.read_text())
+    missing = [case for case in CASES if case.name not in manifest["cases"]]
+    for path in [path for case in missing for path in files_of(case.name)]:
+        if path.exists():
+            sys.exit(f"{path} is there but not in the manifest; remove what made it so, by hand")
+        print(path)
+    if not MODEL.exists():
+        print(MODEL)
+    if not arguments:
+        return
+    if not MODEL.exists():
+        assert manifest["model"] is None, "golden files decode with their own model alone"
+        write_model()
+        manifest["model"] = {MODEL.name: sha256(MODEL.read_bytes())}
+    for case in missing:
+        manifest["cases"][case.name] = write_case(case)
+    MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,110 @@
+"""Files that earlier releases made still decode to the same indices and the same image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from corridor import decoded_indices, file_of
+from safetensors.torch import load_file
+
+from vqcodec import codec, container
+from vqcodec.image import load
+
+HERE = Path(__file__).parent
+MODEL = HERE / "tiny.safetensors"
+MANIFEST: dict[str, Any] = json.loads((HERE / "manifest.json").read_text())
+CASES: dict[str, dict[str, Any]] = MANIFEST["cases"]
+LARGEST = 300_000  # bytes of all golden files together
+
+each_case = pytest.mark.parametrize("name", CASES)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def indices_of(name: str) -> list[torch.Tensor]:
+    levels = load_file(HERE / f"{name}.safetensors")
+    return [levels[f"level.{n}"].long() for n in range(len(levels))]
+
+
+def test_files_are_as_they_were_written() -> None:
+    expected = dict(MANIFEST["model"])
+    for case in CASES.values():
+        expected |= case["sha256"]
+    files = [path for path in HERE.iterdir() if path.suffix in {".vqz", ".safetensors", ".png"}]
+    assert {path.name: sha256(path.read_bytes()) for path in files} == expected
+    assert sum(path.stat().st_size for path in files) < LARGEST
+
+
+def test_generator_has_nothing_to_write(environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(HERE / "generate.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@each_case
+def test_header(name: str) -> None:
+    case = CASES[name]
+    header = container.peek((HERE / f"{name}.vqz").read_bytes())
+    assert (header.width, header.height) == (case["width"], case["height"])
+    assert (header.tile, header.quality) == (case["tile"], case["quality"])
+    assert header.grey == ("grey" in case["mode"])
+    assert MANIFEST["model"][MODEL.name].startswith(header.weights_hash.hex())
+
+
+@each_case
+@pytest.mark.parametrize("batch", [1, 16])
+def test_indices(name: str, batch: int) -> None:
+    decoded = decoded_indices((HERE / f"{name}.vqz").read_bytes(), MODEL, batch)
+    for found, expected in zip(decoded, indices_of(name), strict=True):
+        assert torch.equal(found, expected)
+
+
+@each_case
+@pytest.mark.parametrize("batch", [1, 16])
+def test_bytes(name: str, batch: int) -> None:
+    """Of the stored indices: entropy coding is exact, the search for indices is float."""
+    data = (HERE / f"{name}.vqz").read_bytes()
+    contents = container.unpack(data)
+    assert file_of(contents.header, contents.extras, indices_of(name), MODEL, batch) == data
+
+
+@each_case
+def test_image(name: str) -> None:
+    restored = codec.decompress((HERE / f"{name}.vqz").read_bytes(), model=MODEL)
+    expected = load(HERE / f"{name}.png")
+    assert restored.grey == expected.grey
+    assert restored.pixels.shape == expected.pixels.shape
+    assert np.abs(restored.pixels.astype(int) - expected.pixels).max() <= 1
+    if expected.alpha is None:
+        assert restored.alpha is None
+    else:
+        assert restored.alpha is not None
+        np.testing.assert_array_equal(restored.alpha, expected.alpha)
+
+
+@each_case
+def test_metadata(name: str) -> None:
+    data = (HERE / f"{name}.vqz").read_bytes()
+    restored = codec.decompress(data, model=MODEL)
+    extras = container.unpack(data).extras
+    found = {str(kind): sha256(content) for kind, content in extras.items()}
+    assert found == CASES[name]["extras"]
+    assert restored.icc == extras.get(container.EXTRA_ICC)
+    assert restored.exif == extras.get(container.EXTRA_EXIF)
+    assert (restored.icc is not None) == ("metadata" in CASES[name]["mode"])
