@@ -24,9 +24,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vqcodec import codec, files, image, registry
+from vqcodec import files, image, registry
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
+from vqcodec.stages import Stages
 from vqcodec.tiling import crop
 
 Pixels = npt.NDArray[np.uint8]
@@ -180,25 +181,25 @@ def memory(field: str) -> int:
 
 @contextmanager
 def recorded(stage: str) -> Iterator[list[Maps]]:
-    """Records the indices that a stage of `vqcodec.codec` is called with, level by level.
+    """Records the indices that a stage of the corridor is called with, level by level.
 
     `compress` and `decompress` run as they are; this only looks on.
 
     Args:
-        stage: `_encode_level` or `_synthesize`: functions of (model, header, indices, ...).
+        stage: `encode` or `synthesize`: methods of `vqcodec.stages.Stages`.
     """
     found: list[Maps] = []
-    original = getattr(codec, stage)
+    original = getattr(Stages, stage)
 
-    def looking_on(model: Any, header: Any, indices: Any, *rest: Any) -> Any:
+    def looking_on(self: Stages, indices: Any) -> Any:
         found.append([maps.cpu().numpy().astype(np.uint16) for maps in indices])
-        return original(model, header, indices, *rest)
+        return original(self, indices)
 
-    setattr(codec, stage, looking_on)
+    setattr(Stages, stage, looking_on)
     try:
         yield found
     finally:
-        setattr(codec, stage, original)
+        setattr(Stages, stage, original)
 
 
 # Results

@@ -109,7 +109,7 @@ def make_reference(
     """Writes the file, the indices and the frequencies; runs in a process of its own."""
     torch.set_num_threads(1)
     _, original = kodak_sized(picture)
-    with recorded("_encode_level") as found:
+    with recorded("encode") as found:
         compressed = compress(original, quality=quality, model=model, tile=tile)
     stem.with_suffix(".vqz").write_bytes(compressed.data)
     contents = container.unpack(compressed.data)

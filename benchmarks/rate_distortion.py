@@ -98,7 +98,7 @@ class Coded:
 
 def restore(path: Path, model: str) -> tuple[Pixels, Maps]:
     """Pixels and indices of a file; runs in the other process."""
-    with recorded("_synthesize") as found:
+    with recorded("synthesize") as found:
         restored = decompress(path.read_bytes(), model=model)
     return restored.pixels, found[-1]
 
@@ -109,7 +109,7 @@ def code(
     written: list[tuple[Path, Path, int, list[float], Maps]] = []
     jobs = [(path, quality) for path in paths for quality in qualities]
     for path, quality in track(jobs, "compress", console=console):
-        with recorded("_encode_level") as found:
+        with recorded("encode") as found:
             compressed = compress(load_picture(path), quality=quality, model=model)
         target = folder / f"{path.stem}-{quality}.vqz"
         target.write_bytes(compressed.data)

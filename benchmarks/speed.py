@@ -225,7 +225,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     name, original = kodak_sized(picture)
-    with recorded("_encode_level") as found:
+    with recorded("encode") as found:
         compressed = compress(original, quality=quality, model=model)  # warms up
     maps = found[-1]
     decompress(compressed.data, model=model)

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqcodec import codec, container
+from vqcodec import container
 from vqcodec.container import Container, Header
 from vqcodec.image import Image
 from vqcodec.model import Model, load
+from vqcodec.stages import Stages
 
 
 def random_indices(
@@ -32,17 +33,16 @@ def random_indices(
 
 def found_indices(image: Image, header: Header, weights: Path, batch: int = 4) -> list[Tensor]:
     """Per level the indices [G, H/s, W/s] that compressing into a file with this header finds."""
-    return codec._analyse(load(weights), header, image, batch, None)
+    return Stages(load(weights), header, batch, None).analyse(image.pixels)
 
 
 def decoded_indices(data: bytes, weights: Path, batch: int = 4) -> list[Tensor]:
     """Per level the indices [G, H/s, W/s] that a file holds."""
     contents = container.unpack(data)
+    stages = Stages(load(weights), contents.header, batch, None)
     indices: list[Tensor] = []
     for payloads in contents.sections:
-        indices.append(
-            codec._decode_level(load(weights), contents.header, payloads, indices, batch, None)
-        )
+        indices.append(stages.decode(payloads, indices))
     return indices
 
 
@@ -50,9 +50,7 @@ def file_of(
     header: Header, extras: dict[int, bytes], indices: list[Tensor], weights: Path, batch: int = 4
 ) -> bytes:
     """The file that holds these indices [G, H/s, W/s]."""
-    model = load(weights)
-    sections, crc = [], 0
-    for level in range(header.levels):
-        sections.append(codec._encode_level(model, header, indices, level, batch, None)[0])
-        crc = codec._indices_crc(indices[level], codec._tiles(header, model, level), crc)
+    stages = Stages(load(weights), header, batch, None)
+    sections = [stages.encode(indices[: level + 1])[0] for level in range(header.levels)]
+    crc = stages.indices_crc(indices)
     return container.pack(Container(header, extras, tuple(sections), crc, complete=True))

@@ -12,19 +12,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vqcodec.codec import compress, decompress, inspect, sample
+    from vqcodec.codec import compress, decompress, inspect, verify
     from vqcodec.errors import CodecError
+    from vqcodec.sampling import sample
 
 __version__ = "0.1.0"
 
-__all__ = ["CodecError", "__version__", "compress", "decompress", "inspect", "sample"]
+__all__ = ["CodecError", "__version__", "compress", "decompress", "inspect", "sample", "verify"]
 
 _HOMES = {
     "CodecError": "vqcodec.errors",
     "compress": "vqcodec.codec",
     "decompress": "vqcodec.codec",
     "inspect": "vqcodec.codec",
-    "sample": "vqcodec.codec",
+    "sample": "vqcodec.sampling",
+    "verify": "vqcodec.codec",
 }
 
 

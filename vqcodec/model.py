@@ -14,7 +14,7 @@ from torch import Tensor
 from vqcodec import registry
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.prior import Prior
-from vqcodec.errors import WeightsError
+from vqcodec.errors import CodecError, WeightsError
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
 
 WEIGHTS_FORMAT = "vqcodec-weights-1"
@@ -47,6 +47,19 @@ class Model:
     def qualities(self) -> int:
         """Number of qualities; a file's quality is 1 to this."""
         return len(self.autoencoder.config.lmbdas)
+
+    def checked_quality(self, quality: int | None) -> int:
+        """The quality, or the middle one for None.
+
+        Raises:
+            CodecError: the model has no such quality.
+        """
+        if quality is None:
+            return (self.qualities + 1) // 2
+        if not 1 <= quality <= self.qualities:
+            limits = f"1 to {self.qualities}"
+            raise CodecError(f"{self.model_id} has no quality {quality}; give one from {limits}")
+        return quality
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

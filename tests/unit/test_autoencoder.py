@@ -214,3 +214,9 @@ def test_start_from_data_reduces_the_error(crops: Tensor) -> None:
         torch.testing.assert_close(
             level.basis.T @ level.basis, torch.eye(latent_size), atol=1e-4, rtol=0
         )
+
+
+@pytest.mark.parametrize("codebook", [(1, 4), (0, 4), (2**16 + 1, 4), (8, 0)])
+def test_codebooks_that_cannot_be_coded_are_refused(codebook: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="codebooks need"):
+        LevelConfig(8, ((16, 2), codebook), 16, 1, 1)

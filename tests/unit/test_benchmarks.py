@@ -94,9 +94,9 @@ def test_results_hold_no_nan() -> None:
 def test_recording_leaves_the_corridor_as_it_was(astronaut: Path, tiny_model: Path) -> None:
     picture = load(astronaut)
     plain = compress(picture, model=tiny_model)
-    with common.recorded("_encode_level") as coded:
+    with common.recorded("encode") as coded:
         assert compress(picture, model=tiny_model) == plain
-    with common.recorded("_synthesize") as decoded:
+    with common.recorded("synthesize") as decoded:
         decompress(plain.data, model=tiny_model)
     assert len(coded[-1]) == 3
     assert all(map(np.array_equal, coded[-1], decoded[-1]))

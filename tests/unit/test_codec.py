@@ -10,7 +10,7 @@ import pytest
 import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
-from vqcodec import codec, container
+from vqcodec import codec, container, sampling, stages
 from vqcodec.errors import ChecksumError, CodecError, HeaderError, SectionError, TruncatedError
 from vqcodec.image import Image, load
 from vqcodec.model import load as load_model
@@ -98,7 +98,7 @@ def test_tiles_join_without_seams(
     joined = file_of(tiled.header, {}, indices, tiny_model)
     pixels = codec.decompress(joined, model=tiny_model).pixels
     assert np.abs(pixels.astype(int) - restored).max() <= 1
-    monkeypatch.setattr(codec, "HALO", 0)
+    monkeypatch.setattr(stages, "HALO", 0)
     with_seams = codec.decompress(joined, model=tiny_model).pixels
     assert np.abs(with_seams.astype(int) - restored).max() > 1
 
@@ -191,7 +191,7 @@ def test_no_such_quality(photo: Image, tiny_model: Path, quality: int) -> None:
     with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):
         codec.compress(photo, quality=quality, model=tiny_model)
     with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):
-        codec.sample(8, 8, quality=quality, model=tiny_model)
+        sampling.sample(8, 8, quality=quality, model=tiny_model)
 
 
 @pytest.mark.parametrize("tile", [0, -32, 1, 16, 33, 48, 8192])
@@ -256,7 +256,7 @@ def test_any_indices_can_be_held(tiny_model: Path, compressed: codec.Compressed)
 
 def test_samples_depend_on_nothing_but_seed_and_number(tiny_model: Path) -> None:
     def draw(**options: int | float) -> list[bytes]:
-        images = codec.sample(40, 50, model=tiny_model, **options)  # type: ignore[arg-type]
+        images = sampling.sample(40, 50, model=tiny_model, **options)  # type: ignore[arg-type]
         assert all(image.pixels.shape == (40, 50, 3) for image in images)
         return [image.pixels.tobytes() for image in images]
 
@@ -272,10 +272,10 @@ def test_samples_depend_on_nothing_but_seed_and_number(tiny_model: Path) -> None
 @pytest.mark.parametrize(("height", "width"), [(0, 8), (8, 0), (4097, 8), (8, 4097)])
 def test_sizes_that_cannot_be_sampled(tiny_model: Path, height: int, width: int) -> None:
     with pytest.raises(CodecError, match=f"cannot sample {width}x{height} pixels"):
-        codec.sample(height, width, model=tiny_model)
+        sampling.sample(height, width, model=tiny_model)
 
 
 @pytest.mark.parametrize("temperature", [0, -1, 101, math.nan])
 def test_temperatures_that_cannot_be_sampled(tiny_model: Path, temperature: float) -> None:
     with pytest.raises(CodecError, match="cannot sample at temperature"):
-        codec.sample(8, 8, model=tiny_model, temperature=temperature)
+        sampling.sample(8, 8, model=tiny_model, temperature=temperature)

@@ -101,3 +101,16 @@ def test_a_point_outside_the_range_is_refused() -> None:
     freqs = message(16, 1, 30)[1]
     with pytest.raises(SectionError, match="does not fit its model"):
         Decoder(b"\xff" * 8).decode(freqs)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 5_000])
+def test_words_beyond_the_last_symbol_are_refused(count: int) -> None:
+    symbols, freqs = message(16, count, 30)
+    payload = encoded(symbols, freqs)
+    whole = Decoder(payload)
+    whole.decode(freqs)
+    whole.finish()
+    longer = Decoder(payload + struct.pack("<III", 1, 2, 3))
+    longer.decode(freqs)
+    with pytest.raises(SectionError, match="longer than its symbols"):
+        longer.finish()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_autoencoder
+from tiny import tiny_autoencoder, tiny_priors
 
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
@@ -208,6 +208,15 @@ def test_a_wrong_model_id_is_refused_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(CodecError, match="no model id"):
         write_weights(tmp_path / "x.safetensors", "Not An Id", tiny_autoencoder(), [])
     assert not any(tmp_path.iterdir())
+
+
+def test_equal_weights_make_equal_files(tmp_path: Path) -> None:
+    autoencoder = tiny_autoencoder()
+    priors = tiny_priors(autoencoder)
+    hashes = {
+        write_weights(tmp_path / f"{n}.safetensors", "x", autoencoder, priors) for n in range(4)
+    }
+    assert len(hashes) == 1
 
 
 def test_folders_and_archives_hold_the_same_photos(tmp_path: Path) -> None:

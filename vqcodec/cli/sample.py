@@ -78,7 +78,7 @@ def command(
 
     image_format = "PNG" if target == STANDARD_STREAM else format_for(target)
 
-    from vqcodec.codec import sample
+    from vqcodec.sampling import sample
 
     width, height = size
     with progress("sample") as advance:

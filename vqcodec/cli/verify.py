@@ -47,8 +47,8 @@ def _verify(source: str, quick: bool, model: str | None) -> str:
             raise
         return f"checksums; indices not decoded: {error}"
 
-    from vqcodec.codec import decompress
+    from vqcodec.codec import verify
 
     with progress("verify") as advance:
-        decompress(data, model=model, progress=advance)
+        verify(data, model=model, progress=advance)
     return "checksums and indices"

@@ -59,3 +59,12 @@ class Decoder:
             return np.asarray(self._coder.decode(_MODEL, _probabilities(frequencies)))
         except AssertionError as error:
             raise SectionError("a payload does not fit its model; the file is damaged") from error
+
+    def finish(self) -> None:
+        """To be called after the last symbol.
+
+        Raises:
+            SectionError: words are left over.
+        """
+        if not self._coder.maybe_exhausted():
+            raise SectionError("a payload is longer than its symbols; the file is damaged")

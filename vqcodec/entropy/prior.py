@@ -36,6 +36,9 @@ FULL3 = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 Weights = Mapping[str, Tensor]
 
+Choose = Callable[[int, Tensor], Tensor]
+"""Codebook and frequencies int64 [N, p, K] of one step to its symbols, int64 [N, p]."""
+
 
 def _under(prefix: str, weights: Weights) -> dict[str, Tensor]:
     return {
@@ -401,7 +404,7 @@ class Prior:
     def wavefront(
         self,
         state: State,
-        choose: Callable[[int, Tensor], Tensor],
+        choose: Choose,
         temperature: int = TEMPERATURE_ONE,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -409,8 +412,7 @@ class Prior:
 
         Args:
             state: A fresh one, of N maps.
-            choose: Gets a codebook and the frequencies [N, p, K] of one step; gives the symbols,
-                int64 [N, p].
+            choose: Gives the symbols of each codebook of each step.
             temperature: In units of 1/256.
             progress: Called with the number of steps done and of all steps.
 

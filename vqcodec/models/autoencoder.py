@@ -38,6 +38,7 @@ from vqcodec.models.layers import (
 from vqcodec.models.quantizer import Choice, ProductQuantizer
 
 PIXEL_MEAN = 127.5
+MAX_NUM_EMBEDDINGS = 1 << 16  # a file's checksum of indices takes them as u16
 PIXEL_SCALE = 32.0  # networks see (pixel - mean) / scale
 
 
@@ -61,6 +62,10 @@ class LevelConfig:
     analysis_blocks: int
     synthesis_blocks: int
     rate_channels: int = 96
+
+    def __post_init__(self) -> None:
+        if not all(2 <= size <= MAX_NUM_EMBEDDINGS and dim >= 1 for size, dim in self.codebooks):
+            raise ValueError(f"codebooks need 2 to {MAX_NUM_EMBEDDINGS} codes: {self.codebooks}")
 
 
 @dataclass(frozen=True)

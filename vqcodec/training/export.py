@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
-from vqcodec import registry
+from vqcodec import files, registry
 from vqcodec.container import MODEL_ID
 from vqcodec.entropy.prior import REQUANTIZE_BITS
 from vqcodec.errors import CodecError
@@ -205,10 +204,18 @@ def write_weights(
     }
     metadata = {"format": WEIGHTS_FORMAT, "model_id": model_id, "config": json.dumps(config)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    files.write_atomically(path, _in_order(serialize(tensors, metadata)), force=True)
     return registry.sha256_of(path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with sorted metadata: equal weights make equal files."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
