@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vqcodec.cone import step_of
 from vqcodec.entropy import prior as integer
 from vqcodec.entropy.frequencies import TOTAL, TOTAL_BITS, Tables
-from vqcodec.entropy.wavefront import step_of
 from vqcodec.models import prior as trained
 from vqcodec.models.prior import PriorConfig
 from vqcodec.training.export import integer_prior, shared_tables

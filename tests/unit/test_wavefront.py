@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vqcodec.entropy import prior as integer
-from vqcodec.entropy.wavefront import Grid, step_of, steps
-from vqcodec.models import prior as trained
+from vqcodec import cone
+from vqcodec.cone import step_of
+from vqcodec.entropy.wavefront import Grid, steps
 
 SHAPES = [(1, 1), (1, 7), (7, 1), (3, 5), (6, 4)]
 
@@ -26,18 +26,7 @@ def test_steps_of_a_square_map() -> None:
     assert len(steps(64, 64)) == 190
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_float_and_integer_priors_share_the_order(shape: tuple[int, int]) -> None:
-    assert torch.equal(step_of(*shape), trained.wavefront_steps(*shape))
-
-
-def test_float_and_integer_priors_share_the_taps() -> None:
-    assert integer.CONE3 == trained.CONE3
-    assert integer.CONE5 == trained.CONE5
-    assert integer.FULL3 == trained.FULL3
-
-
-@pytest.mark.parametrize("taps", [integer.CONE3, integer.CONE5])
+@pytest.mark.parametrize("taps", [cone.CONE3, cone.CONE5])
 def test_cone_taps_land_in_earlier_steps(taps: tuple[tuple[int, int], ...]) -> None:
     number = step_of(9, 9).view(9, 9)
     for dy, dx in taps:
@@ -46,11 +35,11 @@ def test_cone_taps_land_in_earlier_steps(taps: tuple[tuple[int, int], ...]) -> N
 
 
 def test_only_the_first_convolution_excludes_the_position_itself() -> None:
-    assert (0, 0) not in integer.CONE5
-    assert (0, 0) in integer.CONE3
+    assert (0, 0) not in cone.CONE5
+    assert (0, 0) in cone.CONE3
 
 
-@pytest.mark.parametrize("taps", [integer.CONE3, integer.CONE5, integer.FULL3])
+@pytest.mark.parametrize("taps", [cone.CONE3, cone.CONE5, cone.FULL3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_grid_finds_neighbours_and_zeros_beyond_the_edges(
     shape: tuple[int, int], taps: tuple[tuple[int, int], ...]

@@ -18,21 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqcodec.cone import CONE3, CONE5, FULL3, step_of
 from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
 from vqcodec.entropy.gemm import matrix_product
-from vqcodec.entropy.wavefront import Grid, step_of, steps
+from vqcodec.entropy.wavefront import Grid, steps
 
 REQUANTIZE_BITS = 24
 ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
 ATTENTION_ROWS_PER_CALL = 1024
-
-CONE3 = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0))
-CONE5 = (
-    *((-2, dx) for dx in range(-2, 3)),
-    *((-1, dx) for dx in range(-2, 2)),
-    *((0, dx) for dx in range(-2, 0)),
-)
-FULL3 = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 Weights = Mapping[str, Tensor]
 

@@ -1,8 +1,4 @@
-"""The order of decoding: all positions with the same column + 2 * row form one step.
-
-Every causal tap reaches up by dy rows and right by at most dy columns, so it lands in an earlier
-step; positions of one step don't see each other.
-"""
+"""The order of decoding, and where its positions lie in feature caches."""
 
 from __future__ import annotations
 
@@ -12,13 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-SLOPE = 2
-
-
-def step_of(height: int, width: int) -> Tensor:
-    """Step of every position in raster order: int64 [H * W]."""
-    rows, columns = torch.arange(height), torch.arange(width)
-    return (columns[None, :] + SLOPE * rows[:, None]).flatten()
+from vqcodec.cone import step_of
 
 
 @lru_cache(maxsize=32)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqcodec.cone import CONE3, CONE5, FULL3, POINT, step_of
 from vqcodec.models.layers import ListOf, depth_to_space
 
 # Grids shared with the integer prior; FORMAT.md names them.
@@ -39,15 +40,6 @@ GATE_STEP = 1 / 127
 ATTENTION_STEP = 1 / 16  # queries, keys, values
 LOGIT_STEP = 1 / 16  # nats
 WEIGHT_LEVELS = 63  # 7-bit weights: larger ones saturate in some processors' int8 products
-
-CONE3 = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0))
-CONE5 = (
-    *((-2, dx) for dx in range(-2, 3)),
-    *((-1, dx) for dx in range(-2, 2)),
-    *((0, dx) for dx in range(-2, 0)),
-)
-FULL3 = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-POINT = ((0, 0),)
 
 
 @dataclass(frozen=True)
@@ -259,12 +251,6 @@ class GatedBlock(Quantizable):
         return stream + added
 
 
-def wavefront_steps(height: int, width: int) -> Tensor:
-    """Decoding step of each position in raster order, column + 2 * row: int64 [H * W]."""
-    rows, columns = torch.arange(height), torch.arange(width)
-    return (columns[None, :] + 2 * rows[:, None]).flatten()
-
-
 class Attention(Quantizable):
     """Causal multi-head self-attention: a position sees the positions of earlier steps.
 
@@ -288,7 +274,7 @@ class Attention(Quantizable):
         logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         if self.quantized:
             logits = round_to(logits, LOGIT_STEP, -(2**20), 2**20)
-        steps = wavefront_steps(h, w).to(stream.device)
+        steps = step_of(h, w).to(stream.device)
         hidden = steps[:, None] <= steps[None, :]
         weights = torch.softmax(logits.masked_fill(hidden, -1e4), -1)
         weights = weights * ~hidden
