@@ -97,6 +97,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     whole = train_autoencoder(autoencoder_training(tmp_path / "whole", 6, decay=1e-9))
     half = train_autoencoder(autoencoder_training(tmp_path / "parts", 3, decay=1e-9))
     shutil.copy(half, tmp_path / "half.safetensors")
+    with (half.parent / "log.csv").open("a") as log:
+        log.write("4" + ",0" * 10 + "\n")  # as left by a run that broke off later
     parts = train_autoencoder(autoencoder_training(tmp_path / "parts", 6, decay=1e-9))
     expected, found = load_file(whole), load_file(parts)
     assert expected.keys() == found.keys()

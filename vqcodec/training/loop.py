@@ -149,14 +149,23 @@ class Schedule:
 
 
 class Log:
-    """A CSV log of a run; a resumed run goes on with the same file."""
+    """A CSV log of a run.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file; a resumed run goes on with it.
+        step: Steps done so far. Rows after it, of a run that broke off, are dropped.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
         self.path = path
+        if path.exists():
+            head, *rows = path.read_text().splitlines(keepends=True) or [""]
+            kept = [row for row in rows if int(row.split(",")[0]) <= step]
+            path.write_text("".join([head, *kept] if kept else []))
 
     def write(self, row: Mapping[str, float]) -> None:
         """Appends one row; the first one of a file names the columns."""
-        fresh = not self.path.exists()
+        fresh = not self.path.exists() or self.path.stat().st_size == 0
         with self.path.open("a", newline="") as stream:
             writer = csv.writer(stream)
             if fresh:
@@ -218,9 +227,9 @@ def run(
         step, spent = state["step"], state["seconds"]
     wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
     schedule = Schedule(training.steps, training.minutes, training.decay, spent)
-    log = Log(training.output / "log.csv")
     if processes.leads:
         training.output.mkdir(parents=True, exist_ok=True)
+        log = Log(training.output / "log.csv", step)
         text = json.dumps(asdict(training), indent=2, default=str)
         (training.output / "config.json").write_text(text + "\n")
 
