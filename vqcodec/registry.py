@@ -55,7 +55,14 @@ class Weights:
     sha256: str
 
 
-MODELS: dict[str, Model] = {}
+MODELS: dict[str, Model] = {
+    "hvq-photo-1": Model(
+        model_id="hvq-photo-1",
+        filename="hvq-photo-1.safetensors",
+        sha256="9b7521432db879358d7afacb5309c795b3cb0d5a9b476e4c599f9f7fee66f65a",
+        summary="photographs, 8 qualities, strides 32, 16 and 8",
+    ),
+}
 
 
 def weights_directory() -> Path:

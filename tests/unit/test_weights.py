@@ -1,0 +1,64 @@
+"""The packaged models: whole, small enough, described, and able to read what they once wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vqcodec import codec, registry
+from vqcodec.image import load
+
+LARGEST = 32 << 20  # bytes of one weights file
+GOLDEN = Path(__file__).parents[1] / "golden" / "packaged"
+
+each_model = pytest.mark.parametrize("model_id", registry.MODELS)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    mse = np.mean((a.astype(float) - b) ** 2)
+    return float(10 * np.log10(255**2 / mse))
+
+
+def test_the_default_model_is_packaged() -> None:
+    assert registry.DEFAULT_MODEL in registry.MODELS
+
+
+@each_model
+def test_weights_are_those_registered(model_id: str) -> None:
+    weights = registry.locate(model_id)
+    assert weights.sha256 == registry.MODELS[model_id].sha256
+    assert weights.path.stat().st_size < LARGEST
+    assert registry.read_metadata(weights.path)["model_id"] == model_id
+
+
+@each_model
+def test_the_card_names_the_file(model_id: str) -> None:
+    card = (registry.weights_directory() / f"{model_id}.md").read_text()
+    assert registry.MODELS[model_id].sha256 in card
+    for heading in ("## Data", "## Training", "## Results", "## Limits"):
+        assert heading in card
+
+
+@each_model
+def test_files_of_this_model_decode_for_ever(model_id: str) -> None:
+    data = (GOLDEN / f"{model_id}.vqz").read_bytes()
+    restored = codec.decompress(data)  # compares the checksum of the indices
+    expected = load(GOLDEN / f"{model_id}.png")
+    assert np.abs(restored.pixels.astype(int) - expected.pixels).max() <= 1
+
+
+def test_a_photograph_survives(chelsea: Path) -> None:
+    original = load(chelsea)
+    found = []
+    for quality in (1, 8):
+        compressed = codec.compress(original, quality=quality)
+        restored = codec.decompress(compressed.data)
+        bpp = 8 * len(compressed.data) / original.pixels[..., 0].size
+        found.append((bpp, psnr(original.pixels, restored.pixels)))
+    (low_bpp, low_psnr), (high_bpp, high_psnr) = found
+    assert low_bpp < 0.25
+    assert low_psnr > 25
+    assert high_bpp < 1.0
+    assert high_psnr > low_psnr + 2
