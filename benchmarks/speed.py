@@ -33,6 +33,7 @@ from rich.progress import track
 from torch import Tensor
 
 from vqcodec.codec import compress, decompress
+from vqcodec.cone import step_of
 from vqcodec.model import Model, load
 
 COMPRESS_LIMIT, DECOMPRESS_LIMIT = 1.5, 2.0  # seconds, 768x512 on 2 cores
@@ -135,10 +136,12 @@ def usual_way(model: Model, maps: Maps, quality: int, level: int, wanted: int) -
 
 
 def _known(own: Tensor, position: int, codebook: int) -> Tensor:
-    """The indices before a codebook of a position in raster order, zero from there on."""
+    """The indices that come before a codebook of a position in coding order, zero from there on."""
     flat = own.flatten(2)
     known = torch.zeros_like(flat)
-    known[:, :, :position] = flat[:, :, :position]
+    step = step_of(*own.shape[2:])
+    earlier = step < step[position]
+    known[:, :, earlier] = flat[:, :, earlier]
     known[:, :codebook, position] = flat[:, :codebook, position]
     return known.view_as(own)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vqcodec import container
 from vqcodec.container import Container, Header
-from vqcodec.errors import ChecksumError, CodecError, HeaderError, WeightsError
+from vqcodec.errors import ChecksumError, CodecError, HeaderError, ModelError, WeightsError
 from vqcodec.image import Image, dump_alpha, load_alpha
 from vqcodec.model import Model, load
 from vqcodec.registry import DEFAULT_MODEL
@@ -65,8 +65,10 @@ def compress(
         progress: Called with (stage, done, total).
 
     Raises:
+        ImageError: the arrays are no image, or too large.
         CodecError: no such model or quality, or a tile size that cannot be.
     """
+    image.check()
     loaded = load(model or DEFAULT_MODEL, device)
     height, width = image.pixels.shape[:2]
     header = Header(
@@ -79,12 +81,14 @@ def compress(
         quality=loaded.checked_quality(quality),
         levels=len(loaded.strides),
     )
+    extras = _extras(image)
+    container.check(header, extras)  # before the work, not after
     stages = Stages(loaded, header, batch, progress)
     indices = stages.analyse(image.pixels)
     coded = [stages.encode(indices[: level + 1]) for level in range(header.levels)]
     contents = Container(
         header=header,
-        extras=_extras(image),
+        extras=extras,
         sections=tuple(payloads for payloads, _ in coded),
         indices_crc=stages.indices_crc(indices),
         complete=True,
@@ -119,8 +123,7 @@ def decompress(
     """
     contents = container.unpack(data, partial=partial)
     header = contents.header
-    loaded = load(model or header.model_id, device)
-    stages = _stages(loaded, header, batch, progress)
+    stages = _stages(header, model, device, batch, progress)
     indices = _decode(stages, contents, _checked_levels(levels, contents))
     pixels = stages.synthesize(indices)
     alpha = contents.extras.get(container.EXTRA_ALPHA)
@@ -150,8 +153,7 @@ def verify(
         ModelError: its model is missing or is another one.
     """
     contents = container.unpack(data)
-    loaded = load(model or contents.header.model_id, device)
-    stages = _stages(loaded, contents.header, batch, progress)
+    stages = _stages(contents.header, model, device, batch, progress)
     _decode(stages, contents, contents.header.levels)
 
 
@@ -193,21 +195,29 @@ def _as_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _checked_tile(tile: int, model: Model) -> int:
-    coarsest, largest = model.strides[0], 1 << container.MAX_TILE_LOG2
-    if tile & (tile - 1) or not coarsest <= tile <= largest:
+    smallest = max(model.strides[0], 1 << container.MIN_TILE_LOG2)
+    largest = 1 << container.MAX_TILE_LOG2
+    if tile & (tile - 1) or not smallest <= tile <= largest or tile % model.strides[0]:
         raise CodecError(
-            f"a tile side of {tile} cannot be; give a power of two from {coarsest} to {largest}"
+            f"a tile side of {tile} cannot be; give a power of two from {smallest} to {largest}"
         )
     return tile
 
 
-def _stages(model: Model, header: Header, batch: int, progress: Progress | None) -> Stages:
-    """The stages for a file, if it was coded with this model."""
-    expected, found = header.weights_hash.hex(), model.sha256
-    if not found.startswith(expected):
+def _stages(
+    header: Header, chosen: str | Path | None, device: str, batch: int, progress: Progress | None
+) -> Stages:
+    """The stages for a file, with the model it was coded with."""
+    expected = header.weights_hash.hex()
+    try:
+        model = load(chosen or header.model_id, device)
+    except ModelError as error:
+        error.args = (f"{error.args[0]}; the file was coded with weights of SHA-256 {expected}...",)
+        raise
+    if not model.sha256.startswith(expected):
         raise WeightsError(
             f"coded with weights of SHA-256 {expected}..., but those of {model.model_id} have "
-            f"{found}; give the right file with --model FILE"
+            f"{model.sha256}; give the right file with --model FILE"
         )
     if header.levels != len(model.strides) or header.quality > model.qualities:
         raise HeaderError(

@@ -115,13 +115,7 @@ def pack(container: Container) -> bytes:
             missing.
     """
     header, extras, sections = container.header, container.extras, container.sections
-    _check_header(header, hint=_UNENCODABLE)
-    if len(extras) > MAX_EXTRAS:
-        raise SectionError(f"has {len(extras)} extras, at most {MAX_EXTRAS} fit; {_UNENCODABLE}")
-    for kind, content in extras.items():
-        if not 0 <= kind <= 255 or len(content) > MAX_EXTRA_LENGTH:
-            reason = f"extra {kind} with {len(content)} bytes is out of its limits"
-            raise SectionError(f"{reason}; {_UNENCODABLE}")
+    check(header, extras)
     if len(sections) != header.levels or any(len(level) != header.tiles for level in sections):
         reason = f"needs {header.levels} levels of {header.tiles} sections"
         raise SectionError(f"{reason}; {_UNENCODABLE}")
@@ -136,6 +130,22 @@ def pack(container: Container) -> bytes:
     parts += [_sealed(_varint(len(payload)) + payload) for level in sections for payload in level]
     parts.append(_U32.pack(container.indices_crc))
     return _sealed(b"".join(parts))
+
+
+def check(header: Header, extras: dict[int, bytes]) -> None:
+    """Tells before any coding what `pack` would refuse.
+
+    Raises:
+        HeaderError: A field of the header is out of its limits.
+        SectionError: An extra is out of its limits.
+    """
+    _check_header(header, hint=_UNENCODABLE)
+    if len(extras) > MAX_EXTRAS:
+        raise SectionError(f"has {len(extras)} extras, at most {MAX_EXTRAS} fit; {_UNENCODABLE}")
+    for kind, content in extras.items():
+        if not 0 <= kind <= 255 or len(content) > MAX_EXTRA_LENGTH:
+            reason = f"extra {kind} with {len(content)} bytes is out of its limits"
+            raise SectionError(f"{reason}; {_UNENCODABLE}")
 
 
 def unpack(data: bytes, *, partial: bool = False) -> Container:

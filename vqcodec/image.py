@@ -56,6 +56,31 @@ class Image:
     icc: bytes | None = None
     exif: bytes | None = None
 
+    def check(self) -> None:
+        """Checks the arrays' shapes and types.
+
+        Raises:
+            ImageError: They are not as documented, empty, or too large.
+        """
+        shape = self.pixels.shape
+        if len(shape) != 3 or shape[2] != 3 or self.pixels.dtype != np.uint8:
+            reason = f"pixels are {self.pixels.dtype} {list(shape)}"
+            raise ImageError(f"{reason}; give uint8 [height, width, 3]")
+        if not (
+            min(shape[:2]) >= 1
+            and max(shape[:2]) <= MAX_SIDE
+            and self.pixels[..., 0].size <= MAX_PIXELS
+        ):
+            reason = (
+                f"is {shape[1]} x {shape[0]}; the most is {MAX_PIXELS} pixels, {MAX_SIDE} a side"
+            )
+            raise ImageError(f"{reason}, the least is 1 x 1; resize it")
+        if self.alpha is not None and (
+            self.alpha.shape != shape[:2] or self.alpha.dtype != np.uint8
+        ):
+            reason = f"alpha is {self.alpha.dtype} {list(self.alpha.shape)}"
+            raise ImageError(f"{reason}; give uint8 [height, width] of the pixels")
+
 
 def load(source: bytes | str | Path, *, keep_metadata: bool = False) -> Image:
     """Reads an image of any kind Pillow reads.
@@ -129,7 +154,10 @@ def dump(image: Image, format: str = "PNG") -> bytes:
     try:
         picture = PIL.Image.fromarray(np.ascontiguousarray(channels))
         picture.save(stream, format=format, **options, **_SAVE_OPTIONS.get(format.upper(), {}))
-    except (OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    # Pillow's plugins raise nearly anything: SyntaxError for odd EXIF, struct.error for long sides.
+    except Exception as error:
         reason = f"cannot be written as {format} ({error})"
         raise OutputError(f"{reason}; write a .png file instead") from error
     return stream.getvalue()
@@ -198,7 +226,7 @@ def _untrusted(what: str) -> Iterator[None]:
     """Turns whatever Pillow raises for a broken image into an ImageError."""
     try:
         yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"{what} has more than {MAX_PIXELS} pixels; reduce it") from error

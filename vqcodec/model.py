@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from vqcodec import registry
 from vqcodec.entropy.frequencies import Tables
-from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.prior import Prior, under
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
 
@@ -62,12 +61,9 @@ class Model:
         return quality
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name[len(prefix) + 1 :]: tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix + ".")
-    }
+def _unpacked(name: str) -> bool:
+    """Whether a tensor of the autoencoder serves training alone and is not in weights files."""
+    return name.endswith(".counts")
 
 
 def load(model: str | Path, device: str = "cpu") -> Model:
@@ -78,9 +74,12 @@ def load(model: str | Path, device: str = "cpu") -> Model:
         device: Where to run it, such as "cpu" or "cuda". The files are the same bits.
 
     Raises:
+        CodecError: there is no such device.
         UnknownModelError: no model has this id.
         WeightsError: the weights file is missing, malformed, or not the registered one.
     """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise CodecError(f"there is no device {device!r} here; use cpu")
     return _load(registry.locate(model), device)
 
 
@@ -94,15 +93,17 @@ def _load(weights: registry.Weights, device: str) -> Model:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
         autoencoder = Autoencoder(AutoencoderConfig.from_dict(config["autoencoder"]))
-        state = autoencoder.state_dict()
+        state = {
+            name: tensor for name, tensor in autoencoder.state_dict().items() if _unpacked(name)
+        }
         state |= {
             name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in _under("autoencoder", tensors).items()
+            for name, tensor in under("autoencoder", tensors).items()
         }
         autoencoder.load_state_dict(state)
         tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
         priors = tuple(
-            Prior(prior, _under(f"priors.{n}", tensors), tables)
+            Prior(prior, under(f"priors.{n}", tensors), tables)
             for n, prior in enumerate(config["priors"])
         )
         if len(priors) != len(autoencoder.levels):

@@ -38,7 +38,7 @@ def sample(
 ) -> list[Image]:
     """Draws new images from the priors.
 
-    Image n of a seed is the same whatever the count, the batch or the machine.
+    The indices of image n of a seed are the same whatever the count, the batch or the machine.
 
     Args:
         height: Pixels, at most `MAX_SIDE`.

@@ -3,7 +3,7 @@
     pixels  <->  indices  <->  payloads
 
 Indices are kept as whole maps, so that tiles are borders for the priors alone: the networks see
-`HALO` pixels around a tile, on either way, and tiles join without seams.
+`HALO` pixels around a tile, on either way, and tiles join without visible seams.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vqcodec.model import Model
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 
 HALO = 64
+BATCH_TILE = 1024
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -36,14 +37,14 @@ class Stages:
     Args:
         model: The model.
         header: Of the image's file; its size, tile, and quality are used.
-        batch: Tiles at a time.
+        batch: Tiles at a time; fewer if they are larger than 1024 x 1024 pixels.
         progress: Called with (stage, done, total), or None.
     """
 
     def __init__(self, model: Model, header: Header, batch: int, progress: Progress | None) -> None:
         self.model = model
         self.header = header
-        self.batch = batch
+        self.batch = max(1, min(batch, batch * BATCH_TILE**2 // header.tile**2))
         self.progress = progress
         coarsest = model.strides[0]
         self.area = (padded(header.height, coarsest), padded(header.width, coarsest))

@@ -11,7 +11,14 @@ import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
 from vqcodec import codec, container, sampling, stages
-from vqcodec.errors import ChecksumError, CodecError, HeaderError, SectionError, TruncatedError
+from vqcodec.errors import (
+    ChecksumError,
+    CodecError,
+    HeaderError,
+    ImageError,
+    SectionError,
+    TruncatedError,
+)
 from vqcodec.image import Image, load
 from vqcodec.model import load as load_model
 
@@ -101,6 +108,29 @@ def test_tiles_join_without_seams(
     monkeypatch.setattr(stages, "HALO", 0)
     with_seams = codec.decompress(joined, model=tiny_model).pixels
     assert np.abs(with_seams.astype(int) - restored).max() > 1
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image(np.zeros((4, 4), np.uint8), grey=False),
+        Image(np.zeros((4, 4, 3), np.float32), grey=False),  # type: ignore[arg-type]
+        Image(np.zeros((0, 4, 3), np.uint8), grey=False),
+        Image(np.zeros((4, 4, 3), np.uint8), grey=False, alpha=np.zeros((4, 5), np.uint8)),
+    ],
+)
+def test_arrays_that_are_no_image_are_refused(image: Image, tiny_model: Path) -> None:
+    with pytest.raises(ImageError):
+        codec.compress(image, model=tiny_model)
+
+
+def test_what_cannot_be_packed_is_refused_before_any_work(
+    photo: Image, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages.Stages, "analyse", lambda *rest: pytest.fail("it was analysed"))
+    monkeypatch.setattr(container, "MAX_EXTRA_LENGTH", 3)
+    with pytest.raises(SectionError):
+        codec.compress(dataclasses.replace(photo, icc=b"1234"), model=tiny_model)
 
 
 def section_end(data: bytes, sections: tuple[tuple[bytes, ...], ...], level: int) -> int:

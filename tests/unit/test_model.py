@@ -15,7 +15,7 @@ from tiny import CONFIG, MODEL_ID, tiny_autoencoder, tiny_priors
 from torch import Tensor
 
 from vqcodec import codec, registry
-from vqcodec.errors import UnknownModelError, WeightsError
+from vqcodec.errors import CodecError, UnknownModelError, WeightsError
 from vqcodec.image import Image
 from vqcodec.model import load
 from vqcodec.training.export import write_weights
@@ -89,6 +89,29 @@ def test_registered_weights_missing(registered: Path) -> None:
     for use in (lambda: load(MODEL_ID), lambda: codec.decompress(data)):
         with pytest.raises(WeightsError, match=f"no such file.*{expected}"):
             use()
+
+
+def test_missing_weights_of_a_file_name_both_hashes(registered: Path) -> None:
+    data = small_file(MODEL_ID)
+    sha256 = registry.MODELS[MODEL_ID].sha256
+    registered.unlink()
+    with pytest.raises(WeightsError) as found:
+        codec.decompress(data)
+    assert f"have SHA-256 {sha256}" in str(found.value)
+    assert f"coded with weights of SHA-256 {sha256[:16]}..." in str(found.value)
+
+
+def test_a_file_of_an_unknown_model_names_the_hash_of_its_weights(tiny_model: Path) -> None:
+    data = small_file(tiny_model)
+    with pytest.raises(UnknownModelError) as found:
+        codec.decompress(data)
+    assert registry.sha256_of(tiny_model)[:16] in str(found.value)
+
+
+def test_no_such_device(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CodecError, match="no device 'cuda' here"):
+        load(tiny_model, "cuda")
 
 
 def test_registered_weights_altered(registered: Path) -> None:
@@ -167,6 +190,9 @@ Change = Callable[[dict[str, Tensor], dict[str, str], dict[str, Any]], object]
         lambda tensors, metadata, config: config["priors"][1].update(coarser=3),
         lambda tensors, metadata, config: tensors.pop("tables.gate"),
         lambda tensors, metadata, config: tensors.pop("priors.0.enter.weight"),
+        lambda tensors, metadata, config: tensors.pop("autoencoder.levels.0.basis"),
+        lambda tensors, metadata, config: tensors["priors.0.enter.weight"].fill_(-128),
+        lambda tensors, metadata, config: tensors["priors.0.enter.weight"].fill_(64),
         lambda tensors, metadata, config: tensors.update(
             {"autoencoder.levels.0.basis": torch.zeros(3)}
         ),

@@ -161,7 +161,7 @@ def test_rows_per_call_change_nothing(
     own, before = maps(key[0], 2, 3, 4)
     whole = parallel(prior, own, before)
     monkeypatch.setattr(integer, "ROWS_PER_CALL", 5)
-    monkeypatch.setattr(integer, "ATTENTION_ROWS_PER_CALL", 3)
+    monkeypatch.setattr(integer, "ATTENTION_LOGITS_PER_CALL", 40)
     assert torch.equal(parallel(prior, own, before), whole)
 
 

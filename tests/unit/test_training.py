@@ -201,6 +201,40 @@ def test_a_level_that_is_not_there_is_an_error(
         train_prior(prior_training(trained, extracted, tmp_path, 2))
 
 
+def test_export_refuses_priors_that_do_not_belong(
+    trained: Path, extracted: Path, tmp_path: Path
+) -> None:
+    priors = []
+    for level in (0, 1):
+        config = prior_training(trained, extracted, tmp_path / str(level), level)
+        config.steps = 3
+        priors.append(train_prior(config))
+    with pytest.raises(CodecError, match="is of level 1, not 0"):
+        export(trained, priors[::-1], tmp_path / "x.safetensors", "x")
+    other = train_autoencoder(autoencoder_training(tmp_path / "other", 2, seed=5))
+    with pytest.raises(CodecError, match="trained on another autoencoder"):
+        export(other, priors, tmp_path / "x.safetensors", "x")
+    config = prior_training(trained, extracted, tmp_path / "early", 0)
+    config.steps, config.quantized_from = 3, 1.0
+    with pytest.raises(CodecError, match="train it to the end"):
+        export(trained, [train_prior(config), priors[1]], tmp_path / "x.safetensors", "x")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_resumed_prior_ends_where_an_unbroken_one_does(
+    trained: Path, extracted: Path, tmp_path: Path
+) -> None:
+    def run(folder: str, steps: int) -> dict[str, torch.Tensor]:
+        config = prior_training(trained, extracted, tmp_path / folder, 0)
+        config.steps, config.decay, config.quantized_from = steps, 1e-9, 0.0
+        return load_file(train_prior(config))
+
+    whole = run("whole", 6)
+    run("parts", 3)
+    parts = run("parts", 6)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 def test_one_prior_per_level_is_asked_for(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="one per level"):
         export(trained, [], tmp_path / "x.safetensors", "x")
@@ -249,8 +283,10 @@ def test_crops_are_seeded_and_mirrored() -> None:
 def test_sources_have_weights() -> None:
     assert parse_source("a/b.tar=0.5") == (Path("a/b.tar"), 0.5)
     assert parse_source("a") == (Path("a"), 1.0)
-    with pytest.raises(CodecError, match="not a number"):
-        parse_source("a=b")
+    assert parse_source("a=b/c.tar=2") == (Path("a=b/c.tar"), 2.0)
+    for text in ("a=b", "a=0", "a=-1", "a=nan", "a="):
+        with pytest.raises(CodecError, match="not a number above 0"):
+            parse_source(text)
 
 
 def test_the_schedule_warms_up_holds_and_decays() -> None:

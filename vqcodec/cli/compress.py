@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vqcodec.cli.console import naming, print_values, progress
-from vqcodec.cli.options import force_option, model_option, quality_option
+from vqcodec.cli.options import device_option, force_option, model_option, quality_option
 from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="OUT")
 @quality_option
 @model_option
+@device_option
 @click.option("--keep-metadata", is_flag=True, help="Keep the ICC profile and EXIF.")
 @click.option(
     "--tile",
@@ -39,6 +40,7 @@ def command(
     target: str,
     quality: int | None,
     model: str | None,
+    device: str,
     keep_metadata: bool,
     tile: int,
     force: bool,
@@ -61,14 +63,16 @@ def command(
 
     start = time.perf_counter()
     with progress("compress") as advance:
-        compressed = compress(image, quality=quality, model=model, tile=tile, progress=advance)
+        compressed = compress(
+            image, quality=quality, model=model, device=device, tile=tile, progress=advance
+        )
     compress_seconds = time.perf_counter() - start
 
     values = _rate(compressed)
     if report:
         start = time.perf_counter()
         with progress("decompress") as advance:
-            restored = decompress(compressed.data, model=model, progress=advance)
+            restored = decompress(compressed.data, model=model, device=device, progress=advance)
         values |= {
             "psnr": f"{_psnr(image, restored):.2f} dB",
             **_levels(compressed),
@@ -101,6 +105,8 @@ def _psnr(image: Image, restored: Image) -> float:
     """PSNR in dB over all 8-bit samples; infinite if the images are equal."""
     import numpy as np
 
-    error = image.pixels.astype(np.float64) - restored.pixels
-    mse = float(np.mean(error**2))
+    # Row by row: a float copy of a large image would not fit in memory.
+    rows = zip(image.pixels, restored.pixels, strict=True)
+    total = sum(int(np.sum((a.astype(np.int32) - b) ** 2)) for a, b in rows)
+    mse = total / image.pixels.size
     return float("inf") if mse == 0 else 10 * float(np.log10(255**2 / mse))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from vqcodec.cli.console import naming, progress
-from vqcodec.cli.options import force_option, model_option
+from vqcodec.cli.options import device_option, force_option, model_option
 from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
 
 
@@ -20,6 +20,7 @@ from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_ato
 )
 @click.option("--partial", is_flag=True, help="Accept a file cut short; decode what is whole.")
 @model_option
+@device_option
 @force_option
 @click.option(
     "--format",
@@ -33,6 +34,7 @@ def command(
     levels: int | None,
     partial: bool,
     model: str | None,
+    device: str,
     force: bool,
     image_format: str | None,
 ) -> None:
@@ -48,5 +50,7 @@ def command(
     from vqcodec.codec import decompress
 
     with naming(source), progress("decompress") as advance:
-        image = decompress(content, model=model, levels=levels, partial=partial, progress=advance)
+        image = decompress(
+            content, model=model, device=device, levels=levels, partial=partial, progress=advance
+        )
     write_atomically(target, dump(image, image_format), force=force)

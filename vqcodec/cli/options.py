@@ -10,6 +10,14 @@ model_option = click.option(
     help="A model of `vqcodec models`, or the path of a .safetensors file.",
 )
 
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    help="Where to run the networks: cpu, or cuda for a GPU. The indices are the same.",
+)
+
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 
 quality_option = click.option(

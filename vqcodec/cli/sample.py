@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vqcodec.cli.console import progress
-from vqcodec.cli.options import force_option, model_option, quality_option
+from vqcodec.cli.options import device_option, force_option, model_option, quality_option
 from vqcodec.files import STANDARD_STREAM, check_writable, write_atomically
 
 
@@ -56,6 +56,7 @@ def _parse_size(ctx: click.Context, param: click.Parameter, value: str) -> tuple
 )
 @quality_option
 @model_option
+@device_option
 @force_option
 def command(
     target: str,
@@ -65,6 +66,7 @@ def command(
     temperature: float,
     quality: int | None,
     model: str | None,
+    device: str,
     force: bool,
 ) -> None:
     """Draw new images from the priors."""
@@ -90,6 +92,7 @@ def command(
             seed=seed,
             temperature=temperature,
             count=count,
+            device=device,
             progress=advance,
         )
     for path, image in zip(targets, images, strict=True):

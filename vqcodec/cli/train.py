@@ -156,9 +156,6 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     help="Heads of the causal attention; 0 for none.",
 )
 @click.option("--head-channels", type=_COUNT, metavar="N", help="Width of a codebook's head.")
-@click.option(
-    "--classes", type=click.IntRange(min=0), metavar="N", help="Classes; 0 for unconditional."
-)
 @_run_options
 @_machine_options
 def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:

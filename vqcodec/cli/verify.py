@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from vqcodec.cli.console import progress
-from vqcodec.cli.options import model_option
+from vqcodec.cli.options import device_option, model_option
 from vqcodec.container import unpack
 from vqcodec.errors import CodecError, ModelError
 from vqcodec.files import read_bytes
@@ -16,8 +16,11 @@ from vqcodec.registry import locate
 @click.argument("sources", metavar="FILE...", nargs=-1, required=True)
 @click.option("--quick", is_flag=True, help="Compare checksums only; decode nothing.")
 @model_option
+@device_option
 @click.pass_context
-def command(ctx: click.Context, sources: tuple[str, ...], quick: bool, model: str | None) -> None:
+def command(
+    ctx: click.Context, sources: tuple[str, ...], quick: bool, model: str | None, device: str
+) -> None:
     """Check .vqz files for damage.
 
     Compares every checksum and, where the weights are present, decodes every index.
@@ -26,7 +29,7 @@ def command(ctx: click.Context, sources: tuple[str, ...], quick: bool, model: st
     for source in sources:
         name = click.format_filename(source)
         try:
-            click.echo(f"{name}: ok, {_verify(source, quick, model)}")
+            click.echo(f"{name}: ok, {_verify(source, quick, model, device)}")
         except CodecError as error:
             bad += 1
             click.echo(f"{name}: BAD, {str(error).removeprefix(f'{name}: ')}")
@@ -34,7 +37,7 @@ def command(ctx: click.Context, sources: tuple[str, ...], quick: bool, model: st
         ctx.exit(1)
 
 
-def _verify(source: str, quick: bool, model: str | None) -> str:
+def _verify(source: str, quick: bool, model: str | None, device: str) -> str:
     """Check one file and return what was checked."""
     data = read_bytes(source)
     header = unpack(data).header
@@ -50,5 +53,5 @@ def _verify(source: str, quick: bool, model: str | None) -> str:
     from vqcodec.codec import verify
 
     with progress("verify") as advance:
-        verify(data, model=model, progress=advance)
+        verify(data, model=model, device=device, progress=advance)
     return "checksums and indices"

@@ -21,14 +21,16 @@ from vqcodec.errors import CodecError
 
 WEIGHT_LIMIT = 63
 ACTIVATION_LIMIT = 128
-FLOAT32_LIMIT = 2**24
-CUDA_MULTIPLE = 8
-CUDA_ROWS = 17  # more than 16, says cuBLAS
+EXACT_SUM = 2**24  # below it every partial sum is exact in float32, in any order
+CUDA_MULTIPLE = 8  # of both sides of the right matrix, says cuBLAS
+CUDA_ROWS = 17  # more than 16 of the left one
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def _int8(left: Tensor, right: Tensor) -> Tensor:
+    if left.is_cuda and any(side % CUDA_MULTIPLE for side in right.shape):
+        return _float64(left, right)
     if left.is_cuda and len(left) < CUDA_ROWS:
         padded = torch.zeros(CUDA_ROWS, left.shape[1], dtype=torch.int8, device=left.device)
         padded[: len(left)] = left
@@ -37,6 +39,8 @@ def _int8(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _float32(left: Tensor, right: Tensor) -> Tensor:
+    if torch.get_float32_matmul_precision() != "highest":
+        return _float64(left, right)  # the caller allowed float32 products to be rounded
     return (left.float() @ right.float()).int()
 
 

@@ -5,8 +5,8 @@ computes them for any set of positions whose causal neighbours are there already
 positions at once when the indices are known (compress), or for one wavefront step after the
 other (decompress, sample). Both are the same integers, because every operation is exact.
 
-The architecture is that of `vqcodec.models.prior`, and the grids too: residual streams are int32 in
-steps of 2**-10, inputs of products int8, weights int8 in [-63, 63], sums int32, requantization
+The architecture is that of `vqcodec.models.prior`, and the grids too: residual streams in steps of
+2**-10, inputs of products int8, weights int8 in [-63, 63], sums int32, requantization
 (sum * multiplier + offset) >> 24 in int64.
 """
 
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from vqcodec.cone import CONE3, CONE5, FULL3, step_of
 from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
-from vqcodec.entropy.gemm import matrix_product
+from vqcodec.entropy.gemm import ACTIVATION_LIMIT, EXACT_SUM, WEIGHT_LIMIT, matrix_product
 from vqcodec.entropy.wavefront import Grid, steps
 
 REQUANTIZE_BITS = 24
 ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
-ATTENTION_ROWS_PER_CALL = 1024
+ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, bounds the memory of attention
 
 Weights = Mapping[str, Tensor]
 
@@ -33,7 +33,8 @@ Choose = Callable[[int, Tensor], Tensor]
 """Codebook and frequencies int64 [N, p, K] of one step to its symbols, int64 [N, p]."""
 
 
-def _under(prefix: str, weights: Weights) -> dict[str, Tensor]:
+def under(prefix: str, weights: Weights) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix.`, without it."""
     return {
         name[len(prefix) + 1 :]: tensor
         for name, tensor in weights.items()
@@ -50,6 +51,11 @@ class Linear:
 
     def __init__(self, weights: Weights) -> None:
         self.weight = weights["weight"]
+        sizes = self.weight.short().abs()
+        if self.weight.dtype != torch.int8 or int(sizes.amax()) > WEIGHT_LIMIT:
+            raise ValueError(f"weights must be int8 in -{WEIGHT_LIMIT}..{WEIGHT_LIMIT}")
+        if int(sizes.sum(0).amax()) * ACTIVATION_LIMIT >= EXACT_SUM:
+            raise ValueError("a filter is too large for exact float32 sums")
         self.multiplier = weights["multiplier"]
         self.offset = weights["offset"]
         self.product = matrix_product(self.weight.device)
@@ -106,9 +112,9 @@ class GatedBlock:
     """
 
     def __init__(self, weights: Weights, gates: Tensor) -> None:
-        self.activation = Activation(_under("activation", weights))
-        self.gate = Linear(_under("gate", weights))
-        self.project = Linear(_under("project", weights))
+        self.activation = Activation(under("activation", weights))
+        self.gate = Linear(under("gate", weights))
+        self.project = Linear(under("project", weights))
         self.gates = gates
 
     def __call__(self, stream: Tensor, cache: Cache, places: Tensor) -> Tensor:
@@ -136,9 +142,9 @@ class Attention:
     """
 
     def __init__(self, weights: Weights, heads: int, exponential: Tensor) -> None:
-        self.activation = Activation(_under("activation", weights))
-        self.query_key_value = Linear(_under("query_key_value", weights))
-        self.project = Linear(_under("project", weights))
+        self.activation = Activation(under("activation", weights))
+        self.query_key_value = Linear(under("query_key_value", weights))
+        self.project = Linear(under("project", weights))
         self.scale = int(weights["scale"])
         self.heads = heads
         self.exponential = exponential
@@ -152,9 +158,10 @@ class Attention:
         )
         seen.keys[:, :, positions] = key
         seen.values[:, :, positions] = value
+        rows_per_call = max(1, ATTENTION_LOGITS_PER_CALL // len(seen.steps))
         for part, rows in zip(
-            torch.split(positions, ATTENTION_ROWS_PER_CALL),
-            torch.split(query, ATTENTION_ROWS_PER_CALL, 2),
+            torch.split(positions, rows_per_call),
+            torch.split(query, rows_per_call, 2),
             strict=True,
         ):
             seen.means[:, part] = self._attend(rows, seen, part)
@@ -202,16 +209,16 @@ class Context:
         ]
         self.blocks = [
             [
-                GatedBlock(_under(f"blocks.{m}.{n}", weights), tables.gate)
+                GatedBlock(under(f"blocks.{m}.{n}", weights), tables.gate)
                 for n in range(config["context_blocks"])
             ]
             for m in range(len(self.factors))
         ]
         self.activations = [
-            Activation(_under(f"activations.{m}", weights)) for m in range(len(self.factors))
+            Activation(under(f"activations.{m}", weights)) for m in range(len(self.factors))
         ]
         self.upsamples = [
-            Linear(_under(f"upsamples.{m}", weights)) for m in range(len(self.factors))
+            Linear(under(f"upsamples.{m}", weights)) for m in range(len(self.factors))
         ]
 
     def __call__(
@@ -280,23 +287,23 @@ class Prior:
         self.sizes = [int(k) for k, _ in config["codebooks"]]
         self.head_channels = int(config["head_channels"])
         self.exponential = tables.exponential
-        self.context = Context(config, _under("context", weights), tables)
+        self.context = Context(config, under("context", weights), tables)
         self.embeddings = [weights[f"embedding.{g}"].short() for g in range(len(self.sizes))]
-        self.enter = Linear(_under("enter", weights))
+        self.enter = Linear(under("enter", weights))
         self.blocks = [
-            GatedBlock(_under(f"blocks.{n}", weights), tables.gate) for n in range(config["blocks"])
+            GatedBlock(under(f"blocks.{n}", weights), tables.gate) for n in range(config["blocks"])
         ]
         heads = config["attention_heads"]
         self.attention = (
-            Attention(_under("attention", weights), heads, tables.exponential) if heads else None
+            Attention(under("attention", weights), heads, tables.exponential) if heads else None
         )
-        self.activation = Activation(_under("activation", weights))
-        self.hidden = Linear(_under("hidden", weights))
+        self.activation = Activation(under("activation", weights))
+        self.hidden = Linear(under("hidden", weights))
         self.earlier = [weights[f"earlier.{g}"].long() for g in range(len(self.sizes) - 1)]
         self.head_activations = [
-            Activation(_under(f"head_activations.{g}", weights)) for g in range(len(self.sizes))
+            Activation(under(f"head_activations.{g}", weights)) for g in range(len(self.sizes))
         ]
-        self.heads = [Linear(_under(f"heads.{g}", weights)) for g in range(len(self.sizes))]
+        self.heads = [Linear(under(f"heads.{g}", weights)) for g in range(len(self.sizes))]
 
     def start(
         self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int

@@ -108,11 +108,20 @@ class Quantizable(nn.Module):
         return self.mode == "quantized"
 
 
+def calibrated(module: nn.Module) -> bool:
+    """Whether every `Activation` inside has found its step."""
+    parts = [part for part in module.modules() if isinstance(part, Activation)]
+    return all(int(part.exponent) != UNCALIBRATED for part in parts)
+
+
 def set_mode(module: nn.Module, mode: str) -> None:
     """Sets every `Quantizable` inside to "float", "calibrate" or "quantized"."""
     for part in module.modules():
         if isinstance(part, Quantizable):
             part.mode = mode
+
+
+UNCALIBRATED = -1
 
 
 class Activation(Quantizable):
@@ -125,12 +134,13 @@ class Activation(Quantizable):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("exponent", torch.tensor(4))
+        self.register_buffer("exponent", torch.tensor(UNCALIBRATED))
 
     def forward(self, x: Tensor) -> Tensor:
         """Stream [..., C] to [..., C]; calibrating, also sets the exponent."""
         if self.mode == "calibrate":
-            largest = x.abs().flatten()[:: max(1, x.numel() // 100_000)].quantile(self.KEPT_SHARE)
+            some = x.detach().float().abs().flatten()[:: max(1, x.numel() // 100_000)]
+            largest = some.quantile(self.KEPT_SHARE)
             exponent = torch.floor(torch.log2(127.0 / largest.clamp(min=1e-3)))
             self.exponent.fill_(int(exponent.clamp(self.MIN_EXPONENT, self.MAX_EXPONENT)))
         if not self.quantized:

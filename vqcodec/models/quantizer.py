@@ -126,13 +126,15 @@ class ProductQuantizer(nn.Module):
             logits = self.rate_logits[g](torch.relu(mine)).float()
             log_p = F.log_softmax(logits, -1)
             target = flat[:, start : start + dim]
-            distance = codebook.vectors.square().sum(1) - 2 * target @ codebook.vectors.T
-            cost = torch.addcmul(distance, weight, log_p.detach(), value=-1 / math.log(2))
-            chosen = cost.argmin(1)
-            vector = F.embedding(chosen, codebook.vectors)
-            if self.training:
-                one_hot = F.one_hot(chosen, len(codebook.vectors)).float()
-                codebook.update(target, one_hot)
+            # In float32 always: bfloat16 would blur which code is the nearest.
+            with torch.autocast(target.device.type, enabled=False):
+                distance = codebook.vectors.square().sum(1) - 2 * target @ codebook.vectors.T
+                cost = torch.addcmul(distance, weight, log_p.detach(), value=-1 / math.log(2))
+                chosen = cost.argmin(1)
+                vector = F.embedding(chosen, codebook.vectors)
+                if self.training:
+                    one_hot = F.one_hot(chosen, len(codebook.vectors)).float()
+                    codebook.update(target, one_hot)
             indices.append(chosen)
             vectors.append(vector)
             bits.append(-log_p.gather(1, chosen[:, None]).squeeze(1) / math.log(2))

@@ -260,7 +260,8 @@ def train(config: AutoencoderTraining) -> Path:
             return crops.to(processes.device), quality.to(processes.device)
 
         def restart(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
-            if step % config.restart_every == 0 and progress < config.restart_until:
+            due = step > 0 and step % config.restart_every == 0
+            if due and progress < config.restart_until:
                 crops, quality = batch
                 _restart(autoencoder, crops, quality, processes, config.restart_threshold, step)
 

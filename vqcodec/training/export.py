@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqcodec import files, registry
 from vqcodec.container import MODEL_ID
-from vqcodec.entropy.prior import REQUANTIZE_BITS
+from vqcodec.entropy.prior import REQUANTIZE_BITS, under
 from vqcodec.errors import CodecError
 from vqcodec.model import WEIGHTS_FORMAT
 from vqcodec.models import prior as grids
@@ -26,6 +26,7 @@ from vqcodec.models.prior import (
     GatedBlock,
     Prior,
     PriorConfig,
+    calibrated,
 )
 from vqcodec.training import checkpoint
 
@@ -222,7 +223,7 @@ def load_autoencoder(path: Path) -> Autoencoder:
     """The averaged autoencoder of a training checkpoint, ready for inference."""
     tensors, state = checkpoint.load(path)
     autoencoder = Autoencoder(AutoencoderConfig.from_dict(state["config"]))
-    autoencoder.load_state_dict(checkpoint.under("average", tensors))
+    autoencoder.load_state_dict(under("average", tensors))
     return autoencoder.eval()
 
 
@@ -236,7 +237,15 @@ def load_prior(path: Path, autoencoder: Autoencoder) -> Prior:
     tensors, state = checkpoint.load(path)
     config = PriorConfig.from_dict(state["config"])
     prior = Prior(config, code_vectors(autoencoder)[: len(config.coarser) + 1])
-    prior.load_state_dict(checkpoint.under("average", tensors))
+    expected = {name: value.clone() for name, value in prior.named_buffers() if "codes_" in name}
+    try:
+        prior.load_state_dict(under("average", tensors))
+    except RuntimeError as error:
+        raise CodecError("does not fit the autoencoder's codebooks").in_file(path) from error
+    buffers = dict(prior.named_buffers())
+    if not all(torch.allclose(buffers[name], value) for name, value in expected.items()):
+        reason = "was trained on another autoencoder; train it on the indices of this one"
+        raise CodecError(reason).in_file(path)
     return prior.eval()
 
 
@@ -260,5 +269,14 @@ def export(
             f"{len(prior_checkpoints)} prior checkpoints for {len(autoencoder.levels)} levels; "
             "give one per level, coarse to fine"
         )
-    priors = [load_prior(prior, autoencoder) for prior in prior_checkpoints]
+    priors = []
+    for level, checkpoint_path in enumerate(prior_checkpoints):
+        prior = load_prior(checkpoint_path, autoencoder)
+        if len(prior.config.coarser) != level:
+            reason = f"is of level {len(prior.config.coarser)}, not {level}; give them in order"
+            raise CodecError(reason).in_file(checkpoint_path)
+        if not calibrated(prior):
+            reason = "was stopped before its values were rounded to the grids; train it to the end"
+            raise CodecError(reason).in_file(checkpoint_path)
+        priors.append(prior)
     return write_weights(path, model_id, autoencoder, priors)

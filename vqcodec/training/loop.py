@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vqcodec.entropy.prior import under
 from vqcodec.errors import CodecError
 from vqcodec.training import checkpoint
 
@@ -197,7 +198,7 @@ def run(
     objective: nn.Module,
     architecture: Mapping[str, Any],
     draw: Callable[[int], tuple[Tensor, ...]],
-    after_step: Callable[[int, float, tuple[Tensor, ...]], None],
+    before_step: Callable[[int, float, tuple[Tensor, ...]], None],
 ) -> Path:
     """Trains until the end of the schedule, from the checkpoint if there is one.
 
@@ -208,7 +209,7 @@ def run(
         objective: Around `model`; gives (loss, means to log by name) for a batch.
         architecture: JSON-ready config of the model; a checkpoint must have the same.
         draw: Batch of a step, the same for the same step.
-        after_step: Called with the number of steps done, the progress in 0..1 and the batch.
+        before_step: Called with the number of steps done, the progress in 0..1 and the batch.
 
     Returns:
         The checkpoint: tensors `model.*` (as trained), `average.*` (to use), `optimizer.*`.
@@ -220,9 +221,9 @@ def run(
     )
     average = checkpoint.Average(model, training.average_decay)
     if tensors:
-        model.load_state_dict(checkpoint.under("model", tensors))
-        checkpoint.load_optimizer(optimizer, checkpoint.under("optimizer", tensors))
-        average.load(checkpoint.under("average", tensors))
+        model.load_state_dict(under("model", tensors))
+        checkpoint.load_optimizer(optimizer, under("optimizer", tensors))
+        average.load(under("average", tensors))
         state = checkpoint.load_state(training.checkpoint)
         step, spent = state["step"], state["seconds"]
     wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
@@ -255,6 +256,7 @@ def run(
     with bar:
         while (progress := processes.agree(schedule.progress(step))) < 1.0:
             batch = draw(step)
+            before_step(step, progress, batch)
             for group in optimizer.param_groups:
                 group["lr"] = training.learning_rate * schedule.factor(step, progress)
             loss, means = wrapped(*batch)
@@ -264,7 +266,6 @@ def run(
             optimizer.step()
             average.update(model, step)
             step += 1
-            after_step(step, progress, batch)
             if step % training.log_every == 0 and processes.leads:
                 row = {"step": step, "seconds": schedule.elapsed, "loss": float(loss.detach())}
                 row |= {name: float(mean.detach()) for name, mean in means.items()}

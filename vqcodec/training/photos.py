@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import math
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as PillowImage
 from torch import Tensor
 
 from vqcodec.errors import CodecError
+from vqcodec.image import load
 
 SUFFIXES = (".avif", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -21,7 +21,7 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of the image files of a folder or a tar archive, sorted by name."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield str(path), path.read_bytes()
     elif source.is_file() and tarfile.is_tarfile(source):
         with tarfile.open(source) as archive:
@@ -50,11 +50,11 @@ def read_photos(source: Path, min_side: int, limit: int | None = None) -> list[n
     photos: list[np.ndarray] = []
     for name, data in _members(source):
         try:
-            with PillowImage.open(io.BytesIO(data)) as opened:
-                if min(opened.size) >= min_side:
-                    photos.append(np.asarray(opened.convert("RGB")))
-        except OSError as error:
-            raise CodecError(f"{name}: not a readable image ({error})") from error
+            photo = load(data).pixels
+        except CodecError as error:
+            raise error.in_file(name) from error
+        if min(photo.shape[:2]) >= min_side:
+            photos.append(photo)
         if len(photos) == limit:
             break
     if not photos:
@@ -100,8 +100,13 @@ class CropSampler:
 
 def parse_source(text: str) -> tuple[Path, float]:
     """`PATH` or `PATH=WEIGHT` to (path, weight)."""
-    path, _, weight = text.partition("=")
+    path, equals, weight = text.rpartition("=")
+    if not equals:
+        return Path(text), 1.0
     try:
-        return Path(path), float(weight or 1.0)
+        value = float(weight)
     except ValueError:
-        raise CodecError(f"{text}: the weight after = is not a number") from None
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise CodecError(f"{text}: the weight after = is not a number above 0")
+    return Path(path), value

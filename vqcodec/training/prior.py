@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vqcodec.errors import CodecError
 from vqcodec.models.autoencoder import AutoencoderConfig
-from vqcodec.models.prior import Prior, PriorConfig, set_mode
+from vqcodec.models.prior import Prior, PriorConfig, calibrated, set_mode
 from vqcodec.training.export import code_vectors, load_autoencoder
 from vqcodec.training.indices import IndexSampler
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
@@ -29,7 +29,6 @@ class PriorTraining(Training):
         context_blocks: Gated residual blocks at every coarser level's resolution.
         attention_heads: Heads of the causal attention; 0 for none, None for 4 at level 0 only.
         head_channels: Hidden width of a codebook's head.
-        classes: Number of classes; 0 for an unconditional prior.
         quantized_from: Share of the run after which values are rounded to the integer grids.
     """
 
@@ -41,7 +40,6 @@ class PriorTraining(Training):
     context_blocks: int = 2
     attention_heads: int | None = None
     head_channels: int = 96
-    classes: int = 0
     quantized_from: float = 0.8
     learning_rate: float = 2e-3
     largest_gradient: float = 1.0
@@ -88,7 +86,6 @@ def prior_config(config: PriorTraining, autoencoder: AutoencoderConfig) -> Prior
         attention_heads=(4 if config.level == 0 else 0) if heads is None else heads,
         head_channels=config.head_channels,
         qualities=len(autoencoder.lmbdas),
-        classes=config.classes,
     )
 
 
@@ -129,9 +126,10 @@ def train(config: PriorTraining) -> Path:
 
         def quantize(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
             if progress >= config.quantized_from and not prior.embedding.quantized:
-                set_mode(prior, "calibrate")
-                with torch.no_grad():
-                    objective(*batch)
+                if not calibrated(prior):  # a resumed run may be
+                    set_mode(prior, "calibrate")
+                    with torch.no_grad():
+                        objective(*batch)
                 set_mode(prior, "quantized")
 
         return run(config, processes, prior, objective, architecture.to_dict(), draw, quantize)
