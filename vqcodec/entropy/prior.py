@@ -12,7 +12,8 @@ The architecture is that of `vqcodec.models.prior`, and the grids too: residual 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from vqcodec.entropy.gemm import ACTIVATION_LIMIT, EXACT_SUM, WEIGHT_LIMIT, matr
 from vqcodec.entropy.wavefront import Grid, steps
 
 REQUANTIZE_BITS = 24
+ROWS_WORTH_THREADS = 512
 ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
 ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, bounds the memory of attention
 
@@ -40,6 +42,22 @@ def under(prefix: str, weights: Weights) -> dict[str, Tensor]:
         for name, tensor in weights.items()
         if name.startswith(prefix + ".")
     }
+
+
+@contextmanager
+def _few_threads(rows: int) -> Iterator[None]:
+    """One thread while steps are small.
+
+    Thousands of small products gain little from threads, and where another program has one of the
+    cores each of them would wait for it: seconds became a minute.
+    """
+    threads = torch.get_num_threads()
+    if rows < ROWS_WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Linear:
@@ -425,18 +443,19 @@ class Prior:
             grid.count, grid.height * grid.width, len(self.sizes), dtype=torch.int64, device=device
         )
         order = steps(grid.height, grid.width)
-        for n, step in enumerate(order):
-            positions = step.to(device)
-            hidden = self.open_heads(self.advance(state, positions))
-            chosen = []
-            for g in range(len(self.sizes)):
-                rows = self.head(hidden, g, temperature)
-                symbols = choose(g, rows.view(grid.count, len(step), -1)).to(device).flatten()
-                self.see(hidden, g, symbols)
-                chosen.append(symbols)
-            known = torch.stack(chosen, 1)
-            self.write(state, positions, known)
-            result[:, positions] = known.view(grid.count, len(step), -1)
-            if progress is not None:
-                progress(n + 1, len(order))
+        with _few_threads(grid.count * max(map(len, order))):
+            for n, step in enumerate(order):
+                positions = step.to(device)
+                hidden = self.open_heads(self.advance(state, positions))
+                chosen = []
+                for g in range(len(self.sizes)):
+                    rows = self.head(hidden, g, temperature)
+                    symbols = choose(g, rows.view(grid.count, len(step), -1)).to(device).flatten()
+                    self.see(hidden, g, symbols)
+                    chosen.append(symbols)
+                known = torch.stack(chosen, 1)
+                self.write(state, positions, known)
+                result[:, positions] = known.view(grid.count, len(step), -1)
+                if progress is not None:
+                    progress(n + 1, len(order))
         return result.transpose(1, 2).reshape(grid.count, len(self.sizes), grid.height, grid.width)
