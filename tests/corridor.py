@@ -33,7 +33,7 @@ def random_indices(
 
 def found_indices(image: Image, header: Header, weights: Path, batch: int = 4) -> list[Tensor]:
     """Per level the indices [G, H/s, W/s] that compressing into a file with this header finds."""
-    return Stages(load(weights), header, batch, None).analyse(image.pixels)
+    return Stages(load(weights), header, batch, None).analyze(image.pixels)
 
 
 def decoded_indices(data: bytes, weights: Path, batch: int = 4) -> list[Tensor]:

@@ -84,7 +84,7 @@ def compress(
     extras = _extras(image)
     container.check(header, extras)  # before the work, not after
     stages = Stages(loaded, header, batch, progress)
-    indices = stages.analyse(image.pixels)
+    indices = stages.analyze(image.pixels)
     coded = [stages.encode(indices[: level + 1]) for level in range(header.levels)]
     contents = Container(
         header=header,

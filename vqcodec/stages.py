@@ -53,7 +53,7 @@ class Stages:
 
     # Pixels <-> indices
 
-    def analyse(self, pixels: npt.NDArray[np.uint8]) -> list[Tensor]:
+    def analyze(self, pixels: npt.NDArray[np.uint8]) -> list[Tensor]:
         """Pixels to indices.
 
         Args:

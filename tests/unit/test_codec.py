@@ -127,7 +127,7 @@ def test_arrays_that_are_no_image_are_refused(image: Image, tiny_model: Path) ->
 def test_what_cannot_be_packed_is_refused_before_any_work(
     photo: Image, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages.Stages, "analyse", lambda *rest: pytest.fail("it was analysed"))
+    monkeypatch.setattr(stages.Stages, "analyze", lambda *rest: pytest.fail("it was analyzed"))
     monkeypatch.setattr(container, "MAX_EXTRA_LENGTH", 3)
     with pytest.raises(SectionError):
         codec.compress(dataclasses.replace(photo, icc=b"1234"), model=tiny_model)
