@@ -36,7 +36,22 @@ _photograph_options = _several(
         metavar="PATH[=WEIGHT]",
         multiple=True,
         required=True,
-        help="Folder or tar archive of photographs, and how often to draw from it; repeatable.",
+        help="Folder or tar archive of photographs, or .npz file with the arrays of MNIST, and how "
+        "often to draw from it; repeatable.",
+    ),
+    click.option(
+        "--split",
+        type=click.Choice(["all", "train", "validation"]),
+        help="Which images: every eleventh of a folder is kept for validation.",
+    ),
+    click.option(
+        "--short-side",
+        type=_COUNT,
+        metavar="N",
+        help="Scale larger images until their shorter side has N pixels.",
+    ),
+    click.option(
+        "--mirror/--no-mirror", default=None, help="Mirror half of the crops (the default)."
     ),
     click.option("--limit", type=_COUNT, metavar="N", help="Images of each source at most."),
     click.option("--crop", type=_COUNT, metavar="N", help="Side of a crop in pixels."),

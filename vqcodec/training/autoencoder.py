@@ -37,6 +37,18 @@ PHOTO = AutoencoderConfig(
 )
 """The codec's own model: photographs, 8 qualities."""
 
+IMAGENET64 = AutoencoderConfig(
+    levels=(
+        LevelConfig(16, ((128, 1), (128, 2), (128, 4), (128, 8)), 128, 2, 2),
+        LevelConfig(8, ((128, 2), (128, 4), (128, 8), (128, 8)), 128, 2, 3),
+        LevelConfig(4, ((128, 2), (128, 4), (128, 8)), 96, 2, 3),
+    ),
+    lmbdas=(300.0,),
+    refine_stride=2,
+    refine_channels=48,
+)
+"""Images of 64 x 64 pixels, for generation."""
+
 TINY = AutoencoderConfig(
     levels=(
         LevelConfig(16, ((16, 2), (16, 4)), 16, 1, 1, 16),
@@ -48,7 +60,7 @@ TINY = AutoencoderConfig(
 )
 """Trains in seconds, to try things out."""
 
-PRESETS = {"photo": PHOTO, "tiny": TINY}
+PRESETS = {"photo": PHOTO, "imagenet64": IMAGENET64, "tiny": TINY}
 
 
 @dataclass(kw_only=True)
@@ -66,6 +78,9 @@ class AutoencoderTraining(Training):
         restart_threshold: Share of choices below which a code counts as unused.
         start_crops: Crops that the principal components and k-means of the start see.
         limit: At most this many images of each source, or None.
+        short_side: Scale larger images until their shorter side has so many pixels, or None.
+        split: Which images of a source: "all", "train" or "validation".
+        mirror: Mirror half of the crops.
     """
 
     sources: list[tuple[Path, float]]
@@ -78,6 +93,9 @@ class AutoencoderTraining(Training):
     restart_threshold: float = 2e-5
     start_crops: int = 2400
     limit: int | None = None
+    short_side: int | None = None
+    split: str = "all"
+    mirror: bool = True
 
 
 def principal_components(vectors: Tensor, count: int) -> Tensor:
@@ -244,7 +262,14 @@ def train(config: AutoencoderTraining) -> Path:
         raise CodecError(f"the crop must be a multiple of {architecture.strides[0]} pixels")
     with Processes(config.device) as processes:
         torch.manual_seed(config.seed)
-        sampler = CropSampler(config.sources, config.crop, config.limit)
+        sampler = CropSampler(
+            config.sources,
+            config.crop,
+            config.limit,
+            short_side=config.short_side,
+            split=config.split,
+            mirror=config.mirror,
+        )
         autoencoder = Autoencoder(architecture)
         if not resume(config, architecture.to_dict()):
             crops = sampler.draw(config.start_crops, [config.seed, 1 << 30])
