@@ -194,16 +194,18 @@ class Passes:
 
 
 class Reader:
-    """Reads symbols for `Prior.wavefront`, and keeps the frequencies it was given."""
+    """Reads symbols for `Prior.wavefront`, and keeps their frequencies."""
 
     def __init__(self, payloads: Sequence[bytes], own: Tensor, prior: Prior) -> None:
+        self.prior = prior
         self.decoders = [Decoder(payload) for payload in payloads]
         self.order = [(g, s) for s in steps(*own.shape[2:]) for g in range(len(prior.sizes))]
         self.done = 0
         self.frequencies = np.zeros((*own.flatten(2).shape, max(prior.sizes)), "i4")
 
-    def __call__(self, codebook: int, frequencies: Tensor) -> Tensor:
-        """Frequencies [N, p, K] of one step to symbols int64 [N, p]."""
+    def __call__(self, codebook: int, logits: Tensor) -> Tensor:
+        """Logits [N, p, K] of one step to symbols int64 [N, p]."""
+        frequencies = self.prior.frequencies(logits)
         expected, positions = self.order[self.done]
         assert expected == codebook
         self.done += 1

@@ -29,6 +29,9 @@ class Model:
         autoencoder: Image <-> indices.
         priors: One per level, coarse to fine.
         device: Where its tensors are.
+        classes: The classes the priors know; class n is their label n + 1.
+        side: Pixels a side of the images the priors were trained on, if their samples should be
+            as large.
     """
 
     model_id: str
@@ -36,6 +39,8 @@ class Model:
     autoencoder: Autoencoder
     priors: tuple[Prior, ...]
     device: torch.device
+    classes: tuple[registry.ClassName, ...] = ()
+    side: int | None = None
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -108,6 +113,8 @@ def _load(weights: registry.Weights, device: str) -> Model:
         )
         if len(priors) != len(autoencoder.levels):
             raise ValueError("it has not one prior per level")
+        classes = tuple(registry.ClassName(*each) for each in config.get("classes", []))
+        side = config.get("side")
     except (
         SafetensorError,
         OSError,
@@ -122,4 +129,12 @@ def _load(weights: registry.Weights, device: str) -> Model:
         raise WeightsError(f"{reason}; export it again").in_file(weights.path) from error
     # torch's annotations leave memory_format out.
     autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(weights.model_id, weights.sha256, autoencoder.eval(), priors, torch.device(device))
+    return Model(
+        weights.model_id,
+        weights.sha256,
+        autoencoder.eval(),
+        priors,
+        torch.device(device),
+        classes,
+        side,
+    )

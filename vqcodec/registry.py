@@ -11,11 +11,12 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vqcodec.errors import UnknownModelError, WeightsError
 
 DEFAULT_MODEL = "hvq-photo-1"
+DEFAULT_GENERATOR: str | None = None  # the model that draws images by class
 
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_METADATA_LENGTH = 1 << 20
@@ -38,6 +39,20 @@ class Model:
     filename: str
     sha256: str
     summary: str
+
+
+class ClassName(NamedTuple):
+    """One of the classes that a model's priors know.
+
+    Attributes:
+        key: What its images' folder is called; for ImageNet the WordNet id.
+        name: Its name, synonyms separated by commas.
+        images: How many images of it the priors were trained on.
+    """
+
+    key: str
+    name: str
+    images: int
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,32 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _malformed("has a header without a table of texts as metadata", path)
     return metadata
+
+
+def read_classes(path: str | Path) -> tuple[ClassName, ...]:
+    """Reads the classes of a model from the metadata of its weights file.
+
+    Args:
+        path: The weights file.
+
+    Returns:
+        The classes in the order of their indices; none for a model without.
+
+    Raises:
+        WeightsError: The file cannot be read or is no weights file.
+    """
+    try:
+        config = json.loads(read_metadata(path).get("config", "{}"))
+        classes = [(str(key), str(name), int(n)) for key, name, n in config.get("classes", [])]
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise _malformed("has metadata with malformed classes", path) from error
+    return tuple(ClassName(*each) for each in classes)
+
+
+def models_with_classes() -> list[str]:
+    """Ids of the packaged models that draw images by class."""
+    paths = {model_id: weights_directory() / each.filename for model_id, each in MODELS.items()}
+    return [model_id for model_id, path in paths.items() if path.is_file() and read_classes(path)]
 
 
 def sha256_of(path: str | Path) -> str:

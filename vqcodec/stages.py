@@ -19,7 +19,7 @@ from torch import Tensor
 from vqcodec.container import Header
 from vqcodec.entropy.coder import Decoder, Encoder
 from vqcodec.entropy.frequencies import TOTAL_BITS
-from vqcodec.entropy.prior import Choose, State
+from vqcodec.entropy.prior import Choose, Prior, State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.model import Model
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
@@ -156,7 +156,7 @@ class Stages:
                 self._report(f"decode level {level}", before * of + step * count, total)
 
             found = self.model.priors[level].wavefront(
-                self._start(coarser, tiles), _read_with(decoders), progress=report
+                self._start(coarser, tiles), _read_with(self.model.priors[level], decoders), report
             )
             for tile, part, decoder in zip(tiles, found, decoders, strict=True):
                 decoder.finish()
@@ -222,10 +222,11 @@ def _within(window: Window, around: Window) -> Window:
     return Window(window.top - around.top, window.left - around.left, window.height, window.width)
 
 
-def _read_with(decoders: Sequence[Decoder]) -> Choose:
+def _read_with(prior: Prior, decoders: Sequence[Decoder]) -> Choose:
     """Symbols from payloads, one decoder a map."""
 
-    def read(codebook: int, frequencies: Tensor) -> Tensor:
+    def read(codebook: int, logits: Tensor) -> Tensor:
+        frequencies = prior.frequencies(logits)
         rows = [coder.decode(each) for coder, each in zip(decoders, frequencies, strict=True)]
         return torch.from_numpy(np.stack(rows)).long()
 

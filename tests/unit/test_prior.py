@@ -36,7 +36,7 @@ def vectors(books: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 
 @cache
-def make(coarser: int, heads: int) -> Pair:
+def make(coarser: int, heads: int, layers: int = 1) -> Pair:
     torch.manual_seed(coarser)
     config = PriorConfig(
         codebooks=BOOKS,
@@ -46,6 +46,7 @@ def make(coarser: int, heads: int) -> Pair:
         blocks=3,
         context_blocks=1,
         attention_heads=heads,
+        attention_layers=layers,
         head_channels=8,
         qualities=4,
         classes=CLASSES,
@@ -71,8 +72,8 @@ def make(coarser: int, heads: int) -> Pair:
     return Pair(prior.eval(), exported)
 
 
-KEYS = [(0, 0), (0, 4), (1, 0), (2, 2)]
-each_pair = pytest.mark.parametrize("key", KEYS, ids=lambda key: f"coarser{key[0]}-heads{key[1]}")
+KEYS = [(0, 0), (0, 4), (1, 0), (2, 2), (0, 4, 2)]
+each_pair = pytest.mark.parametrize("key", KEYS, ids=lambda key: "-".join(map(str, key)))
 
 
 def maps(coarser: int, count: int, height: int, width: int) -> tuple[Tensor, list[Tensor]]:
@@ -112,8 +113,9 @@ def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Ten
     found = torch.zeros(*known.shape, max(prior.sizes), dtype=torch.int32)
     step = torch.empty(0)
 
-    def tell(codebook: int, frequencies: Tensor) -> Tensor:
+    def tell(codebook: int, logits: Tensor) -> Tensor:
         nonlocal step
+        frequencies = prior.frequencies(logits)
         if codebook == 0:
             step = next(order)
         found[:, codebook, step, : frequencies.shape[-1]] = frequencies.int()
@@ -126,14 +128,14 @@ def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Ten
 
 @each_pair
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1), (3, 4)])
-def test_parallel_pass_is_the_wavefront(key: tuple[int, int], shape: tuple[int, int]) -> None:
+def test_parallel_pass_is_the_wavefront(key: tuple[int, ...], shape: tuple[int, int]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 3, *shape)
     assert torch.equal(parallel(prior, own, before), stepwise(prior, own, before))
 
 
 @each_pair
-def test_frequencies_are_complete(key: tuple[int, int]) -> None:
+def test_frequencies_are_complete(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     found = parallel(prior, *maps(key[0], 2, 3, 5))
     assert (found.sum(-1) == TOTAL).all()
@@ -143,7 +145,7 @@ def test_frequencies_are_complete(key: tuple[int, int]) -> None:
 
 
 @each_pair
-def test_batches_of_1_and_16_are_the_same(key: tuple[int, int]) -> None:
+def test_batches_of_1_and_16_are_the_same(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 16, 2, 3)
     alone = [
@@ -155,7 +157,7 @@ def test_batches_of_1_and_16_are_the_same(key: tuple[int, int]) -> None:
 
 @each_pair
 def test_rows_per_call_change_nothing(
-    key: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    key: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 2, 3, 4)
@@ -166,7 +168,7 @@ def test_rows_per_call_change_nothing(
 
 
 @each_pair
-def test_causality(key: tuple[int, int]) -> None:
+def test_causality(key: tuple[int, ...]) -> None:
     """A symbol changes only what comes after it: later steps, and later codebooks of its place."""
     prior = make(*key).exported
     own, before = maps(key[0], 1, 2, 3)
@@ -213,7 +215,7 @@ def test_every_coarser_level_counts(coarser: int) -> None:
 
 
 @each_pair
-def test_quality_and_class_count(key: tuple[int, int]) -> None:
+def test_quality_and_class_count(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 1, 2, 2)
     found = [
@@ -225,7 +227,7 @@ def test_quality_and_class_count(key: tuple[int, int]) -> None:
 
 
 @each_pair
-def test_a_batch_may_mix_qualities_and_classes(key: tuple[int, int]) -> None:
+def test_a_batch_may_mix_qualities_and_classes(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 2, 2, 2)
     state = prior.start(before, torch.tensor([0, 3]), torch.tensor([2, 0]), *own.shape[2:])
@@ -237,7 +239,7 @@ def test_a_batch_may_mix_qualities_and_classes(key: tuple[int, int]) -> None:
 
 @each_pair
 @pytest.mark.parametrize("label", [0, 2])
-def test_bits_are_those_of_the_quantized_float_prior(key: tuple[int, int], label: int) -> None:
+def test_bits_are_those_of_the_quantized_float_prior(key: tuple[int, ...], label: int) -> None:
     """Within 1 %, in sum and for every codebook."""
     pair = make(*key)
     own, before = maps(key[0], 4, 6, 6)
@@ -252,7 +254,7 @@ def test_bits_are_those_of_the_quantized_float_prior(key: tuple[int, int], label
 
 
 @each_pair
-def test_temperature_draws_nearer_to_the_likeliest(key: tuple[int, int]) -> None:
+def test_temperature_draws_nearer_to_the_likeliest(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     _, before = maps(key[0], 1, 2, 2)
     own, _ = maps(key[0], 1, 2, 2)
@@ -262,11 +264,13 @@ def test_temperature_draws_nearer_to_the_likeliest(key: tuple[int, int]) -> None
         state = prior.start(before, quality, quality, *own.shape[2:])
         seen: list[Tensor] = []
 
-        def likeliest(codebook: int, frequencies: Tensor, seen: list[Tensor] = seen) -> Tensor:
-            seen.append(frequencies.amax(-1).flatten())
-            return frequencies.argmax(-1)
+        def likeliest(
+            codebook: int, logits: Tensor, seen: list[Tensor] = seen, at: int = temperature
+        ) -> Tensor:
+            seen.append(prior.frequencies(logits, at).amax(-1).flatten())
+            return logits.argmax(-1)
 
-        prior.wavefront(state, likeliest, temperature)
+        prior.wavefront(state, likeliest)
         largest.append(torch.cat(seen).double().mean())
     assert largest[0] > largest[1]
 
@@ -277,7 +281,7 @@ def test_progress_counts_steps() -> None:
     calls: list[tuple[int, int]] = []
     prior.wavefront(
         prior.start([], quality, quality, 2, 3),
-        lambda codebook, frequencies: frequencies.argmax(-1),
+        lambda codebook, logits: logits.argmax(-1),
         progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(n, 5) for n in range(1, 6)]

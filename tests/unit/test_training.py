@@ -5,20 +5,23 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 from safetensors.torch import load_file
 from tiny import tiny_autoencoder, tiny_priors
 
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
+from vqcodec.model import load
 from vqcodec.training.autoencoder import AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
 from vqcodec.training.export import export, write_weights
-from vqcodec.training.indices import Extraction, IndexSampler, extract
+from vqcodec.training.indices import Extraction, IndexSampler, extract, read_classes
 from vqcodec.training.loop import Schedule
 from vqcodec.training.photos import CropSampler, parse_source, read_photos
 from vqcodec.training.prior import PriorTraining
@@ -115,7 +118,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(trained: Path, tmp_path
 
 
 def test_an_unknown_preset_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(CodecError, match="photo, tiny"):
+    with pytest.raises(CodecError, match=r"there are: photo, .*tiny"):
         train_autoencoder(autoencoder_training(tmp_path, 1, preset="huge"))
 
 
@@ -166,9 +169,10 @@ def test_indices_are_those_of_a_decode(extracted: Path) -> None:
 
 def test_the_index_sampler_is_seeded(extracted: Path) -> None:
     sampler = IndexSampler([extracted])
-    quality, levels = sampler.draw(3, [7])
-    again_quality, again = sampler.draw(3, [7])
+    quality, label, levels = sampler.draw(3, [7])
+    again_quality, again_label, again = sampler.draw(3, [7])
     assert torch.equal(quality, again_quality)
+    assert torch.equal(label, again_label)
     assert all(torch.equal(a, b) for a, b in zip(levels, again, strict=True))
 
 
@@ -192,6 +196,49 @@ def test_trained_priors_export_and_run(trained: Path, extracted: Path, tmp_path:
     assert restored.pixels.shape == picture.pixels.shape
     error = np.mean((restored.pixels.astype(float) - picture.pixels) ** 2)
     assert error < 0.2 * picture.pixels.var()
+
+
+def test_classes_go_from_the_folders_to_the_weights(trained: Path, tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        shutil.copy(FIXTURES / "astronaut-crop.png", tmp_path / "photos" / label)
+    names = tmp_path / "classes.json"
+    names.write_text(
+        '[{"wnid": "dog", "name": "dog, hound"}, {"wnid": "cow", "name": "cow"}, '
+        '{"wnid": "cat", "name": "cat"}]'
+    )
+    extraction = Extraction(
+        autoencoder=trained,
+        sources=[(tmp_path / "photos", 1.0)],
+        output=tmp_path / "indices.safetensors",
+        count=16,
+        crop=32,
+        classes=str(names),
+        device="cpu",
+    )
+    sampler = IndexSampler([extract(extraction)])
+    assert set(sampler.label.tolist()) == {1, 3}
+    expected = [("dog", "dog, hound", 1), ("cow", "cow", 0), ("cat", "cat", 1)]
+    assert sampler.classes == expected
+    priors = []
+    for level in (0, 1):
+        config = prior_training(trained, extraction.output, tmp_path / str(level), level)
+        config.steps, config.label_dropout, config.quantized_from = 6, 0.5, 0.3
+        priors.append(train_prior(config))
+    weights = tmp_path / "mine.safetensors"
+    export(trained, priors, weights, "mine")
+    model = load(weights)
+    assert model.classes == tuple(expected)
+    assert model.side == 32
+    assert all(len(prior.context.classes) == 4 for prior in model.priors)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '[{"wnid": "x"}]', '[{"wnid": "x", "name": "x"}]'])
+def test_classes_that_fit_no_folder_are_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text(text)
+    with pytest.raises(CodecError, match=r"classes\.json"):
+        read_classes(str(path), Counter({"cat": 2}))
 
 
 def test_a_level_that_is_not_there_is_an_error(
@@ -261,7 +308,46 @@ def test_folders_and_archives_hold_the_same_photos(tmp_path: Path) -> None:
         tar.add(FIXTURES, "fixtures")
     from_folder, from_archive = read_photos(FIXTURES, 64), read_photos(archive, 64)
     assert len(from_folder) == len(from_archive) == 3
-    assert all(map(np.array_equal, from_folder, from_archive))
+    for one, other in zip(from_folder, from_archive, strict=True):
+        assert np.array_equal(one.pixels, other.pixels)
+        assert one.label == other.label == "fixtures"
+
+
+def test_every_eleventh_photo_of_a_label_is_kept_for_validation(tmp_path: Path) -> None:
+    for label, count in (("cat", 12), ("dog", 23)):
+        (tmp_path / label).mkdir()
+        for n in range(count):
+            grey = np.full((8, 8), n, np.uint8)
+            PillowImage.fromarray(grey).save(tmp_path / label / f"{n:02d}.png")
+
+    def shown(split: str) -> list[tuple[str, int]]:
+        photos = read_photos(tmp_path, 8, split=split)
+        return [(photo.label, int(photo.pixels[0, 0, 0])) for photo in photos]
+
+    assert shown("validation") == [("cat", 10), ("dog", 10), ("dog", 21)]
+    assert sorted(shown("train") + shown("validation")) == sorted(shown("all"))
+    with pytest.raises(CodecError, match="unknown split"):
+        shown("test")
+
+
+def test_larger_photos_are_scaled() -> None:
+    shapes = {photo.pixels.shape for photo in read_photos(FIXTURES, 64, short_side=64)}
+    assert all(min(shape[:2]) == 64 for shape in shapes)
+
+
+def test_arrays_are_photos_with_digits_as_labels(tmp_path: Path) -> None:
+    digits = {
+        f"x_{part}": np.full((n, 28, 28), n, np.uint8) for part, n in (("train", 5), ("test", 3))
+    }
+    names = {f"y_{part}": np.arange(n) for part, n in (("train", 5), ("test", 3))}
+    np.savez(tmp_path / "digits.npz", **digits, **names)
+    photos = read_photos(tmp_path / "digits.npz", 32, split="validation")
+    assert [photo.label for photo in photos] == ["0", "1", "2"]
+    assert photos[0].pixels.shape == (32, 32, 3)
+    assert len(read_photos(tmp_path / "digits.npz", 32, split="all")) == 8
+    np.savez(tmp_path / "other.npz", x_train=np.zeros((1, 8, 8)))
+    with pytest.raises(CodecError, match="no arrays x_train"):
+        read_photos(tmp_path / "other.npz", 8)
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "text.tar"])

@@ -16,6 +16,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
+_SHARE = click.FloatRange(0, 1)
 
 
 def _several(*decorators: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
@@ -125,6 +126,12 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @_photograph_options
 @click.option("--count", type=_COUNT, metavar="N", help="Number of crops.")
 @click.option("--levels", type=_COUNT, metavar="N", help="Only so many levels, coarsest first.")
+@click.option(
+    "--classes",
+    metavar="FILE|folders",
+    help="Label the crops: by a JSON list of {wnid, name}, wnid being the folders' names, or by "
+    "the folders alone.",
+)
 @_machine_options
 def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     """Extract indices to train priors on.
@@ -170,7 +177,13 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     metavar="N",
     help="Heads of the causal attention; 0 for none.",
 )
+@click.option("--attention-layers", type=_COUNT, metavar="N", help="Layers of that attention.")
 @click.option("--head-channels", type=_COUNT, metavar="N", help="Width of a codebook's head.")
+@click.option("--dropout", type=_SHARE, metavar="P", help="After each residual block.")
+@click.option("--attention-dropout", type=_SHARE, metavar="P", help="On the attention's logits.")
+@click.option(
+    "--label-dropout", type=_SHARE, metavar="P", help="Share of examples whose class is hidden."
+)
 @_run_options
 @_machine_options
 def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:

@@ -32,7 +32,7 @@ ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, bounds the memory of attention
 Weights = Mapping[str, Tensor]
 
 Choose = Callable[[int, Tensor], Tensor]
-"""Codebook and frequencies int64 [N, p, K] of one step to its symbols, int64 [N, p]."""
+"""Codebook and logits of one step, int64 [N, p, K] in 1/16 nat, to its symbols, int64 [N, p]."""
 
 
 def under(prefix: str, weights: Weights) -> dict[str, Tensor]:
@@ -285,11 +285,10 @@ class State:
         self.context = context
         self.embedded = Cache(grid, channels, CONE5, device)
         self.blocks = [Cache(grid, channels, CONE3, device) for _ in prior.blocks]
-        self.attention = (
-            AttentionCache(grid, channels, prior.attention.heads, device)
-            if prior.attention is not None
-            else None
-        )
+        self.attentions = {
+            place: AttentionCache(grid, channels, attention.heads, device)
+            for place, attention in prior.attentions.items()
+        }
 
 
 class Prior:
@@ -311,10 +310,13 @@ class Prior:
         self.blocks = [
             GatedBlock(under(f"blocks.{n}", weights), tables.gate) for n in range(config["blocks"])
         ]
-        heads = config["attention_heads"]
-        self.attention = (
-            Attention(under("attention", weights), heads, tables.exponential) if heads else None
-        )
+        heads, layers = config["attention_heads"], config.get("attention_layers", 1)
+        self.attentions = {
+            (n + 1) * config["blocks"] // (layers + 1): Attention(
+                under(f"attention_{n}" if n else "attention", weights), heads, tables.exponential
+            )
+            for n in range(layers if heads else 0)
+        }
         self.activation = Activation(under("activation", weights))
         self.hidden = Linear(under("hidden", weights))
         self.earlier = [weights[f"earlier.{g}"].long() for g in range(len(self.sizes) - 1)]
@@ -360,9 +362,8 @@ class Prior:
         ):
             rows += self.enter(state.embedded.neighbours(some))
         for n, block in enumerate(self.blocks):
-            if self.attention is not None and n == len(self.blocks) // 2:
-                assert state.attention is not None
-                stream = self.attention(stream, state.attention, positions)
+            if n in self.attentions:
+                stream = self.attentions[n](stream, state.attentions[n], positions)
             stream = block(stream, state.blocks[n], places)
         return self.activation(stream)
 
@@ -370,18 +371,26 @@ class Prior:
         """What the heads start from, for rows of `advance`: int64 [P, G * head_channels]."""
         return self.hidden(features)
 
-    def head(self, hidden: Tensor, codebook: int, temperature: int = TEMPERATURE_ONE) -> Tensor:
-        """Frequencies of one codebook's index: int64 [P, K].
+    def head(self, hidden: Tensor, codebook: int) -> Tensor:
+        """Logits of one codebook's index, in 1/16 nat: int64 [P, K].
 
         Args:
             hidden: What `open_heads` gave, with every earlier codebook of the position added by
                 `see`.
             codebook: Which.
-            temperature: In units of 1/256.
         """
         mine = hidden[:, codebook * self.head_channels : (codebook + 1) * self.head_channels]
-        logits = self.heads[codebook](self.head_activations[codebook](mine))
-        return frequencies(logits, self.exponential, temperature)
+        return self.heads[codebook](self.head_activations[codebook](mine))
+
+    def frequencies(self, logits: Tensor, temperature: int = TEMPERATURE_ONE) -> Tensor:
+        """Frequencies of logits [..., K], of sum 2**24: int64 [..., K].
+
+        Args:
+            logits: In 1/16 nat.
+            temperature: In units of 1/256.
+        """
+        rows = frequencies(logits.flatten(0, -2), self.exponential, temperature)
+        return rows.view(logits.shape)
 
     def see(self, hidden: Tensor, codebook: int, indices: Tensor) -> None:
         """Adds a codebook's indices [P] to the inputs of the heads after it, in place."""
@@ -415,7 +424,7 @@ class Prior:
         ):
             hidden = self.open_heads(some)
             for g, size in enumerate(self.sizes):
-                found[:, g, :size] = self.head(hidden, g)
+                found[:, g, :size] = self.frequencies(self.head(hidden, g))
                 self.see(hidden, g, known[:, g])
         return result.view(count, height * width, books, -1).transpose(1, 2)
 
@@ -423,7 +432,6 @@ class Prior:
         self,
         state: State,
         choose: Choose,
-        temperature: int = TEMPERATURE_ONE,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Finds all indices step by step.
@@ -431,7 +439,6 @@ class Prior:
         Args:
             state: A fresh one, of N maps.
             choose: Gives the symbols of each codebook of each step.
-            temperature: In units of 1/256.
             progress: Called with the number of steps done and of all steps.
 
         Returns:
@@ -449,8 +456,8 @@ class Prior:
                 hidden = self.open_heads(self.advance(state, positions))
                 chosen = []
                 for g in range(len(self.sizes)):
-                    rows = self.head(hidden, g, temperature)
-                    symbols = choose(g, rows.view(grid.count, len(step), -1)).to(device).flatten()
+                    logits = self.head(hidden, g).view(grid.count, len(step), -1)
+                    symbols = choose(g, logits).to(device).flatten()
                     self.see(hidden, g, symbols)
                     chosen.append(symbols)
                 known = torch.stack(chosen, 1)

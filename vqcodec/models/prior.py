@@ -2,7 +2,7 @@
 
     coarser indices -> context stack (embedding, gated blocks, upsampling) -> context [B,H,W,C]
     own indices -> embedding -> cone convolution 5x5 -> + context
-                -> gated residual blocks 3x3 (cone), attention in the middle if asked for
+                -> gated residual blocks 3x3 (cone), attention between them if asked for
                 -> one head per codebook, which sees the earlier codebooks of the position
                 -> logits [B,H,W,K] each
 
@@ -53,11 +53,14 @@ class PriorConfig:
         channels: Width C of the streams.
         blocks: Gated residual blocks of the trunk.
         context_blocks: Gated residual blocks at every coarser level's resolution.
-        attention_heads: Heads of the causal attention after half of the blocks; 0 for none.
+        attention_heads: Heads of the causal attention; 0 for none.
+        attention_layers: Layers of attention, evenly between the blocks.
         head_channels: Hidden width of a codebook's head.
         qualities: Number of qualities.
         classes: Number of classes; 0 for an unconditional prior. Entry 0 of the class table is
             "no class".
+        dropout: Share of the values that a residual block adds which training drops.
+        attention_dropout: Share of the attention's logits which training drops.
     """
 
     codebooks: tuple[tuple[int, int], ...]
@@ -67,9 +70,12 @@ class PriorConfig:
     blocks: int = 5
     context_blocks: int = 2
     attention_heads: int = 0
+    attention_layers: int = 1
     head_channels: int = 96
     qualities: int = 1
     classes: int = 0
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PriorConfig:
@@ -90,6 +96,12 @@ class PriorConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form of the config."""
         return asdict(self)
+
+    @property
+    def attention_places(self) -> list[int]:
+        """Number of the block that each layer of attention stands before."""
+        layers = self.attention_layers if self.attention_heads else 0
+        return [(n + 1) * self.blocks // (layers + 1) for n in range(layers)]
 
 
 def round_to(x: Tensor, step: float | Tensor, low: int = -127, high: int = 127) -> Tensor:
@@ -242,8 +254,11 @@ class CodeEmbedding(Quantizable):
 class GatedBlock(Quantizable):
     """stream + Linear(tanh(a) * sigmoid(b)), (a, b) = Conv(ELU(stream))."""
 
-    def __init__(self, channels: int, taps: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, channels: int, taps: Sequence[tuple[int, int]], dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.activation = Activation()
         self.gate = Convolution(channels, 2 * channels, taps)
         self.project = Convolution(channels, channels, POINT)
@@ -258,7 +273,8 @@ class GatedBlock(Quantizable):
             b = round_to(b, SIGMOID_STEP, -128, 127)
         gated = torch.tanh(a) * torch.sigmoid(b)
         added: Tensor = self.project(round_to(gated, GATE_STEP) if self.quantized else gated)
-        return stream + added
+        dropped: Tensor = self.dropout(added)
+        return stream + dropped
 
 
 class Attention(Quantizable):
@@ -267,8 +283,9 @@ class Attention(Quantizable):
     Positions of the first step see nothing and get zero.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.heads = heads
         self.activation = Activation()
         self.query_key_value = Convolution(channels, 3 * channels, POINT)
@@ -284,6 +301,7 @@ class Attention(Quantizable):
         logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         if self.quantized:
             logits = round_to(logits, LOGIT_STEP, -(2**20), 2**20)
+        logits = self.dropout(logits)
         steps = step_of(h, w).to(stream.device)
         hidden = steps[:, None] <= steps[None, :]
         weights = torch.softmax(logits.masked_fill(hidden, -1e4), -1)
@@ -305,7 +323,9 @@ class Context(nn.Module):
             CodeEmbedding(codes, [channels] * len(codes), None) for codes in vectors
         )
         self.blocks = ListOf[ListOf[GatedBlock]](
-            ListOf[GatedBlock](GatedBlock(channels, FULL3) for _ in range(config.context_blocks))
+            ListOf[GatedBlock](
+                GatedBlock(channels, FULL3, config.dropout) for _ in range(config.context_blocks)
+            )
             for _ in vectors
         )
         self.activations = ListOf[Activation](Activation() for _ in vectors)
@@ -348,9 +368,12 @@ class Prior(nn.Module):
         self.context = Context(config, vectors[:-1])
         self.embedding = CodeEmbedding(own, [channels] * count, EMBEDDING_STEP)
         self.enter = Convolution(channels, channels, CONE5)
-        self.blocks = ListOf[GatedBlock](GatedBlock(channels, CONE3) for _ in range(config.blocks))
-        self.attention = (
-            Attention(channels, config.attention_heads) if config.attention_heads else None
+        self.blocks = ListOf[GatedBlock](
+            GatedBlock(channels, CONE3, config.dropout) for _ in range(config.blocks)
+        )
+        self.attentions = ListOf[Attention](
+            Attention(channels, config.attention_heads, config.attention_dropout)
+            for _ in config.attention_places
         )
         self.activation = Activation()
         self.hidden = Convolution(channels, hidden * count, POINT)
@@ -384,8 +407,8 @@ class Prior(nn.Module):
         stream = self.enter(self.embedding(indices))
         stream = stream + self.context(coarser, quality, label, *indices.shape[2:])
         for n, block in enumerate(self.blocks):
-            if self.attention is not None and n == len(self.blocks) // 2:
-                stream = self.attention(stream)
+            if n in self.config.attention_places:
+                stream = self.attentions[self.config.attention_places.index(n)](stream)
             stream = block(stream)
         size = self.config.head_channels
         inputs = list(self.hidden(self.activation(stream)).split(size, -1))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as serialize
@@ -28,6 +29,7 @@ from vqcodec.models.prior import (
     PriorConfig,
     calibrated,
 )
+from vqcodec.registry import ClassName
 from vqcodec.training import checkpoint
 
 STREAM_STEP = 2.0**-grids.STREAM_BITS
@@ -159,8 +161,8 @@ def integer_prior(prior: Prior) -> Tensors:
         )
     for n, block in enumerate(prior.blocks):
         tensors |= _block(f"blocks.{n}", block)
-    if prior.attention is not None:
-        tensors |= _attention("attention", prior.attention)
+    for n, attention in enumerate(prior.attentions):
+        tensors |= _attention(f"attention_{n}" if n else "attention", attention)
     for g, (activation, head) in enumerate(zip(prior.head_activations, prior.heads, strict=True)):
         tensors |= _activation(f"head_activations.{g}", activation)
         tensors |= _linear(
@@ -173,7 +175,12 @@ def integer_prior(prior: Prior) -> Tensors:
 
 
 def write_weights(
-    path: Path, model_id: str, autoencoder: Autoencoder, priors: Sequence[Prior]
+    path: Path,
+    model_id: str,
+    autoencoder: Autoencoder,
+    priors: Sequence[Prior],
+    classes: Sequence[ClassName] = (),
+    side: int | None = None,
 ) -> str:
     """Writes a weights file and returns its SHA-256.
 
@@ -182,6 +189,8 @@ def write_weights(
         model_id: What files coded with it will name.
         autoencoder: Trained; stored in float16.
         priors: Trained and calibrated, one per level, coarse to fine.
+        classes: What the priors' labels 1, 2, ... mean.
+        side: Pixels a side of the images the priors were trained on, for a model of classes.
 
     Raises:
         CodecError: not a model id, or an autoencoder that float16 cannot hold.
@@ -199,10 +208,12 @@ def write_weights(
     for n, prior in enumerate(priors):
         exported = integer_prior(prior)
         tensors |= {f"priors.{n}.{name}": tensor for name, tensor in exported.items()}
-    config = {
+    config: dict[str, Any] = {
         "autoencoder": autoencoder.config.to_dict(),
         "priors": [prior.config.to_dict() for prior in priors],
     }
+    if classes:
+        config |= {"classes": classes, "side": side}
     metadata = {"format": WEIGHTS_FORMAT, "model_id": model_id, "config": json.dumps(config)}
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, _in_order(serialize(tensors, metadata)), force=True)
@@ -270,8 +281,16 @@ def export(
             "give one per level, coarse to fine"
         )
     priors = []
+    classes: list[ClassName] = []
+    side = None
     for level, checkpoint_path in enumerate(prior_checkpoints):
         prior = load_prior(checkpoint_path, autoencoder)
+        state = checkpoint.load_state(checkpoint_path)
+        known = [ClassName(*each) for each in state.get("classes", [])]
+        if level and known != classes:
+            reason = "knows other classes than the prior before it; train both on the same indices"
+            raise CodecError(reason).in_file(checkpoint_path)
+        classes, side = known, state.get("side")
         if len(prior.config.coarser) != level:
             reason = f"is of level {len(prior.config.coarser)}, not {level}; give them in order"
             raise CodecError(reason).in_file(checkpoint_path)
@@ -279,4 +298,4 @@ def export(
             reason = "was stopped before its values were rounded to the grids; train it to the end"
             raise CodecError(reason).in_file(checkpoint_path)
         priors.append(prior)
-    return write_weights(path, model_id, autoencoder, priors)
+    return write_weights(path, model_id, autoencoder, priors, classes, side)

@@ -6,6 +6,8 @@ finished autoencoder gives.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from rich.progress import track
 from torch import Tensor
 
 from vqcodec.errors import CodecError
+from vqcodec.registry import ClassName
 from vqcodec.training import checkpoint
 from vqcodec.training.export import load_autoencoder
 from vqcodec.training.loop import fast_bfloat16
@@ -37,6 +40,11 @@ class Extraction:
         batch: Crops at a time.
         seed: Of crops and qualities.
         limit: At most this many images of each source, or None.
+        short_side: Scale larger images until their shorter side has so many pixels, or None.
+        split: Which images of a source: "all", "train" or "validation".
+        mirror: Mirror half of the crops.
+        classes: JSON file with the classes in order, a list of {"wnid": folder name, "name": ...};
+            None for no classes, "folders" for the sources' folder names, sorted.
         device: "cpu", "cuda", or None for whichever there is.
     """
 
@@ -49,24 +57,40 @@ class Extraction:
     batch: int = 4
     seed: int = 0
     limit: int | None = None
+    short_side: int | None = None
+    split: str = "all"
+    mirror: bool = True
+    classes: str | None = None
     device: str | None = None
 
 
 def extract(config: Extraction) -> Path:
     """Writes the indices of random crops, each at a random quality; returns the file.
 
-    It holds `levels.N` uint8 or int16 [count, G, h, w], `quality` int64 [count], and `rate_bits`
-    float32 [count, levels], what the autoencoder's own rate model would spend.
+    It holds `levels.N` uint8 or int16 [count, G, h, w], `quality` and `label` (class + 1, 0 for
+    none) int64 [count], and `rate_bits` float32 [count, levels], what the autoencoder's own rate
+    model would spend; and in its state `classes`, the list of (key, name, number of images), and
+    `side`, the crop.
 
     Raises:
-        CodecError: unusable checkpoint or sources, or a crop that does not fit the strides.
+        CodecError: unusable checkpoint, sources or classes, or a crop that does not fit the
+            strides.
     """
     autoencoder = load_autoencoder(config.autoencoder)
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     autoencoder.to(device)
     if config.crop % autoencoder.config.strides[0]:
         raise CodecError(f"the crop must be a multiple of {autoencoder.config.strides[0]} pixels")
-    sampler = CropSampler(config.sources, config.crop, config.limit)
+    sampler = CropSampler(
+        config.sources,
+        config.crop,
+        config.limit,
+        short_side=config.short_side,
+        split=config.split,
+        mirror=config.mirror,
+    )
+    classes = read_classes(config.classes, sampler.counts())
+    label_of = {key: n + 1 for n, (key, _, _) in enumerate(classes)}
     qualities = len(autoencoder.config.lmbdas)
     dtypes = [
         torch.uint8 if max(k for k, _ in level.codebooks) <= 256 else torch.int16
@@ -74,10 +98,13 @@ def extract(config: Extraction) -> Path:
     ]
     levels: list[list[Tensor]] = [[] for _ in dtypes]
     quality_parts, bit_parts = [], []
+    names: list[str] = []
     firsts = range(0, config.count, config.batch)
     for first in track(firsts, "indices", console=Console(stderr=True)):
         size = min(config.batch, config.count - first)
-        crops = sampler.draw(size, [config.seed, first]).to(device)
+        crops, shown = sampler.draw_labelled(size, [config.seed, first])
+        crops = crops.to(device)
+        names += shown
         rng = np.random.default_rng([config.seed, first, 1])
         quality = torch.from_numpy(rng.integers(qualities, size=size)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
@@ -88,34 +115,76 @@ def extract(config: Extraction) -> Path:
         bit_parts.append(bits.cpu())
     tensors = {f"levels.{n}": torch.cat(maps) for n, maps in enumerate(levels)}
     tensors |= {"quality": torch.cat(quality_parts), "rate_bits": torch.cat(bit_parts)}
-    checkpoint.save(config.output, tensors, {"autoencoder": str(config.autoencoder)})
+    tensors["label"] = torch.tensor([label_of.get(name, 0) for name in names])
+    state = {"autoencoder": str(config.autoencoder), "classes": classes, "side": config.crop}
+    checkpoint.save(config.output, tensors, state)
     return config.output
+
+
+def read_classes(source: str | None, counts: Counter[str]) -> list[ClassName]:
+    """The classes in order, with their numbers of images; see `Extraction.classes`.
+
+    Args:
+        source: A JSON file, "folders", or None.
+        counts: Images of each label.
+
+    Raises:
+        CodecError: no such file, not its form, or none of its classes among the labels.
+    """
+    if source is None:
+        return []
+    if source == "folders":
+        return [ClassName(label, label, counts[label]) for label in sorted(counts)]
+    try:
+        entries = json.loads(Path(source).read_text("utf-8"))
+        classes = [
+            ClassName(str(entry["wnid"]), str(entry["name"]), counts[entry["wnid"]])
+            for entry in entries
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"is no list of classes with wnid and name ({type(error).__name__}: {error})"
+        raise CodecError(reason).in_file(source) from error
+    if not any(each.images for each in classes):
+        raise CodecError("names no folder of the images as a wnid").in_file(source)
+    return classes
 
 
 class IndexSampler:
     """Random examples from extracted indices.
 
     Args:
-        files: What `extract` wrote, all of one crop size.
+        files: What `extract` wrote, all of one crop size and of the same classes.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        loaded = [checkpoint.load(path)[0] for path in files]
-        if not loaded:
+        if not files:
             raise CodecError("no extracted indices were given; run vqcodec train indices first")
+        loaded, states = zip(*(checkpoint.load(path) for path in files), strict=True)
+        self.classes = [ClassName(*each) for each in states[0].get("classes", [])]
+        self.side: int | None = states[0].get("side")
+        for path, state in zip(files, states, strict=True):
+            if [each[0] for each in state.get("classes", [])] != [
+                key for key, _, _ in self.classes
+            ]:
+                raise CodecError("has other classes than the first file").in_file(path)
+        labelled = bool(self.classes)
         names = sorted(name for name in loaded[0] if name.startswith("levels."))
         try:
             self.levels = [torch.cat([tensors[name] for tensors in loaded]) for name in names]
         except (KeyError, RuntimeError) as error:
             raise CodecError(f"the files of indices do not fit together ({error})") from error
         self.quality = torch.cat([tensors["quality"] for tensors in loaded])
+        none = torch.zeros_like(self.quality)
+        self.label = torch.cat([tensors["label"] for tensors in loaded]) if labelled else none
 
-    def draw(self, count: int, seed: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    def draw(self, count: int, seed: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Draws examples; the same seed gives the same ones.
 
         Returns:
-            quality int64 [count], and per level int64 [count, G, h, w].
+            quality int64 [count], label (class + 1, or 0) int64 [count], and per level int64
+            [count, G, h, w].
         """
         rng = np.random.default_rng(seed)
         chosen = torch.from_numpy(rng.integers(len(self.quality), size=count))
-        return self.quality[chosen], [maps[chosen].long() for maps in self.levels]
+        maps = [maps[chosen].long() for maps in self.levels]
+        return self.quality[chosen], self.label[chosen], maps

@@ -199,6 +199,7 @@ def run(
     architecture: Mapping[str, Any],
     draw: Callable[[int], tuple[Tensor, ...]],
     before_step: Callable[[int, float, tuple[Tensor, ...]], None],
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains until the end of the schedule, from the checkpoint if there is one.
 
@@ -210,6 +211,7 @@ def run(
         architecture: JSON-ready config of the model; a checkpoint must have the same.
         draw: Batch of a step, the same for the same step.
         before_step: Called with the number of steps done, the progress in 0..1 and the batch.
+        about: More to keep in the checkpoint's state, JSON-ready.
 
     Returns:
         The checkpoint: tensors `model.*` (as trained), `average.*` (to use), `optimizer.*`.
@@ -239,7 +241,7 @@ def run(
         named |= {f"average.{name}": value for name, value in average.tensors.items()}
         optimizing = checkpoint.optimizer_tensors(optimizer)
         named |= {f"optimizer.{name}": value for name, value in optimizing.items()}
-        saved = {"step": step, "seconds": schedule.elapsed, "config": architecture}
+        saved = {**(about or {}), "step": step, "seconds": schedule.elapsed, "config": architecture}
         checkpoint.save(training.checkpoint, named, saved)
 
     last_save = schedule.elapsed

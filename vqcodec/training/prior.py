@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +29,12 @@ class PriorTraining(Training):
         blocks: Gated residual blocks of the trunk.
         context_blocks: Gated residual blocks at every coarser level's resolution.
         attention_heads: Heads of the causal attention; 0 for none, None for 4 at level 0 only.
+        attention_layers: Layers of that attention, evenly between the blocks.
         head_channels: Hidden width of a codebook's head.
+        dropout: Share of what a residual block adds that is dropped.
+        attention_dropout: Share of the attention's logits that is dropped.
+        label_dropout: Share of the examples whose class is hidden, so that the prior also works
+            without one, as the codec and guidance need.
         quantized_from: Share of the run after which values are rounded to the integer grids.
     """
 
@@ -39,7 +45,11 @@ class PriorTraining(Training):
     blocks: int = 5
     context_blocks: int = 2
     attention_heads: int | None = None
+    attention_layers: int = 1
     head_channels: int = 96
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    label_dropout: float = 0.1
     quantized_from: float = 0.8
     learning_rate: float = 2e-3
     largest_gradient: float = 1.0
@@ -54,19 +64,23 @@ class BitsPerPosition(nn.Module):
         self.level = level
         self.use_bfloat16 = bfloat16
 
-    def forward(self, quality: Tensor, *levels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """int64 [B] and per level [B, G, h, w] to nats per index, and bits per position."""
+    def forward(
+        self, quality: Tensor, label: Tensor, *levels: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """int64 [B] twice and per level [B, G, h, w] to nats per index, and bits per position."""
         own = levels[self.level]
         with torch.autocast(own.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            bits = self.prior.bits(own, levels[: self.level], quality)
+            bits = self.prior.bits(own, levels[: self.level], quality, label)
         positions = own.shape[0] * own.shape[2] * own.shape[3]
         each = bits.sum(0) / positions
         means = {"bits": each.sum()} | {f"bits_{g}": mean for g, mean in enumerate(each)}
         return each.mean() * 0.6931471805599453, means
 
 
-def prior_config(config: PriorTraining, autoencoder: AutoencoderConfig) -> PriorConfig:
-    """The prior's architecture: the autoencoder's codebooks and the run's sizes.
+def prior_config(
+    config: PriorTraining, autoencoder: AutoencoderConfig, classes: int
+) -> PriorConfig:
+    """The prior's architecture: the autoencoder's codebooks, the classes and the run's sizes.
 
     Raises:
         CodecError: the autoencoder has no such level.
@@ -84,8 +98,12 @@ def prior_config(config: PriorTraining, autoencoder: AutoencoderConfig) -> Prior
         blocks=config.blocks,
         context_blocks=config.context_blocks,
         attention_heads=(4 if config.level == 0 else 0) if heads is None else heads,
+        attention_layers=config.attention_layers,
         head_channels=config.head_channels,
         qualities=len(autoencoder.lmbdas),
+        classes=classes,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
     )
 
 
@@ -104,10 +122,10 @@ def train(config: PriorTraining) -> Path:
         CodecError: unusable checkpoint or indices, or no such level.
     """
     autoencoder = load_autoencoder(config.autoencoder)
-    architecture = prior_config(config, autoencoder.config)
+    sampler = IndexSampler(config.indices)
+    architecture = prior_config(config, autoencoder.config, len(sampler.classes))
     with Processes(config.device) as processes:
         torch.manual_seed(config.seed)
-        sampler = IndexSampler(config.indices)
         if len(sampler.levels) <= config.level:
             raise CodecError(f"the files of indices end before level {config.level}")
         prior = Prior(architecture, code_vectors(autoencoder)[: config.level + 1])
@@ -120,8 +138,11 @@ def train(config: PriorTraining) -> Path:
         objective = BitsPerPosition(prior, config.level, use_bfloat16)
 
         def draw(step: int) -> tuple[Tensor, ...]:
-            quality, levels = sampler.draw(config.batch, [config.seed, processes.rank, step])
-            parts = (quality, *levels[: config.level + 1])
+            seed = [config.seed, processes.rank, step]
+            quality, label, levels = sampler.draw(config.batch, seed)
+            hidden = np.random.default_rng([*seed, 1]).random(config.batch) < config.label_dropout
+            label = label.masked_fill(torch.from_numpy(hidden), 0)
+            parts = (quality, label, *levels[: config.level + 1])
             return tuple(part.to(processes.device) for part in parts)
 
         def quantize(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
@@ -132,4 +153,7 @@ def train(config: PriorTraining) -> Path:
                         objective(*batch)
                 set_mode(prior, "quantized")
 
-        return run(config, processes, prior, objective, architecture.to_dict(), draw, quantize)
+        about = {"classes": sampler.classes, "side": sampler.side}
+        return run(
+            config, processes, prior, objective, architecture.to_dict(), draw, quantize, about
+        )
