@@ -20,12 +20,15 @@ from vqcodec.errors import CodecError
 from vqcodec.model import load
 from vqcodec.training.autoencoder import AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
+from vqcodec.training.checkpoint import load_state
 from vqcodec.training.export import export, write_weights
 from vqcodec.training.indices import Extraction, IndexSampler, extract, read_classes
 from vqcodec.training.loop import Schedule
 from vqcodec.training.photos import CropSampler, parse_source, read_photos
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
+from vqcodec.training.system import SystemTraining
+from vqcodec.training.system import train as train_system
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -382,3 +385,27 @@ def test_the_schedule_warms_up_holds_and_decays() -> None:
     assert schedule.factor(7_500, 0.75) == pytest.approx(0.5)
     assert schedule.progress(5_000) == 0.5
     assert Schedule(10_000, 1.0, 0.5, spent=60.0).progress(1) == 1.0
+
+
+def test_a_whole_system_trains_and_is_not_trained_twice(tmp_path: Path) -> None:
+    config = SystemTraining(
+        output=tmp_path,
+        sources=[(FIXTURES, 1.0)],
+        model_id="whole",
+        preset="tiny",
+        crop=32,
+        minutes=0.1,
+        batch=2,
+        count=8,
+        classes="folders",
+        split="all",
+        channels=16,
+        device="cpu",
+    )
+    model = load(train_system(config))
+    assert model.model_id == "whole"
+    assert [each.key for each in model.classes] == ["fixtures"]
+    checkpoints = sorted(tmp_path.rglob("checkpoint.safetensors"))
+    steps = [load_state(path)["step"] for path in checkpoints]
+    assert load(train_system(config)).sha256 == model.sha256
+    assert steps == [load_state(path)["step"] for path in checkpoints]

@@ -88,6 +88,14 @@ _machine_options = _several(
 )
 
 
+_classes_option = click.option(
+    "--classes",
+    metavar="FILE|folders",
+    help="Label the crops: by a JSON list of {wnid, name}, wnid being the folders' names, or by "
+    "the folders alone.",
+)
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
@@ -96,9 +104,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def command() -> None:
     """Train a model.
 
-    First `autoencoder`, then `indices`, then one `prior` a level, then `vqcodec export`. A run
-    whose FOLDER holds a checkpoint goes on from it. Under torchrun all processes share one run:
-    torchrun --nproc-per-node 2 -m vqcodec train ...
+    First `autoencoder`, then `indices`, then one `prior` a level, then `vqcodec export`; or all of
+    it by `system`. A run whose FOLDER holds a checkpoint goes on from it. Under torchrun all
+    processes share one run: torchrun --nproc-per-node 2 -m vqcodec train ...
     """
 
 
@@ -126,12 +134,7 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @_photograph_options
 @click.option("--count", type=_COUNT, metavar="N", help="Number of crops.")
 @click.option("--levels", type=_COUNT, metavar="N", help="Only so many levels, coarsest first.")
-@click.option(
-    "--classes",
-    metavar="FILE|folders",
-    help="Label the crops: by a JSON list of {wnid, name}, wnid being the folders' names, or by "
-    "the folders alone.",
-)
+@_classes_option
 @_machine_options
 def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     """Extract indices to train priors on.
@@ -194,3 +197,30 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
     from vqcodec.training.prior import PriorTraining, train
 
     click.echo(train(PriorTraining(output=output, indices=list(indices), **_given(options))))
+
+
+@command.command()
+@click.argument("output", metavar="FOLDER", type=_PATH)
+@_photograph_options
+@click.option("--preset", metavar="NAME", required=True, help="Architecture.")
+@click.option("--model-id", metavar="ID", required=True, help="See `vqcodec export`.")
+@click.option("--minutes", type=_POSITIVE, metavar="M", required=True, help="Of the whole.")
+@click.option(
+    "--autoencoder-share", type=_SHARE, metavar="P", help="Share of the minutes it gets (0.4)."
+)
+@click.option("--count", type=_COUNT, metavar="N", help="Crops whose indices priors train on.")
+@_classes_option
+@click.option("--channels", type=_COUNT, metavar="N", help="Width of the priors.")
+@click.option("--dropout", type=_SHARE, metavar="P", help="Of the priors.")
+@_machine_options
+def system(output: Path, sources: tuple[str, ...], **options: Any) -> None:
+    """Train everything: autoencoder, indices, priors, weights.
+
+    FOLDER takes it all; prints the name of the weights file. What is in FOLDER already is not
+    trained again.
+    """
+    from vqcodec.training.photos import parse_source
+    from vqcodec.training.system import SystemTraining, train
+
+    images = [parse_source(source) for source in sources]
+    click.echo(train(SystemTraining(output=output, sources=images, **_given(options))))

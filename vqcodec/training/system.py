@@ -1,0 +1,121 @@
+"""A whole system in one go: autoencoder, indices, one prior a level, weights file.
+
+Source: algorithms 1 and 2 of Razavi et al. 2019: the autoencoder first, then every level's prior
+apart, on indices that the finished autoencoder gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vqcodec.training import autoencoder, indices, prior
+from vqcodec.training.export import export, load_autoencoder
+
+
+@dataclass(kw_only=True)
+class SystemTraining:
+    """Settings of all steps.
+
+    Attributes:
+        output: Folder for all checkpoints, logs and indices.
+        sources: (folder, tar archive or `.npz` file, weight) of the training images.
+        model_id: What files coded with the weights will name, and the weights file's own name.
+        preset: Name of the architecture.
+        crop: Side of the images that are trained on, in pixels.
+        minutes: Of the whole, extraction of indices and export apart.
+        autoencoder_share: Share of the minutes that the autoencoder gets; the priors share the
+            rest evenly.
+        batch: Examples a step of the autoencoder and of the finest level's prior; coarser priors
+            take more, up to 8 times as many, as their maps are smaller. None for the defaults.
+        count: Number of crops whose indices the priors are trained on.
+        classes: See `indices.Extraction.classes`.
+        short_side: Scale larger images until their shorter side has so many pixels, or None.
+        split: Which images of a source: "all", "train" or "validation".
+        mirror: Mirror half of the crops.
+        channels: Width of the priors, or None for the default.
+        dropout: Of the priors.
+        seed: Of all random numbers.
+        device: "cpu", "cuda", or None for whichever there is.
+    """
+
+    output: Path
+    sources: list[tuple[Path, float]]
+    model_id: str
+    preset: str
+    crop: int
+    minutes: float
+    autoencoder_share: float = 0.4
+    batch: int | None = None
+    count: int = 60_000
+    classes: str | None = None
+    short_side: int | None = None
+    split: str = "train"
+    mirror: bool = True
+    channels: int | None = None
+    dropout: float = 0.0
+    seed: int = 0
+    device: str | None = None
+
+
+def train(config: SystemTraining) -> Path:
+    """Trains what is not yet trained in `config.output`; returns the weights file.
+
+    Raises:
+        CodecError: as of the single steps.
+    """
+    images: dict[str, Any] = {
+        "sources": config.sources,
+        "crop": config.crop,
+        "short_side": config.short_side,
+        "split": config.split,
+        "mirror": config.mirror,
+        "seed": config.seed,
+        "device": config.device,
+    }
+    batch: dict[str, Any] = {} if config.batch is None else {"batch": config.batch}
+    width: dict[str, Any] = {} if config.channels is None else {"channels": config.channels}
+    trained = autoencoder.train(
+        autoencoder.AutoencoderTraining(
+            output=config.output / "autoencoder",
+            preset=config.preset,
+            minutes=config.minutes * config.autoencoder_share,
+            **images,
+            **batch,
+        )
+    )
+    strides = load_autoencoder(trained).config.strides
+    extracted = config.output / "indices.safetensors"
+    if not extracted.exists():
+        indices.extract(
+            indices.Extraction(
+                output=extracted,
+                autoencoder=trained,
+                count=config.count,
+                classes=config.classes,
+                batch=64,
+                **images,
+            )
+        )
+    priors = []
+    for level, stride in enumerate(strides):
+        priors.append(
+            prior.train(
+                prior.PriorTraining(
+                    output=config.output / f"prior-{level}",
+                    autoencoder=trained,
+                    indices=[extracted],
+                    level=level,
+                    minutes=config.minutes * (1 - config.autoencoder_share) / len(strides),
+                    batch=(config.batch or 8) * min(8, stride // strides[-1]),
+                    dropout=config.dropout,
+                    seed=config.seed,
+                    device=config.device,
+                    **width,
+                )
+            )
+        )
+    weights = config.output / f"{config.model_id}.safetensors"
+    export(trained, priors, weights, config.model_id)
+    return weights
