@@ -75,7 +75,23 @@ def test_training_is_imported_by_its_own_commands_only() -> None:
     outside = {
         name for name in importers("vqcodec.training") if not within(name, "vqcodec.training")
     }
-    assert outside <= {"vqcodec.cli.train", "vqcodec.cli.export"}
+    judging = {
+        name
+        for name in outside
+        if within(name, "vqcodec.metrics") or name == "vqcodec.cli.evaluate"
+    }
+    assert outside - judging <= {"vqcodec.cli.train", "vqcodec.cli.export"}
+    # Images are judged as they are read for training, and nothing else of it is used.
+    for name, path in modules():
+        if name in judging:
+            for imported in imports(name, path):
+                if within(imported, "vqcodec.training"):
+                    assert within(imported, "vqcodec.training.photos"), name
+
+
+def test_metrics_are_imported_by_commands_only() -> None:
+    for name in importers("vqcodec.metrics"):
+        assert within(name, "vqcodec.metrics") or within(name, "vqcodec.cli"), name
 
 
 def test_only_the_corridor_and_above_know_the_corridor() -> None:
@@ -139,7 +155,15 @@ def vqz_bytes() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["info", "a.vqz"], ["models"], ["verify", "--quick"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["info", "a.vqz"],
+        ["models"],
+        ["verify", "--quick"],
+        ["evaluate", "cas", "--help"],
+    ],
 )
 def test_quick_commands_load_no_torch(
     arguments: list[str], environment: dict[str, str], tmp_path: Path

@@ -12,17 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from vqcodec import container
 from vqcodec.container import Container, Header
-from vqcodec.errors import ChecksumError, CodecError, HeaderError, ModelError, WeightsError
-from vqcodec.image import Image, dump_alpha, load_alpha
+from vqcodec.errors import CodecError
+from vqcodec.image import Image, dump_alpha
 from vqcodec.model import Model, load
 from vqcodec.registry import DEFAULT_MODEL
-from vqcodec.stages import Progress, Stages
+from vqcodec.stages import Progress, Stages, image_of, stages_for
 
 DEFAULT_TILE = 1024
 DEFAULT_BATCH = 4
@@ -123,17 +121,9 @@ def decompress(
     """
     contents = container.unpack(data, partial=partial)
     header = contents.header
-    stages = _stages(header, model, device, batch, progress)
+    stages = stages_for(header, model, device, batch, progress)
     indices = _decode(stages, contents, _checked_levels(levels, contents))
-    pixels = stages.synthesize(indices)
-    alpha = contents.extras.get(container.EXTRA_ALPHA)
-    return Image(
-        pixels=_as_grey(pixels) if header.grey else pixels,
-        grey=header.grey,
-        alpha=None if alpha is None else load_alpha(alpha, header.height, header.width),
-        icc=contents.extras.get(container.EXTRA_ICC),
-        exif=contents.extras.get(container.EXTRA_EXIF),
-    )
+    return image_of(contents, stages.synthesize(indices))
 
 
 def verify(
@@ -153,7 +143,7 @@ def verify(
         ModelError: its model is missing or is another one.
     """
     contents = container.unpack(data)
-    stages = _stages(contents.header, model, device, batch, progress)
+    stages = stages_for(contents.header, model, device, batch, progress)
     _decode(stages, contents, contents.header.levels)
 
 
@@ -180,18 +170,9 @@ def _decode(stages: Stages, contents: Container, levels: int) -> list[Tensor]:
     indices: list[Tensor] = []
     for payloads in contents.sections[:levels]:
         indices.append(stages.decode(payloads, indices))
-    whole = levels == contents.header.levels and contents.complete
-    if whole and stages.indices_crc(indices) != contents.indices_crc:
-        raise ChecksumError(
-            "the decoded indices differ from those that were coded; the file was made by a "
-            "faulty or altered encoder, get it again"
-        )
+    if levels == contents.header.levels and contents.complete:
+        stages.check_indices(indices, contents.indices_crc)
     return indices
-
-
-def _as_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    mean = (pixels.sum(2, dtype=np.uint16) + 1) // 3
-    return np.repeat(mean.astype(np.uint8)[:, :, None], 3, 2)
 
 
 def _checked_tile(tile: int, model: Model) -> int:
@@ -202,34 +183,6 @@ def _checked_tile(tile: int, model: Model) -> int:
             f"a tile side of {tile} cannot be; give a power of two from {smallest} to {largest}"
         )
     return tile
-
-
-def _stages(
-    header: Header, chosen: str | Path | None, device: str, batch: int, progress: Progress | None
-) -> Stages:
-    """The stages for a file, with the model it was coded with."""
-    expected = header.weights_hash.hex()
-    try:
-        model = load(chosen or header.model_id, device)
-    except ModelError as error:
-        error.args = (f"{error.args[0]}; the file was coded with weights of SHA-256 {expected}...",)
-        raise
-    if not model.sha256.startswith(expected):
-        raise WeightsError(
-            f"coded with weights of SHA-256 {expected}..., but those of {model.model_id} have "
-            f"{model.sha256}; give the right file with --model FILE"
-        )
-    if header.levels != len(model.strides) or header.quality > model.qualities:
-        raise HeaderError(
-            f"claims {header.levels} levels and quality {header.quality}, which "
-            f"{model.model_id} does not have; the file was made by a faulty encoder"
-        )
-    if header.tile % model.strides[0]:
-        raise HeaderError(
-            f"claims tiles of {header.tile} pixels, which {model.model_id} cannot have; "
-            "the file was made by a faulty encoder"
-        )
-    return Stages(model, header, batch, progress)
 
 
 def _checked_levels(levels: int | None, contents: Container) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vqcodec.errors import (
     ChecksumError,
@@ -91,6 +91,8 @@ class Container:
         sections: Payloads as [level][tile], level 0 the coarsest, tiles in raster order.
         indices_crc: CRC-32 of all indices, u32; None when the file was cut short before it.
         complete: Whether the whole file was there.
+        started: Payloads of the first tiles of the level that a cut file ends in; only `salvage`
+            gives them.
     """
 
     header: Header
@@ -98,6 +100,7 @@ class Container:
     sections: tuple[tuple[bytes, ...], ...]
     indices_crc: int | None
     complete: bool
+    started: tuple[bytes, ...] = ()
 
 
 def pack(container: Container) -> bytes:
@@ -169,6 +172,34 @@ def unpack(data: bytes, *, partial: bool = False) -> Container:
         SectionError: An extra or a section is malformed.
         TrailingDataError: There is more data than the file has.
     """
+    contents, shortage = _read(data)
+    if shortage is None:
+        return contents
+    there = len(contents.sections)
+    if partial and there:
+        return replace(contents, started=())
+    reason = f"is cut short and holds {there} of {contents.header.levels} complete levels"
+    remedy = "use --partial to restore them" if there else "get the file again"
+    raise TruncatedError(f"{reason}; {remedy}") from shortage
+
+
+def salvage(data: bytes) -> Container:
+    """Reads everything that a file still holds, when it is cut short anywhere after its extras.
+
+    As `unpack` with `partial`, but it may have no complete level, and has what there is of the
+    level it ends in.
+
+    Args:
+        data: The bytes of a `.vqz` file, or its beginning.
+
+    Raises:
+        FormatError: As `unpack`; the data ends early only if it ends before the first section.
+    """
+    return _read(data)[0]
+
+
+def _read(data: bytes) -> tuple[Container, TruncatedError | None]:
+    """What there is, and the error that reading ended with if the data ends early."""
     reader = _Reader(data)
     header, extra_count = _read_header(reader)
     extras: dict[int, bytes] = {}
@@ -179,21 +210,21 @@ def unpack(data: bytes, *, partial: bool = False) -> Container:
         extras[kind] = content
 
     levels: list[tuple[bytes, ...]] = []
+    payloads: list[bytes] = []
     try:
         for _ in range(header.levels):
-            levels.append(tuple([_read_section(reader) for _ in range(header.tiles)]))
+            for _ in range(header.tiles):
+                payloads.append(_read_section(reader))
+            levels.append(tuple(payloads))
+            payloads.clear()
         indices_crc = reader.u32("the trailer")
         reader.check_crc(0, "the file")
     except TruncatedError as error:
-        if partial and levels:
-            return Container(header, extras, tuple(levels), indices_crc=None, complete=False)
-        reason = f"is cut short and holds {len(levels)} of {header.levels} complete levels"
-        remedy = "use --partial to restore them" if levels else "get the file again"
-        raise TruncatedError(f"{reason}; {remedy}") from error
+        return Container(header, extras, tuple(levels), None, False, tuple(payloads)), error
     if reader.remaining:
         reason = f"has {reader.remaining} bytes after its end"
         raise TrailingDataError(f"{reason}; remove them or get the file again")
-    return Container(header, extras, tuple(levels), indices_crc, complete=True)
+    return Container(header, extras, tuple(levels), indices_crc, complete=True), None
 
 
 def peek(data: bytes) -> Header:

@@ -14,7 +14,7 @@ from vqcodec import registry
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.prior import Prior, under
 from vqcodec.errors import CodecError, WeightsError
-from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
+from vqcodec.models.family import AnyAutoencoder, from_config
 
 WEIGHTS_FORMAT = "vqcodec-weights-1"
 
@@ -36,7 +36,7 @@ class Model:
 
     model_id: str
     sha256: str
-    autoencoder: Autoencoder
+    autoencoder: AnyAutoencoder
     priors: tuple[Prior, ...]
     device: torch.device
     classes: tuple[registry.ClassName, ...] = ()
@@ -97,7 +97,7 @@ def _load(weights: registry.Weights, device: str) -> Model:
                 raise ValueError(f"its format is not {WEIGHTS_FORMAT}")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
-        autoencoder = Autoencoder(AutoencoderConfig.from_dict(config["autoencoder"]))
+        autoencoder = from_config(config["autoencoder"])
         state = {
             name: tensor for name, tensor in autoencoder.state_dict().items() if _unpacked(name)
         }

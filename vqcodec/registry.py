@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vqcodec.errors import UnknownModelError, WeightsError
+from vqcodec.errors import ModelError, UnknownModelError, WeightsError
 
 DEFAULT_MODEL = "hvq-photo-1"
 DEFAULT_GENERATOR: str | None = None  # the model that draws images by class
@@ -180,10 +180,24 @@ def read_classes(path: str | Path) -> tuple[ClassName, ...]:
     return tuple(ClassName(*each) for each in classes)
 
 
-def models_with_classes() -> list[str]:
-    """Ids of the packaged models that draw images by class."""
-    paths = {model_id: weights_directory() / each.filename for model_id, each in MODELS.items()}
-    return [model_id for model_id, path in paths.items() if path.is_file() and read_classes(path)]
+def default_generator() -> str:
+    """The id of the packaged model that draws images by class.
+
+    Raises:
+        UnknownModelError: There is none.
+    """
+    if DEFAULT_GENERATOR is None:
+        reason = "no packaged model draws images by class"
+        raise UnknownModelError(f"{reason}; give a model that does with --model FILE")
+    return DEFAULT_GENERATOR
+
+
+def no_classes(model_id: str) -> ModelError:
+    """The error of who asks a model for classes that has none; it names those that have."""
+    paths = {known: weights_directory() / each.filename for known, each in MODELS.items()}
+    able = [known for known, path in paths.items() if path.is_file() and read_classes(path)]
+    hint = f"use one that has: {', '.join(able)}" if able else "give one that has with --model FILE"
+    return ModelError(f"{model_id} has no classes; {hint}")
 
 
 def sha256_of(path: str | Path) -> str:

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.container import Header
+from vqcodec import container
+from vqcodec.container import Container, Header
 from vqcodec.entropy.coder import Decoder, Encoder
 from vqcodec.entropy.frequencies import TOTAL_BITS
 from vqcodec.entropy.prior import Choose, Prior, State
 from vqcodec.entropy.wavefront import steps
-from vqcodec.model import Model
+from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
+from vqcodec.image import Image, load_alpha
+from vqcodec.model import Model, load
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 
 HALO = 64
@@ -130,38 +134,69 @@ class Stages:
             self._report(f"encode level {level}", len(payloads), len(self.tiles))
         return tuple(payloads[tile] for tile in self.tiles), ideal
 
-    def decode(self, payloads: Sequence[bytes], coarser: Sequence[Tensor]) -> Tensor:
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        coarser: Sequence[Tensor],
+        tiles: Sequence[Window] | None = None,
+    ) -> Tensor:
         """The payloads of a level's tiles to its indices.
 
         Args:
-            payloads: In raster order of the tiles.
+            payloads: In the order of the tiles.
             coarser: Indices of all coarser levels: int64 [G, H'/s, W'/s] each.
+            tiles: The payloads' tiles; None for all of the level, in raster order.
 
         Returns:
-            int64 [G, H'/s, W'/s].
+            int64 [G, H'/s, W'/s], zero outside of the tiles.
 
         Raises:
             SectionError: a payload does not fit its model.
         """
         level = len(coarser)
+        chosen = self.tiles if tiles is None else tiles
+        decoders = {tile: Decoder(payload) for tile, payload in zip(chosen, payloads, strict=True)}
+
+        def read(some: Sequence[Window]) -> Choose:
+            return _read_with(self.model.priors[level], [decoders[tile] for tile in some])
+
+        whole = self.find(chosen, coarser, read, f"decode level {level}")
+        for decoder in decoders.values():
+            decoder.finish()
+        return whole
+
+    def find(
+        self,
+        tiles: Sequence[Window],
+        coarser: Sequence[Tensor],
+        choose_in: Callable[[Sequence[Window]], Choose],
+        stage: str,
+    ) -> Tensor:
+        """Finds the indices of some tiles of a level through the wavefront.
+
+        Args:
+            tiles: Which.
+            coarser: Indices of all coarser levels: int64 [G, H'/s, W'/s] each.
+            choose_in: Gives the source of the symbols of a batch of the tiles.
+            stage: What to report.
+
+        Returns:
+            int64 [G, H'/s, W'/s], zero outside of the tiles.
+        """
+        level = len(coarser)
         stride = self.model.strides[level]
         whole = self._empty_map(level)
-        payload_of = dict(zip(self.tiles, payloads, strict=True))
         done = 0
-        for tiles in batches(self.tiles, self.batch):
-            decoders = [Decoder(payload_of[tile]) for tile in tiles]
+        for some in batches(tiles, self.batch):
 
-            def report(step: int, of: int, before: int = done, count: int = len(tiles)) -> None:
-                total = of * len(self.tiles)
-                self._report(f"decode level {level}", before * of + step * count, total)
+            def report(step: int, of: int, before: int = done, count: int = len(some)) -> None:
+                self._report(stage, before * of + step * count, of * len(tiles))
 
-            found = self.model.priors[level].wavefront(
-                self._start(coarser, tiles), _read_with(self.model.priors[level], decoders), report
-            )
-            for tile, part, decoder in zip(tiles, found, decoders, strict=True):
-                decoder.finish()
+            start = self._start(coarser, some)
+            found = self.model.priors[level].wavefront(start, choose_in(some), report)
+            for tile, part in zip(some, found, strict=True):
                 _cut(whole, tile // stride).copy_(part)
-            done += len(tiles)
+            done += len(some)
         return whole
 
     def indices_crc(self, indices: Sequence[Tensor]) -> int:
@@ -172,6 +207,18 @@ class Stages:
                 part = _cut(whole, tile // stride).permute(1, 2, 0).cpu().numpy()
                 crc = zlib.crc32(part.astype("<u2").tobytes(), crc)
         return crc
+
+    def check_indices(self, indices: Sequence[Tensor], expected: int | None) -> None:
+        """Compares all indices with the checksum of those that were coded.
+
+        Raises:
+            ChecksumError: they differ.
+        """
+        if self.indices_crc(indices) != expected:
+            raise ChecksumError(
+                "the decoded indices differ from those that were coded; the file was made by a "
+                "faulty or altered encoder, get it again"
+            )
 
     def _start(self, coarser: Sequence[Tensor], tiles: Sequence[Window]) -> State:
         """State of the prior of the level after the coarser ones, for tiles of equal shape."""
@@ -210,6 +257,72 @@ class Stages:
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(stage, done, total)
+
+
+def stages_for(
+    header: Header, chosen: str | Path | None, device: str, batch: int, progress: Progress | None
+) -> Stages:
+    """The stages for a file, with the model it was coded with.
+
+    Args:
+        header: Of the file.
+        chosen: The weights file, or None for the packaged model that the file names.
+        device: Where to run the networks.
+        batch: Tiles at a time.
+        progress: Called with (stage, done, total), or None.
+
+    Raises:
+        HeaderError: the header asks for what the model does not have.
+        ModelError: the model is missing or is another one.
+    """
+    expected = header.weights_hash.hex()
+    try:
+        model = load(chosen or header.model_id, device)
+    except ModelError as error:
+        error.args = (f"{error.args[0]}; the file was coded with weights of SHA-256 {expected}...",)
+        raise
+    if not model.sha256.startswith(expected):
+        raise WeightsError(
+            f"coded with weights of SHA-256 {expected}..., but those of {model.model_id} have "
+            f"{model.sha256}; give the right file with --model FILE"
+        )
+    if header.levels != len(model.strides) or header.quality > model.qualities:
+        raise HeaderError(
+            f"claims {header.levels} levels and quality {header.quality}, which "
+            f"{model.model_id} does not have; the file was made by a faulty encoder"
+        )
+    if header.tile % model.strides[0]:
+        raise HeaderError(
+            f"claims tiles of {header.tile} pixels, which {model.model_id} cannot have; "
+            "the file was made by a faulty encoder"
+        )
+    return Stages(model, header, batch, progress)
+
+
+def image_of(contents: Container, pixels: npt.NDArray[np.uint8]) -> Image:
+    """The image of a file: its pixels, and what its header and extras say.
+
+    Args:
+        contents: The file.
+        pixels: What `Stages.synthesize` gave, uint8 [H, W, 3].
+
+    Raises:
+        FormatError: the alpha channel is damaged.
+    """
+    header, extras = contents.header, contents.extras
+    alpha = extras.get(container.EXTRA_ALPHA)
+    return Image(
+        pixels=_as_grey(pixels) if header.grey else pixels,
+        grey=header.grey,
+        alpha=None if alpha is None else load_alpha(alpha, header.height, header.width),
+        icc=extras.get(container.EXTRA_ICC),
+        exif=extras.get(container.EXTRA_EXIF),
+    )
+
+
+def _as_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    mean = (pixels.sum(2, dtype=np.uint16) + 1) // 3
+    return np.repeat(mean.astype(np.uint8)[:, :, None], 3, 2)
 
 
 def _cut(maps: Tensor, window: Window) -> Tensor:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
+from click.testing import CliRunner, Result
 from conftest import Run
+from tiny_classes import CLASSES, SIDE, write_tiny_class_model
+
+from vqcodec.cli import main
+
+Invoke = Callable[..., Result]
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -63,3 +74,174 @@ def test_generate_is_another_name_of_sample(run: Run) -> None:
         result = run(name, "--help")
         assert result.returncode == 0
         assert b"Draw new images" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights file of a tiny model with classes."""
+    path = tmp_path_factory.mktemp("weights") / "classes.safetensors"
+    write_tiny_class_model(path)
+    return path
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run the command line in this process, in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestClasses:
+    def test_name_the_files(self, invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+        result = invoke("sample", "--class", "drake", "--class", "husky", "--model", weights)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+        assert names(tmp_path) == ["sample-1-0.png", "sample-5-0.png"]
+        assert size(tmp_path / "sample-1-0.png") == (SIDE, SIDE)
+        again = ["--class", "1", "--class", "drake", "--count", "2", "--model", weights]
+        assert invoke("sample", "a.png", *again).exit_code == 0
+        assert names(tmp_path)[:2] == ["a-1-0.png", "a-1-1.png"]
+        one = (tmp_path / "sample-1-0.png").read_bytes()
+        assert (tmp_path / "a-1-0.png").read_bytes() == one
+        assert invoke("sample", "b.png", "--class", "1", "--model", weights).exit_code == 0
+        assert (tmp_path / "b.png").read_bytes() == one
+
+    def test_that_cannot_be_found(self, invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+        for text, hint in (
+            ("crane", "may be 2 (crane); 3 (crane)"),
+            ("drak", None),
+            ("q", "lists"),
+        ):
+            result = invoke("sample", "--class", text, "--size", "8x8", "--model", weights)
+            if hint is None:
+                assert result.exit_code == 0
+                continue
+            assert result.exit_code == 1
+            assert result.stderr.startswith("vqcodec: error: ")
+            assert hint in result.stderr
+        assert names(tmp_path) == ["sample-1-0.png"]
+
+    def test_of_a_model_without(self, invoke: Invoke, tiny_model: Path) -> None:
+        result = invoke("sample", "--class", "drake", "--model", tiny_model)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("vqcodec: error: tiny-test has no classes; ")
+
+    def test_are_listed(self, invoke: Invoke, weights: Path, tiny_model: Path) -> None:
+        result = invoke("models", "--classes", "--model", weights)
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert lines[0].split() == ["INDEX", "KEY", "IMAGES", "NAME"]
+        assert lines[2].split() == ["1", "n01847000", "3", "drake"]
+        assert len(lines) == 1 + len(CLASSES)
+        result = invoke("models", "--classes", "--json", "--model", weights)
+        first = {"index": 0, "key": "n01440764", "images": 400, "name": "tench, Tinca tinca"}
+        assert json.loads(result.stdout)[0] == first
+        result = invoke("models", "--classes", "--model", tiny_model)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "tiny-test has no classes" in result.stderr
+        assert invoke("models", "--model", tiny_model).exit_code == 2
+
+    def test_listing_loads_no_torch(
+        self, weights: Path, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        arguments = ["models", "--classes", "--model", str(weights)]
+        program = (
+            "import sys; from vqcodec.cli import main\n"
+            f"try: main({arguments})\n"
+            "except SystemExit as end: assert not end.code\n"
+            "assert not {'torch', 'numpy'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True)
+
+
+def test_without_a_name(invoke: Invoke, tiny_model: Path, tmp_path: Path) -> None:
+    assert invoke("sample", "--size", "8x8", "--model", tiny_model).exit_code == 0
+    assert names(tmp_path) == ["sample-0.png"]
+    result = invoke("sample", "--size", "8x8", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("vqcodec: error: sample-0.png: exists already")
+
+
+def test_grid(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+    arguments = ["--class", "1", "--class", "4", "--count", "3", "--size", "8x16"]
+    assert invoke("sample", "grid.png", "--grid", *arguments, "--model", weights).exit_code == 0
+    assert invoke("sample", "a.png", *arguments, "--model", weights).exit_code == 0
+    assert size(tmp_path / "grid.png") == (3 * 10 + 2, 2 * 18 + 2)  # one row a class
+    with PIL.Image.open(tmp_path / "grid.png") as whole:
+        for row, index in enumerate((1, 4)):
+            for n in range(3):
+                left, top = 2 + n * 10, 2 + row * 18
+                part = whole.crop((left, top, left + 8, top + 16))
+                with PIL.Image.open(tmp_path / f"a-{index}-{n}.png") as single:
+                    assert part.tobytes() == single.tobytes()
+    result = invoke("sample", "-", "--grid", "--columns", "6", *arguments, "--model", weights)
+    with PIL.Image.open(io.BytesIO(result.stdout_bytes)) as picture:
+        assert picture.size == (6 * 10 + 2, 18 + 2)
+
+
+def test_levels(invoke: Invoke, tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ["--levels", "--size", "32x32", "--count", "2", "--model", tiny_model]
+    assert invoke("sample", "a.png", *arguments).exit_code == 0
+    parts = ["-levels1", "-levels2", ""]
+    assert names(tmp_path) == sorted(f"a-{n}{part}.png" for n in range(2) for part in parts)
+    assert invoke("sample", "g.png", "--grid", *arguments).exit_code == 0
+    with PIL.Image.open(tmp_path / "g.png") as whole:
+        assert whole.size == (3 * 34 + 2, 2 * 34 + 2)
+        for n in range(2):
+            for step, part in enumerate(parts):
+                left, top = 2 + step * 34, 2 + n * 34
+                with PIL.Image.open(tmp_path / f"a-{n}{part}.png") as single:
+                    assert whole.crop((left, top, left + 32, top + 32)).tobytes() == (
+                        single.tobytes()
+                    )
+
+
+def test_keep(
+    invoke: Invoke, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bright.py").write_text(
+        "import torch\n"
+        "class Bright(torch.nn.Module):\n"
+        "    def forward(self, images):\n"
+        "        mean = images.mean((1, 2, 3))[:, None]\n"
+        f"        return mean * torch.eye({len(CLASSES)})[1]\n"
+    )
+    arguments = ["--class", "drake", "--size", "8x8", "--model", weights]
+    assert invoke("sample", "a.png", "--count", "8", *arguments).exit_code == 0
+    keeping = ["--keep", "0.25", "--classifier", "bright:Bright"]
+    result = invoke("sample", "k.png", "--count", "2", *keeping, *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    drawn = [(tmp_path / f"a-1-{n}.png") for n in range(8)]
+    brightness = [float(np.asarray(PIL.Image.open(path)).mean()) for path in drawn]
+    best = sorted(sorted(range(8), key=lambda n: -brightness[n])[:2])
+    for n, number in enumerate(best):
+        kept = (tmp_path / f"k-1-{n}.png").read_bytes()
+        assert kept == drawn[number].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--columns", "3"], "--columns is for --grid"),
+        (["--keep", "0.5", "--class", "1"], "--keep below 1 and --classifier need each other"),
+        (["--classifier", "a:b"], "--keep below 1 and --classifier need each other"),
+        (["--keep", "0.5", "--classifier", "a:b"], "--keep needs --class"),
+        (["--size", "8by8"], "is not WIDTHxHEIGHT"),
+        (["--top-p", "0"], "--top-p"),
+    ],
+)
+def test_wrong_usage(invoke: Invoke, weights: Path, arguments: list[str], message: str) -> None:
+    result = invoke("sample", "a.png", *arguments, "--model", weights)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_standard_output_takes_one_image(invoke: Invoke, weights: Path) -> None:
+    for arguments in (["--class", "all"], ["--levels"], ["--count", "2"]):
+        result = invoke("sample", "-", *arguments, "--size", "8x8", "--model", weights)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Standard output takes one image" in result.stderr

@@ -111,3 +111,17 @@ def test_the_environment_asks_for_the_impossible(
     monkeypatch.setenv("VQCODEC_GEMM", "int4")
     with pytest.raises(CodecError, match="VQCODEC_GEMM=int4: must be one of int8, float32"):
         gemm.matrix_product(CPU)
+
+
+def test_sums_beyond_float32_take_float64(
+    monkeypatch: pytest.MonkeyPatch, nothing_chosen: None
+) -> None:
+    monkeypatch.setenv("VQCODEC_GEMM", "float32")
+    left = torch.full((1, 5632), 127, dtype=torch.int8)
+    left[0, 0] = 1
+    right = torch.full((5632, 8), 63, dtype=torch.int8)
+    largest = 5632 * 63 * 128
+    assert largest > gemm.EXACT_SUM
+    product = gemm.matrix_product(CPU, largest)
+    assert product(left, right).tolist() == [[(5631 * 127 + 1) * 63] * 8]
+    assert gemm.matrix_product(CPU, gemm.EXACT_SUM - 1) is gemm.PRODUCTS["float32"]

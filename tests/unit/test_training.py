@@ -409,3 +409,16 @@ def test_a_whole_system_trains_and_is_not_trained_twice(tmp_path: Path) -> None:
     steps = [load_state(path)["step"] for path in checkpoints]
     assert load(train_system(config)).sha256 == model.sha256
     assert steps == [load_state(path)["step"] for path in checkpoints]
+
+
+def test_a_papers_preset_sets_what_is_not_given(tmp_path: Path) -> None:
+    def settings(**given: object) -> PriorTraining:
+        return PriorTraining(output=tmp_path, autoencoder=tmp_path, indices=[], **given)
+
+    bottom = settings(level=1, preset="vqvae2-imagenet256")
+    assert (bottom.channels, bottom.blocks, bottom.context_blocks) == (512, 20, 20)
+    assert settings(level=1, preset="vqvae2-imagenet256", channels=64).channels == 64
+    with pytest.raises(CodecError, match="unknown preset 'x'"):
+        settings(level=0, preset="x")
+    with pytest.raises(CodecError, match="its levels are 0 to 1"):
+        settings(level=2, preset="vqvae2-imagenet256")

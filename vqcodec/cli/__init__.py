@@ -23,7 +23,18 @@ from vqcodec import __version__
 from vqcodec.cli.console import fail
 from vqcodec.errors import CodecError
 
-_COMMANDS = ("compress", "decompress", "sample", "info", "verify", "models", "train", "export")
+_COMMANDS = (
+    "compress",
+    "decompress",
+    "sample",
+    "complete",
+    "info",
+    "verify",
+    "models",
+    "train",
+    "export",
+    "evaluate",
+)
 _ALIASES = {"generate": "sample"}
 
 

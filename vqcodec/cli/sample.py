@@ -2,33 +2,93 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vqcodec.cli.console import progress
 from vqcodec.cli.options import device_option, force_option, model_option, quality_option
 from vqcodec.files import STANDARD_STREAM, check_writable, write_atomically
+from vqcodec.registry import DEFAULT_MODEL, default_generator
+
+if TYPE_CHECKING:
+    from vqcodec.model import Model
+
+DEFAULT_NAME = "sample.png"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _parse_size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+def _parse_size(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
     """`WIDTHxHEIGHT` as (width, height)."""
+    if value is None:
+        return None
     match = re.fullmatch(r"([1-9][0-9]*)[xX]([1-9][0-9]*)", value)
     if match is None:
         raise click.BadParameter(f"{value!r} is not WIDTHxHEIGHT in pixels, such as 640x480.")
     return int(match[1]), int(match[2])
 
 
+def drawing_options(function: _Function) -> _Function:
+    """The options of commands that draw indices."""
+    for option in reversed(
+        (
+            click.option(
+                "--seed",
+                type=click.IntRange(0, 2**63 - 1),
+                default=0,
+                show_default=True,
+                metavar="N",
+                help="Seed of the random numbers.",
+            ),
+            click.option(
+                "--temperature",
+                type=click.FloatRange(min=0.0, min_open=True),
+                default=1.0,
+                show_default=True,
+                metavar="T",
+                help="Below 1 nearer to the likeliest indices, above 1 more varied.",
+            ),
+            click.option(
+                "--top-k",
+                type=click.IntRange(min=1),
+                metavar="K",
+                help="Draw from the K likeliest indices only.",
+            ),
+            click.option(
+                "--top-p",
+                type=click.FloatRange(min=0.0, min_open=True, max=1.0),
+                metavar="P",
+                help="Draw from the fewest of the likeliest indices whose probabilities reach P.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @click.command()
-@click.argument("target", metavar="OUT")
+@click.argument("target", metavar="[OUT]", required=False)
+@click.option(
+    "--class",
+    "wanted",
+    multiple=True,
+    metavar="NAME",
+    help="Draw images of this class: an index, a key, a name or a synonym of `models --classes`, "
+    "or all. Can be given several times.",
+)
 @click.option(
     "--size",
     callback=_parse_size,
-    default="256x256",
-    show_default=True,
     metavar="WxH",
-    help="Width and height in pixels.",
+    help="Width and height in pixels; the model's own if not given, 256x256 if it has none.",
 )
 @click.option(
     "--count",
@@ -36,69 +96,168 @@ def _parse_size(ctx: click.Context, param: click.Parameter, value: str) -> tuple
     default=1,
     show_default=True,
     metavar="N",
-    help="How many images; more than one are written to OUT-0.png, OUT-1.png, ...",
+    help="How many images, of each class; several are written to OUT-0.png, OUT-1.png, ..., of a "
+    "class to OUT-CLASS-0.png, ...",
+)
+@click.option("--grid", "as_grid", is_flag=True, help="Write one image of all, row by row.")
+@click.option(
+    "--columns", type=click.IntRange(min=1), metavar="N", help="Images a row of the grid."
 )
 @click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Seed of the random numbers.",
+    "--levels",
+    is_flag=True,
+    help="Also decode from fewer levels: in a grid one row a sample, coarse to fine; else files "
+    "OUT-levels1.png, ...",
 )
+@drawing_options
 @click.option(
-    "--temperature",
-    type=click.FloatRange(min=0.0, min_open=True),
+    "--guidance",
+    type=click.FloatRange(min=0.0),
     default=1.0,
     show_default=True,
-    metavar="T",
-    help="Below 1 nearer to the likeliest indices, above 1 more varied.",
+    metavar="W",
+    help="Above 1 nearer to the class and less varied, at twice the work.",
+)
+@click.option(
+    "--keep",
+    type=click.FloatRange(min=0.001, max=1.0),
+    default=1.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Draw more images, and keep the share that the classifier finds likeliest of their class.",
+)
+@click.option(
+    "--classifier",
+    metavar="SPEC",
+    help="For --keep: a classifier of the model's classes, named as for `evaluate`.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Images at a time; by their size if not given. The images are the same.",
 )
 @quality_option
 @model_option
 @device_option
 @force_option
 def command(
-    target: str,
-    size: tuple[int, int],
+    target: str | None,
+    wanted: tuple[str, ...],
+    size: tuple[int, int] | None,
     count: int,
+    as_grid: bool,
+    columns: int | None,
+    levels: bool,
     seed: int,
     temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    guidance: float,
+    keep: float,
+    classifier: str | None,
+    batch: int | None,
     quality: int | None,
     model: str | None,
     device: str,
     force: bool,
 ) -> None:
-    """Draw new images from the priors."""
-    if target == STANDARD_STREAM and count > 1:
-        raise click.UsageError("Standard output takes one image: use --count 1 or a file name.")
-    targets = [target] if count == 1 else _numbered(target, count)
-    for path in targets:
-        check_writable(path, force=force)
+    """Draw new images from the priors.
+
+    Without OUT, files in this folder are named after the class: sample-97-0.png.
+    """
+    if columns is not None and not as_grid:
+        raise click.UsageError("--columns is for --grid.")
+    if (keep < 1) != (classifier is not None):
+        raise click.UsageError("--keep below 1 and --classifier need each other.")
+    if classifier is not None and not wanted:
+        raise click.UsageError("--keep needs --class.")
 
     from vqcodec.image import dump, format_for
 
-    image_format = "PNG" if target == STANDARD_STREAM else format_for(target)
+    image_format = "PNG" if target is None else format_for(target)
 
-    from vqcodec.sampling import sample
+    from vqcodec.grid import grid, grid_size
+    from vqcodec.model import load
+    from vqcodec.sampling import DEFAULT_SIDE, draw
 
-    width, height = size
+    model = model or (default_generator() if wanted else DEFAULT_MODEL)
+    loaded = load(model, device)
+    classes = _classes(loaded, wanted) if wanted else None
+    width, height = size or (loaded.side or DEFAULT_SIDE,) * 2
+    steps = len(loaded.strides) if levels else 1
+    total = count * len(classes or [None]) * steps
+    if as_grid:
+        if columns is None:
+            in_rows = count if classes and len(classes) > 1 and count > 1 else None
+            columns = steps if levels else in_rows or math.ceil(math.sqrt(total))
+        grid_size(total, columns, height, width)
+        targets = [[target or DEFAULT_NAME]]
+    else:
+        targets = _targets(target, classes, count, steps)
+    if target == STANDARD_STREAM and not as_grid and total > 1:
+        raise click.UsageError("Standard output takes one image: use --grid or a file name.")
+    for path in itertools.chain(*targets):
+        check_writable(path, force=force)
+    judge = None
+    if classifier is not None:
+        from vqcodec.metrics.classifiers import load_classifier
+
+        judge = load_classifier(classifier, device=device)
+
     with progress("sample") as advance:
-        images = sample(
+        drawn = draw(
             height,
             width,
             model=model,
             quality=quality,
             seed=seed,
             temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            classes=classes,
+            guidance=guidance,
             count=count,
+            keep=keep,
+            classifier=judge,
+            levels=levels,
+            batch=batch,
             device=device,
             progress=advance,
         )
-    for path, image in zip(targets, images, strict=True):
-        write_atomically(path, dump(image, image_format), force=force)
+        rows = ((*each.coarser, each.image) for each in drawn)
+        if as_grid:
+            assert columns is not None
+            whole = grid(list(itertools.chain(*rows)), columns)
+            write_atomically(targets[0][0], dump(whole, image_format), force=force)
+            return
+        for paths, images in zip(targets, rows, strict=True):
+            for path, image in zip(paths, images, strict=True):
+                write_atomically(path, dump(image, image_format), force=force)
 
 
-def _numbered(target: str, count: int) -> list[str]:
-    path = Path(target)
-    return [str(path.with_name(f"{path.stem}-{i}{path.suffix}")) for i in range(count)]
+def _classes(model: Model, wanted: tuple[str, ...]) -> list[int]:
+    """Indices of the classes that are meant, each once."""
+    from vqcodec.sampling import check_classes, find_classes
+
+    check_classes(model)
+    found = itertools.chain(*(find_classes(model.classes, text) for text in wanted))
+    return list(dict.fromkeys(found))
+
+
+def _targets(
+    target: str | None, classes: list[int] | None, count: int, steps: int
+) -> list[list[str]]:
+    """Per sample the files of what its first level gives, its first two, ..., and all of them."""
+    path = Path(target or DEFAULT_NAME)
+    labels = [""] if classes is None else [f"-{index}" for index in classes]
+    endings = [f"{label}-{n}" for label in labels for n in range(count)]
+    if target is not None and len(endings) == 1:
+        endings = [""]
+    if target == STANDARD_STREAM:
+        return [[STANDARD_STREAM]] * len(endings)
+    parts = [*(f"-levels{n}" for n in range(1, steps)), ""]
+    return [
+        [str(path.with_name(f"{path.stem}{ending}{part}{path.suffix}")) for part in parts]
+        for ending in endings
+    ]

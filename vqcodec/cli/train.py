@@ -166,6 +166,9 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     required=True,
     help="Whose indices to predict; 0 is the coarsest.",
 )
+@click.option(
+    "--preset", metavar="NAME", help="A paper's system, whose hyper-parameters are the defaults."
+)
 @click.option("--channels", type=_COUNT, metavar="N", help="Width of the streams.")
 @click.option("--blocks", type=_COUNT, metavar="N", help="Gated blocks of the trunk.")
 @click.option(

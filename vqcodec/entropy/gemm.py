@@ -1,7 +1,8 @@
 """Exact int8 matrix products.
 
 Three ways that give the same integers: the processor's int8 product, and float32 or float64
-products over integer values, exact because no sum can leave the mantissa. The first one that
+products over integer values, exact because no sum can leave the mantissa (where one could leave
+that of float32, float64 is taken). The first one that
 passes a self-test with extreme values is used.
 
 Weights lie in [-63, 63]: processors without VNNI add pairs of products in saturating int16, and
@@ -22,6 +23,7 @@ from vqcodec.errors import CodecError
 WEIGHT_LIMIT = 63
 ACTIVATION_LIMIT = 128
 EXACT_SUM = 2**24  # below it every partial sum is exact in float32, in any order
+INT32_SUM = 2**31
 CUDA_MULTIPLE = 8  # of both sides of the right matrix, says cuBLAS
 CUDA_ROWS = 17  # more than 16 of the left one
 
@@ -87,12 +89,18 @@ def _choose(device: str, wanted: str | None) -> Product:
     raise CodecError(f"no exact integer matrix product on {device}: tried {', '.join(names)}")
 
 
-def matrix_product(device: torch.device) -> Product:
+def matrix_product(device: torch.device, largest_sum: int = 0) -> Product:
     """The product to use on a device: int8 [P, K] x int8 [K, N] -> int32 [P, N].
 
     The environment variable VQCODEC_GEMM (int8, float32 or float64) asks for one of them.
 
+    Args:
+        device: Where the matrices are.
+        largest_sum: Largest sum of absolute products that can occur, below `INT32_SUM`. From
+            `EXACT_SUM` on, float64 takes the place of float32.
+
     Raises:
         CodecError: none is exact there.
     """
-    return _choose(str(device), os.environ.get("VQCODEC_GEMM"))
+    product = _choose(str(device), os.environ.get("VQCODEC_GEMM"))
+    return _float64 if product is _float32 and largest_sum >= EXACT_SUM else product

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from vqcodec.cone import CONE3, CONE5, FULL3, step_of
 from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
-from vqcodec.entropy.gemm import ACTIVATION_LIMIT, EXACT_SUM, WEIGHT_LIMIT, matrix_product
+from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM, WEIGHT_LIMIT, matrix_product
 from vqcodec.entropy.wavefront import Grid, steps
 
 REQUANTIZE_BITS = 24
-ROWS_WORTH_THREADS = 512
+INT64_SAFE = 2.0**62
+WORK_WORTH_THREADS = 512 * 128**2  # rows of a step times channels squared
 ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
 ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, bounds the memory of attention
 
@@ -45,14 +46,14 @@ def under(prefix: str, weights: Weights) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _few_threads(rows: int) -> Iterator[None]:
+def _few_threads(work: int) -> Iterator[None]:
     """One thread while steps are small.
 
     Thousands of small products gain little from threads, and where another program has one of the
     cores each of them would wait for it: seconds became a minute.
     """
     threads = torch.get_num_threads()
-    if rows < ROWS_WORTH_THREADS:
+    if work < WORK_WORTH_THREADS:
         torch.set_num_threads(1)
     try:
         yield
@@ -72,11 +73,13 @@ class Linear:
         sizes = self.weight.short().abs()
         if self.weight.dtype != torch.int8 or int(sizes.amax()) > WEIGHT_LIMIT:
             raise ValueError(f"weights must be int8 in -{WEIGHT_LIMIT}..{WEIGHT_LIMIT}")
-        if int(sizes.sum(0).amax()) * ACTIVATION_LIMIT >= EXACT_SUM:
-            raise ValueError("a filter is too large for exact float32 sums")
         self.multiplier = weights["multiplier"]
         self.offset = weights["offset"]
-        self.product = matrix_product(self.weight.device)
+        sums = sizes.sum(0) * ACTIVATION_LIMIT
+        scaled = sums.double() * self.multiplier.abs() + self.offset.abs()
+        if int(sums.amax()) >= INT32_SUM or float(scaled.amax()) >= INT64_SAFE:
+            raise ValueError("a filter's sums are too large")
+        self.product = matrix_product(self.weight.device, int(sums.amax()))
 
     def __call__(self, rows: Tensor) -> Tensor:
         """int8 [P, K] to int64 [P, N]."""
@@ -450,7 +453,8 @@ class Prior:
             grid.count, grid.height * grid.width, len(self.sizes), dtype=torch.int64, device=device
         )
         order = steps(grid.height, grid.width)
-        with _few_threads(grid.count * max(map(len, order))):
+        rows = grid.count * max(map(len, order))
+        with _few_threads(rows * state.context.shape[-1] ** 2):
             for n, step in enumerate(order):
                 positions = step.to(device)
                 hidden = self.open_heads(self.advance(state, positions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from vqcodec.models.autoencoder import (
     LevelConfig,
 )
 from vqcodec.models.layers import depth_to_space, space_to_depth
+from vqcodec.training import vqvae
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, resume, run
 from vqcodec.training.photos import CropSampler
 
@@ -64,12 +66,12 @@ PRESETS = {"photo": PHOTO, "imagenet64": IMAGENET64, "tiny": TINY}
 
 
 @dataclass(kw_only=True)
-class AutoencoderTraining(Training):
+class AutoencoderSettings(Training):
     """Settings of a run, besides those of every run.
 
     Attributes:
         sources: (folder or tar archive, weight) of the training images.
-        preset: Name of the architecture, a key of `PRESETS`.
+        preset: Name of the architecture, a key of `PRESETS` or of `vqvae.PRESETS`.
         crop: Side of a crop, in pixels; a multiple of the coarsest stride.
         commitment_cost: Weight of the commitment loss.
         coarse_weight: Weight of the MSE of decodes from the coarser levels alone.
@@ -96,6 +98,14 @@ class AutoencoderTraining(Training):
     short_side: int | None = None
     split: str = "all"
     mirror: bool = True
+
+
+class AutoencoderTraining(AutoencoderSettings):
+    """Settings of a run: what is given, then what a paper's preset says, then the defaults."""
+
+    def __init__(self, **given: Any) -> None:
+        paper = vqvae.PRESETS.get(given.get("preset", ""))
+        super().__init__(**{**(paper.settings if paper else {}), **given})
 
 
 def principal_components(vectors: Tensor, count: int) -> Tensor:
@@ -255,8 +265,11 @@ def train(config: AutoencoderTraining) -> Path:
     Raises:
         CodecError: unknown preset, unusable sources, or a checkpoint of another architecture.
     """
+    if config.preset in vqvae.PRESETS:
+        return vqvae.train(config)
     if config.preset not in PRESETS:
-        raise CodecError(f"unknown preset {config.preset!r}; there are: {', '.join(PRESETS)}")
+        known = ", ".join([*PRESETS, *vqvae.PRESETS])
+        raise CodecError(f"unknown preset {config.preset!r}; there are: {known}")
     architecture = PRESETS[config.preset]
     if config.crop % architecture.strides[0]:
         raise CodecError(f"the crop must be a multiple of {architecture.strides[0]} pixels")

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from vqcodec import files, registry
 from vqcodec.container import MODEL_ID
-from vqcodec.entropy.prior import REQUANTIZE_BITS, under
+from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM
+from vqcodec.entropy.prior import INT64_SAFE, REQUANTIZE_BITS, under
 from vqcodec.errors import CodecError
 from vqcodec.model import WEIGHTS_FORMAT
 from vqcodec.models import prior as grids
-from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
+from vqcodec.models.family import AnyAutoencoder, from_config
 from vqcodec.models.prior import (
     Activation,
     Attention,
@@ -29,6 +30,7 @@ from vqcodec.models.prior import (
     PriorConfig,
     calibrated,
 )
+from vqcodec.models.vqvae import VQVAE
 from vqcodec.registry import ClassName
 from vqcodec.training import checkpoint
 
@@ -78,12 +80,12 @@ def _linear(
     taps = [weight[:, :, dy + layer.top, dx + layer.reach] for dy, dx in layer.taps]
     rows = torch.stack(taps, 1).flatten(1).T  # [taps * inputs, outputs]
     assert rows.abs().max() <= grids.WEIGHT_LEVELS
-    # Sums of products stay exact in float32, which the fallback of the int8 product relies on.
-    assert rows.abs().sum(0).max() * 128 < 2**24
     to_output = torch.as_tensor(2.0**REQUANTIZE_BITS / output_step, dtype=torch.float64)
     multiplier = (scale * input_step * to_output).round()
-    assert multiplier.max() < 2**36
     offset = (layer.bias.detach().double() * to_output).round() + 2 ** (REQUANTIZE_BITS - 1)
+    sums = rows.abs().sum(0) * ACTIVATION_LIMIT
+    if sums.max() >= INT32_SUM or (sums * multiplier + offset.abs()).max() >= INT64_SAFE:
+        raise CodecError(f"{name}: its sums leave the integers; this prior cannot be packed")
     return {
         f"{name}.weight": rows.to(torch.int8).contiguous(),
         f"{name}.multiplier": multiplier.long(),
@@ -177,7 +179,7 @@ def integer_prior(prior: Prior) -> Tensors:
 def write_weights(
     path: Path,
     model_id: str,
-    autoencoder: Autoencoder,
+    autoencoder: AnyAutoencoder,
     priors: Sequence[Prior],
     classes: Sequence[ClassName] = (),
     side: int | None = None,
@@ -230,20 +232,22 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def load_autoencoder(path: Path) -> Autoencoder:
+def load_autoencoder(path: Path) -> AnyAutoencoder:
     """The averaged autoencoder of a training checkpoint, ready for inference."""
     tensors, state = checkpoint.load(path)
-    autoencoder = Autoencoder(AutoencoderConfig.from_dict(state["config"]))
+    autoencoder = from_config(state["config"])
     autoencoder.load_state_dict(under("average", tensors))
     return autoencoder.eval()
 
 
-def code_vectors(autoencoder: Autoencoder) -> list[list[Tensor]]:
+def code_vectors(autoencoder: AnyAutoencoder) -> list[list[Tensor]]:
     """Code vectors of every level and codebook, float32 [K, D]."""
+    if isinstance(autoencoder, VQVAE):
+        return autoencoder.code_vectors()
     return [[book.vectors for book in level.quantizer.codebooks] for level in autoencoder.levels]
 
 
-def load_prior(path: Path, autoencoder: Autoencoder) -> Prior:
+def load_prior(path: Path, autoencoder: AnyAutoencoder) -> Prior:
     """The averaged, calibrated prior of a training checkpoint."""
     tensors, state = checkpoint.load(path)
     config = PriorConfig.from_dict(state["config"])

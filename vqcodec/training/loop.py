@@ -22,9 +22,6 @@ from vqcodec.entropy.prior import under
 from vqcodec.errors import CodecError
 from vqcodec.training import checkpoint
 
-WEIGHT_DECAY = 1e-4
-BETAS = (0.9, 0.95)
-
 
 @dataclass(kw_only=True)
 class Training:
@@ -36,6 +33,8 @@ class Training:
         minutes: Minutes at most, or None.
         batch: Examples a step and process.
         learning_rate: Peak of the schedule.
+        betas: Of AdamW.
+        weight_decay: Of AdamW.
         decay: Share of the run over which the learning rate falls to zero.
         average_decay: Decay of the weights' moving average.
         largest_gradient: Gradients with a larger norm are scaled down to it.
@@ -51,6 +50,8 @@ class Training:
     minutes: float | None = None
     batch: int = 8
     learning_rate: float = 1.2e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 1e-4
     decay: float = 0.6
     average_decay: float = 0.999
     largest_gradient: float = 2.0
@@ -219,7 +220,10 @@ def run(
     tensors = resume(training, architecture)
     step, spent = 0, 0.0
     optimizer = torch.optim.AdamW(
-        model.parameters(), training.learning_rate, BETAS, weight_decay=WEIGHT_DECAY
+        model.parameters(),
+        training.learning_rate,
+        training.betas,
+        weight_decay=training.weight_decay,
     )
     average = checkpoint.Average(model, training.average_decay)
     if tensors:

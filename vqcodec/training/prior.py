@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vqcodec.errors import CodecError
-from vqcodec.models.autoencoder import AutoencoderConfig
+from vqcodec.models.family import AnyConfig
 from vqcodec.models.prior import Prior, PriorConfig, calibrated, set_mode
+from vqcodec.training import vqvae
 from vqcodec.training.export import code_vectors, load_autoencoder
 from vqcodec.training.indices import IndexSampler
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
 
 
 @dataclass(kw_only=True)
-class PriorTraining(Training):
+class PriorSettings(Training):
     """Settings of a run, besides those of every run.
 
     Attributes:
         autoencoder: Checkpoint of `train autoencoder`.
         indices: Files of `train indices`.
         level: Which level's prior, 0 the coarsest.
+        preset: Name of a paper's system, a key of `vqvae.PRIOR_PRESETS`, or None.
         channels: Width of the streams.
         blocks: Gated residual blocks of the trunk.
         context_blocks: Gated residual blocks at every coarser level's resolution.
@@ -41,6 +44,7 @@ class PriorTraining(Training):
     autoencoder: Path
     indices: list[Path]
     level: int
+    preset: str | None = None
     channels: int = 128
     blocks: int = 5
     context_blocks: int = 2
@@ -53,6 +57,27 @@ class PriorTraining(Training):
     quantized_from: float = 0.8
     learning_rate: float = 2e-3
     largest_gradient: float = 1.0
+
+
+class PriorTraining(PriorSettings):
+    """Settings of a run: what is given, then what a paper's preset says, then the defaults.
+
+    Raises:
+        CodecError: no preset of this name, or it has no such level.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        preset, level = given.get("preset"), given["level"]
+        if preset is None:
+            super().__init__(**given)
+            return
+        if preset not in vqvae.PRIOR_PRESETS:
+            known = ", ".join(vqvae.PRIOR_PRESETS)
+            raise CodecError(f"unknown preset {preset!r} of priors; there are: {known}")
+        rows = vqvae.PRIOR_PRESETS[preset]
+        if level >= len(rows):
+            raise CodecError(f"{preset} has no level {level}; its levels are 0 to {len(rows) - 1}")
+        super().__init__(**{**rows[level], **given})
 
 
 class BitsPerPosition(nn.Module):
@@ -77,9 +102,7 @@ class BitsPerPosition(nn.Module):
         return each.mean() * 0.6931471805599453, means
 
 
-def prior_config(
-    config: PriorTraining, autoencoder: AutoencoderConfig, classes: int
-) -> PriorConfig:
+def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) -> PriorConfig:
     """The prior's architecture: the autoencoder's codebooks, the classes and the run's sizes.
 
     Raises:

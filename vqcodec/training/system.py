@@ -12,6 +12,8 @@ from typing import Any
 
 from vqcodec.training import autoencoder, indices, prior
 from vqcodec.training.export import export, load_autoencoder
+from vqcodec.training.loop import Training
+from vqcodec.training.vqvae import PRIOR_PRESETS
 
 
 @dataclass(kw_only=True)
@@ -28,14 +30,15 @@ class SystemTraining:
         autoencoder_share: Share of the minutes that the autoencoder gets; the priors share the
             rest evenly.
         batch: Examples a step of the autoencoder and of the finest level's prior; coarser priors
-            take more, up to 8 times as many, as their maps are smaller. None for the defaults.
+            take more, up to 8 times as many, as their maps are smaller. None for the defaults, or
+            those of a paper's preset.
         count: Number of crops whose indices the priors are trained on.
         classes: See `indices.Extraction.classes`.
         short_side: Scale larger images until their shorter side has so many pixels, or None.
         split: Which images of a source: "all", "train" or "validation".
         mirror: Mirror half of the crops.
-        channels: Width of the priors, or None for the default.
-        dropout: Of the priors.
+        channels: Width of the priors, or None for the default or the preset's.
+        dropout: Of the priors, or None for the default or the preset's.
         seed: Of all random numbers.
         device: "cpu", "cuda", or None for whichever there is.
     """
@@ -54,7 +57,7 @@ class SystemTraining:
     split: str = "train"
     mirror: bool = True
     channels: int | None = None
-    dropout: float = 0.0
+    dropout: float | None = None
     seed: int = 0
     device: str | None = None
 
@@ -75,7 +78,9 @@ def train(config: SystemTraining) -> Path:
         "device": config.device,
     }
     batch: dict[str, Any] = {} if config.batch is None else {"batch": config.batch}
-    width: dict[str, Any] = {} if config.channels is None else {"channels": config.channels}
+    paper = config.preset if config.preset in PRIOR_PRESETS else None
+    chosen = {"channels": config.channels, "dropout": config.dropout}
+    sizes: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     trained = autoencoder.train(
         autoencoder.AutoencoderTraining(
             output=config.output / "autoencoder",
@@ -108,14 +113,20 @@ def train(config: SystemTraining) -> Path:
                     indices=[extracted],
                     level=level,
                     minutes=config.minutes * (1 - config.autoencoder_share) / len(strides),
-                    batch=(config.batch or 8) * min(8, stride // strides[-1]),
-                    dropout=config.dropout,
+                    preset=paper,
                     seed=config.seed,
                     device=config.device,
-                    **width,
+                    **sizes,
+                    **_prior_batch(config, stride // strides[-1]),
                 )
             )
         )
     weights = config.output / f"{config.model_id}.safetensors"
     export(trained, priors, weights, config.model_id)
     return weights
+
+
+def _prior_batch(config: SystemTraining, factor: int) -> dict[str, int]:
+    if config.batch is None and config.preset in PRIOR_PRESETS:
+        return {}
+    return {"batch": (config.batch or Training.batch) * min(8, factor)}

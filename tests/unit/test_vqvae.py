@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_priors
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
+
+import linked_search
+
+from vqcodec import codec
+from vqcodec.image import Image
+from vqcodec.model import load
+from vqcodec.models import family
+from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.models.vqvae import VQVAE, Quantizer, VQVAEConfig, VQVAELevel, nearest
+from vqcodec.stages import Stages
+from vqcodec.training.export import code_vectors, write_weights
+from vqcodec.training.loop import Processes
+from vqcodec.training.vqvae import (
+    ReconstructionCommitment,
+    perplexity,
+    restart_unused,
+    start_from_latents,
+)
+
+SMALL = {"channels": 16, "residual_channels": 8, "residual_blocks": 1}
+ONE = VQVAEConfig((VQVAELevel(4, 16, 4),), **SMALL)  # type: ignore[arg-type]
+PYRAMID = replace(ONE, levels=(VQVAELevel(8, 16, 4), VQVAELevel(4, 8, 3), VQVAELevel(2, 16, 4)))
+RESIDUAL = replace(ONE, levels=(VQVAELevel(4, 8, 4), VQVAELevel(4, 5, 4)))
+LINKED = replace(ONE, levels=(VQVAELevel(4, 3, 4), VQVAELevel(4, 4, 4), VQVAELevel(4, 2, 4)))
+LINKED = replace(LINKED, linked=True)
+CONFIGS = {"one": ONE, "pyramid": PYRAMID, "residual": RESIDUAL, "linked": LINKED}
+
+every_config = pytest.mark.parametrize("name", CONFIGS)
+
+
+def pixels(count: int = 2, height: int = 32, width: int = 48, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, height, width, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def started(name: str) -> VQVAE:
+    torch.manual_seed(0)
+    autoencoder = VQVAE(CONFIGS[name])
+    start_from_latents(autoencoder, pixels(), 0)
+    return autoencoder
+
+
+def quality(count: int = 2) -> Tensor:
+    return torch.zeros(count, dtype=torch.int64)
+
+
+@every_config
+def test_configs_survive_json(name: str) -> None:
+    fields = json.loads(json.dumps(CONFIGS[name].to_dict()))
+    rebuilt = family.from_config(fields)
+    assert isinstance(rebuilt, VQVAE)
+    assert rebuilt.config == CONFIGS[name]
+
+
+def test_an_unknown_family_is_refused() -> None:
+    with pytest.raises(ValueError, match="'vqvae-9'"):
+        family.from_config(ONE.to_dict() | {"family": "vqvae-9"})
+
+
+@pytest.mark.parametrize(
+    ("levels", "linked", "reason"),
+    [
+        ((), False, "fall or be all the same"),
+        ((VQVAELevel(4, 8, 4), VQVAELevel(8, 8, 4)), False, "fall or be all the same"),
+        ((VQVAELevel(8, 8, 4), VQVAELevel(8, 8, 4), VQVAELevel(4, 8, 4)), False, "fall or be"),
+        ((VQVAELevel(6, 8, 4),), False, "powers of two"),
+        ((VQVAELevel(1, 8, 4),), False, "powers of two"),
+        ((VQVAELevel(4, 8, 4), VQVAELevel(4, 8, 5)), False, "one dimension"),
+        ((VQVAELevel(8, 8, 4), VQVAELevel(4, 8, 4)), True, "all of one stride"),
+        ((VQVAELevel(4, 8, 4),), True, "several levels"),
+        ((VQVAELevel(4, 1, 4),), False, "2 to 65536"),
+        ((VQVAELevel(4, 65537, 4),), False, "2 to 65536"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused(
+    levels: tuple[VQVAELevel, ...], linked: bool, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        VQVAEConfig(levels, linked)
+
+
+def test_linked_codebooks_multiply() -> None:
+    assert LINKED.paths == (1, 3, 12)
+    assert RESIDUAL.paths == (1, 1)
+    sizes = [len(level.quantizer.codebook.vectors) for level in VQVAE(LINKED).levels]
+    assert sizes == [3, 12, 24]
+    assert [tuple(codes.shape) for (codes,) in VQVAE(LINKED).code_vectors()] == [
+        (3, 4),
+        (4, 4),
+        (2, 4),
+    ]
+
+
+def test_the_nearest_code_is_that_of_a_brute_force_search() -> None:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(200, 4, generator=generator)
+    codebooks = torch.randn(6, 5, 4, generator=generator)
+    path = torch.randint(6, (200,), generator=generator)
+    path[path == 2] = 3  # a codebook that nothing searches
+    expected = [
+        int(p) * 5 + min(range(5), key=lambda k: float((z - codebooks[p, k]).square().sum()))
+        for z, p in zip(latents, path.tolist(), strict=True)
+    ]
+    assert nearest(latents, codebooks, path).tolist() == expected
+    flat = nearest(latents, codebooks[:1])
+    assert torch.equal(flat, nearest(latents, codebooks[:1], torch.zeros_like(path)))
+
+
+def test_a_linked_quantizer_equals_a_walk_down_the_tree() -> None:
+    autoencoder = started("linked").eval()
+    with torch.no_grad():
+        found, _ = autoencoder.walk(pixels())
+    indices, _ = autoencoder.quantize(pixels(), quality())
+    tables = [level.quantizer.books for level in autoencoder.levels]
+    for left, chosen in zip(
+        found[0].latents.flatten(0, 2),
+        torch.stack([maps[:, 0] for maps in indices], -1).flatten(0, 2).tolist(),
+        strict=True,
+    ):
+        path, rest = 0, left
+        for table, index in zip(tables, chosen, strict=True):
+            distances = [float((rest - code).square().sum()) for code in table[path]]
+            assert distances[index] == pytest.approx(min(distances), abs=1e-5)
+            rest, path = rest - table[path, index], path * len(distances) + index
+
+
+def test_a_search_stays_within_the_codebook_of_its_path() -> None:
+    level = VQVAELevel(4, 3, 2)
+    quantizer = Quantizer(level, 4, 0.99).eval()
+    with torch.no_grad():
+        quantizer.codebook.vectors[:9] = 1000.0
+        quantizer.codebook.vectors[9:] = 0.0
+    path = torch.tensor([[[0, 1, 2, 3]]])
+    rows = quantizer(torch.zeros(1, 1, 4, 2), path)
+    assert (rows // 3 == path).all()
+    assert torch.equal(quantizer.lookup(rows)[0, 0, :3], torch.full((3, 2), 1000.0))
+
+
+def test_code_vectors_move_towards_the_mean_of_what_chose_them() -> None:
+    quantizer = Quantizer(VQVAELevel(4, 2, 2), 1, decay=0.5)
+    with torch.no_grad():
+        quantizer.codebook.vectors.copy_(torch.tensor([[0.0, 0.0], [10.0, 10.0]]))
+    latents = torch.tensor([[1.0, 0.0], [3.0, 0.0], [9.0, 9.0]]).view(1, 1, 3, 2)
+    assert quantizer(latents, None).flatten().tolist() == [0, 0, 1]
+    # counts: 0.5 * 1 + 0.5 * 2 and 0.5 * 1 + 0.5 * 1; sums the same way
+    expected = torch.tensor([[2.0 / 1.5, 0.0], [9.5, 9.5]])
+    torch.testing.assert_close(quantizer.codebook.vectors, expected)
+    torch.testing.assert_close(quantizer.codebook.counts, torch.tensor([1.5, 1.0]))
+    torch.testing.assert_close(quantizer.mean, (expected * torch.tensor([[0.6], [0.4]])).sum(0))
+    before = quantizer.codebook.vectors.clone()
+    quantizer.eval()(latents, None)
+    assert torch.equal(quantizer.codebook.vectors, before)
+
+
+@every_config
+def test_codes_start_from_latents(name: str) -> None:
+    autoencoder = started(name).eval()
+    found, _ = autoencoder.walk(pixels())
+    for level, quantized in zip(autoencoder.levels, found, strict=True):
+        latents = quantized.latents.flatten(0, 2)
+        used = level.quantizer.codebook.vectors[quantized.rows.unique()]
+        distance = (used[:, None] - latents).abs().amax(2).amin(1)
+        assert distance.max() < 1e-5
+        assert (level.quantizer.codebook.counts > 0).all()
+
+
+@pytest.mark.parametrize("name", ["one", "linked"])
+def test_unused_codes_start_afresh_from_latents_that_may_choose_them(name: str) -> None:
+    autoencoder = started(name)
+    level = autoencoder.levels[-1]
+    assert isinstance(level.quantizer, Quantizer)
+    book = level.quantizer.codebook
+    autoencoder.eval()
+    rows = autoencoder.walk(pixels())[0][-1].rows
+    used = int(rows.flatten().mode().values)
+    with torch.no_grad():
+        book.vectors[used] = 1e4  # nobody's choice any more
+        book.counts[used] = 0.0
+    restart_unused(autoencoder, pixels(), Processes("cpu"), 1e-4, 0)
+    assert autoencoder.training
+    latents = autoencoder.eval().walk(pixels())[0][-1].latents
+    mine = latents[rows // level.quantizer.num_embeddings == used // level.quantizer.num_embeddings]
+    assert (mine - book.vectors[used]).abs().amax(1).min() < 1e-5
+    assert book.counts[used] > 0
+
+
+@every_config
+def test_indices_have_the_levels_sizes_and_equal_bits(name: str) -> None:
+    config = CONFIGS[name]
+    indices, bits = started(name).eval().quantize(pixels(), quality())
+    for n, (level, maps) in enumerate(zip(config.levels, indices, strict=True)):
+        assert maps.shape == (2, 1, 32 // level.stride, 48 // level.stride)
+        assert maps.min() >= 0
+        assert maps.max() < level.num_embeddings
+        expected = 32 * 48 / level.stride**2 * math.log2(level.num_embeddings)
+        torch.testing.assert_close(bits[:, n], torch.full((2,), expected))
+    first, first_bits = started(name).eval().quantize(pixels(), quality(), 1)
+    assert len(first) == 1
+    assert torch.equal(first[0], indices[0])
+    assert torch.equal(first_bits, bits[:, :1])
+
+
+@every_config
+def test_synthesis_from_indices_is_that_of_training(name: str) -> None:
+    autoencoder = started(name).eval()
+    with torch.no_grad():
+        prediction, _ = autoencoder(pixels())
+    indices, _ = autoencoder.quantize(pixels(), quality())
+    expected = ((prediction.permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255)
+    restored = autoencoder.synthesize(indices, quality())
+    assert restored.dtype == torch.uint8
+    assert (restored - expected).abs().max() < 0.51
+
+
+@pytest.mark.parametrize("name", ["pyramid", "residual", "linked"])
+def test_the_first_levels_alone_give_an_image(name: str) -> None:
+    autoencoder = started(name).eval()
+    indices, _ = autoencoder.quantize(pixels(), quality())
+    images = [autoencoder.synthesize(indices[: n + 1], quality()) for n in range(len(indices))]
+    assert all(image.shape == (2, 32, 48, 3) for image in images)
+    assert all(not torch.equal(a, b) for a, b in pairwise(images))
+
+
+def test_the_mean_code_stands_in_for_a_missing_level() -> None:
+    autoencoder = started("pyramid").eval()
+    indices, _ = autoencoder.quantize(pixels(), quality())
+    expected = autoencoder.synthesize(indices[:1], quality())
+    with torch.no_grad():
+        for level in autoencoder.levels[1:]:
+            level.quantizer.codebook.vectors[:] = level.quantizer.mean
+    assert torch.equal(autoencoder.synthesize(indices, quality()), expected)
+
+
+@every_config
+def test_gradients_reach_every_weight_and_codebooks_have_none(name: str) -> None:
+    autoencoder = started(name).train()
+    prediction, _ = autoencoder(pixels())
+    prediction.square().mean().backward()  # without the commitment: straight through alone
+    gradients = [(name, weight.grad) for name, weight in autoencoder.named_parameters()]
+    assert all(grad is not None and grad.abs().sum() > 0 for _, grad in gradients)
+    assert not any("codebook" in name for name, _ in gradients)
+
+
+@pytest.mark.parametrize("name", ["residual", "linked"])
+def test_a_sum_of_codes_passes_its_gradient_once(name: str) -> None:
+    autoencoder = started(name).eval()
+    _, codes = autoencoder.walk(pixels())
+    gradient = torch.randn_like(codes)
+    codes.backward(gradient)
+    last = autoencoder.analysis[0][-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    assert last.bias is not None
+    torch.testing.assert_close(last.bias.grad, gradient.sum((0, 2, 3)))
+
+
+@every_config
+def test_training_lowers_the_loss(name: str) -> None:
+    autoencoder = started(name).train()
+    objective = ReconstructionCommitment(autoencoder, 0.25, bfloat16=False)
+    optimizer = torch.optim.Adam(autoencoder.parameters(), 3e-3)
+    smooth = (torch.arange(32)[:, None] * 4 + torch.arange(48)).to(torch.uint8)
+    batch = smooth[None, :, :, None].expand(2, -1, -1, 3)
+    losses = []
+    for _ in range(25):
+        loss, means = objective(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    perplexities = [f"perplexity_{n}" for n in range(len(CONFIGS[name].levels))]
+    assert list(means) == ["mse", "commitment", *perplexities]
+
+
+def test_perplexity_counts_the_codes_in_use() -> None:
+    assert perplexity(torch.tensor([[3, 5], [7, 9]])) == pytest.approx(4.0)
+    assert perplexity(torch.tensor([2, 2, 2])) == pytest.approx(1.0)
+
+
+@every_config
+def test_the_corridor_takes_any_of_them(name: str, tmp_path: Path) -> None:
+    autoencoder = started(name).eval()
+    priors = tiny_priors(autoencoder)  # type: ignore[arg-type]
+    path = tmp_path / f"{name}.safetensors"
+    write_weights(path, f"tiny-{name}", autoencoder, priors)
+    model = load(path)
+    assert isinstance(model.autoencoder, VQVAE)
+    picture = Image(pixels(1, 45, 37)[0].numpy(), grey=False)
+    compressed = codec.compress(picture, model=path, tile=32)
+    stages = Stages(model, compressed.header, 4, None)
+    expected = stages.analyze(picture.pixels)
+    contents = codec.inspect(compressed.data)
+    decoded: list[Tensor] = []
+    for payloads in contents.sections:
+        decoded.append(stages.decode(payloads, decoded))
+    assert all(torch.equal(a, b) for a, b in zip(decoded, expected, strict=True))
+    restored = codec.decompress(compressed.data, model=path)
+    assert np.array_equal(restored.pixels, stages.synthesize(expected))
+    preview = codec.decompress(compressed.data, model=path, levels=1)
+    assert preview.pixels.shape == picture.pixels.shape
+
+
+def test_linked_codes_enter_the_priors_as_the_mean_over_their_codebooks() -> None:
+    autoencoder = started("linked")
+    vectors = code_vectors(autoencoder)
+    table = autoencoder.levels[1].quantizer.codebook.vectors
+    torch.testing.assert_close(vectors[1][0][2], (table[2] + table[6] + table[10]) / 3)
+
+
+def test_the_benchmarks_linked_search_is_that_of_the_model() -> None:
+    search = linked_search.Search("small", 2, 4, linked=True)
+    assert (search.distances, search.stored, search.reachable) == (8, 20, 16)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 10, 10, 3, generator=generator)
+    books = search.codebooks(3, generator)
+    rest, path = latents, None
+    for table, rows in zip(books, search(latents.flatten(0, 2), books), strict=True):
+        quantizer = Quantizer(VQVAELevel(4, 4, 3), len(table), 0.99).eval()
+        quantizer.codebook.vectors.copy_(table.flatten(0, 1))
+        path = quantizer(rest, path)
+        rest = rest - quantizer.lookup(path)
+        assert torch.equal(path.flatten(), rows)
+    results = linked_search.measure(50, 4, 1)
+    assert [result.distances for result in results] == [24, 512, 1536]
+    assert [result.reachable for result in results] == [512, 512, 512**3]
+
+
+def test_the_packaged_family_needs_no_name() -> None:
+    from tiny import CONFIG
+
+    assert "family" not in CONFIG.to_dict()
+    assert isinstance(family.from_config(json.loads(json.dumps(CONFIG.to_dict()))), Autoencoder)

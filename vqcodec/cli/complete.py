@@ -1,0 +1,81 @@
+"""`vqcodec complete`: a .vqz file, and what it lacks from the priors, to an image file."""
+
+from __future__ import annotations
+
+import click
+
+from vqcodec.cli.console import naming, progress
+from vqcodec.cli.options import device_option, force_option, model_option
+from vqcodec.cli.sample import drawing_options
+from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option(
+    "--levels",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Use only the N coarsest levels of IN, and draw the others though they are there.",
+)
+@click.option(
+    "--mask",
+    metavar="FILE",
+    help="Also write a grey image, white where indices of any level are invented.",
+)
+@drawing_options
+@model_option
+@device_option
+@force_option
+def command(
+    source: str,
+    target: str,
+    levels: int | None,
+    mask: str | None,
+    seed: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    model: str | None,
+    device: str,
+    force: bool,
+) -> None:
+    """Restore an image from a .vqz file, also a cut one, and invent what is missing.
+
+    Missing levels and tiles are drawn from the priors. What was invented is told on standard error
+    and, in PNG files, in the text chunk vqcodec:invented.
+    """
+    if target == mask == STANDARD_STREAM:
+        raise click.UsageError("Standard output takes one image: give --mask a file name.")
+    check_writable(target, force=force)
+    if mask is not None:
+        check_writable(mask, force=force)
+    content = read_bytes(source)
+
+    from vqcodec.image import dump, format_for
+
+    image_format = format_for(target)
+    mask_format = None if mask is None else format_for(mask)
+
+    from vqcodec.completion import complete, marked
+
+    with naming(source), progress("complete") as advance:
+        completion = complete(
+            content,
+            model=model,
+            levels=levels,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            device=device,
+            progress=advance,
+        )
+    encoded = dump(completion.image, image_format)
+    if image_format == "PNG" and completion.invented != "nothing":
+        encoded = marked(encoded, completion.invented)
+    write_atomically(target, encoded, force=force)
+    if mask is not None and mask_format is not None:
+        write_atomically(mask, dump(completion.mask, mask_format), force=force)
+    click.echo(f"invented: {completion.invented}", err=True)

@@ -1,0 +1,480 @@
+"""`vqcodec evaluate`: sets of images, and the likelihood of images, as the papers judge them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vqcodec.cli.console import print_values, progress
+from vqcodec.cli.options import device_option, force_option, model_option, quality_option
+from vqcodec.errors import CodecError
+from vqcodec.files import check_writable, write_atomically
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+_COUNT = click.IntRange(min=1)
+_SPLIT = click.Choice(["all", "train", "validation"])
+_DIGITS = 4
+
+_json_option = click.option(
+    "--json", "json_file", metavar="FILE", help="Also write the results here."
+)
+_limit_option = click.option(
+    "--limit", type=_COUNT, metavar="N", help="Use at most N images of each set, evenly spread."
+)
+_seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of random numbers.",
+)
+
+
+def _image_options(function: _Function) -> _Function:
+    """Which images a model is measured on."""
+    for option in reversed(
+        [
+            click.option(
+                "--images",
+                "source",
+                type=_PATH,
+                metavar="PATH",
+                required=True,
+                help="Folder or tar archive of images, or .npz file with the arrays of MNIST.",
+            ),
+            click.option(
+                "--short-side",
+                type=_COUNT,
+                metavar="N",
+                help="Scale larger images until their shorter side has N pixels.",
+            ),
+            click.option(
+                "--crop",
+                type=_COUNT,
+                metavar="N",
+                help="Side of the part in the middle that is taken; what the priors were trained "
+                "on, or 256, if not given. Smaller images are left out.",
+            ),
+            click.option(
+                "--count", type=_COUNT, metavar="N", help="At most N images, evenly spread."
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+@click.group()
+def command() -> None:
+    """Judge images and models.
+
+    Numbers of different feature networks, image sizes and counts do not compare; the tables say
+    which they are of.
+    """
+
+
+@command.command()
+@click.argument("real", metavar="REAL", type=_PATH)
+@click.argument("fake", metavar="FAKE", type=_PATH)
+@click.option(
+    "--reconstructions",
+    type=_PATH,
+    metavar="REC",
+    help="Reconstructions of REAL (`evaluate reconstruct`); adds the distance to them, FID*.",
+)
+@click.option(
+    "--features",
+    metavar="NAME",
+    help="Feature network: inception, efficientnet-lite0, a classifier of `evaluate cas --save`, "
+    "an .onnx file, or package.module:callable. If not given, inception where its weights are "
+    "here, else efficientnet-lite0.",
+)
+@click.option("--weights", type=_PATH, metavar="FILE", help="Weights of inception.")
+@click.option("--split", type=_SPLIT, default="all", help="Which images of REAL.")
+@_limit_option
+@device_option
+@_json_option
+@force_option
+def images(
+    real: Path,
+    fake: Path,
+    reconstructions: Path | None,
+    features: str | None,
+    weights: Path | None,
+    split: str,
+    limit: int | None,
+    device: str,
+    json_file: str | None,
+    force: bool,
+) -> None:
+    """Compare FAKE images with REAL ones.
+
+    Frechet distance, classifier score, precision and recall between two folders or tar archives of
+    images of any origin. The middle square of every image is scaled to the network's input.
+    """
+    _check_targets(json_file, force=force)
+
+    from vqcodec.metrics.classifiers import inception_weights, load_classifier
+    from vqcodec.metrics.images import compare
+    from vqcodec.metrics.pictures import read, spread
+
+    if features is None:
+        features = "efficientnet-lite0" if inception_weights(weights) is None else "inception"
+    classifier = load_classifier(features, weights=weights, device=device)
+    with progress("read") as advance:
+        reals = spread(read(real, split=split), limit)
+        fakes = spread(read(fake), limit)
+        restored = None if reconstructions is None else spread(read(reconstructions), limit)
+        found = compare(classifier, reals, fakes, restored, advance)
+    distance, score = "FID", "Inception score"
+    if not classifier.standard:
+        distance = f"Frechet distance ({classifier.name} features)"
+        score = f"classifier score ({classifier.name})"
+    values: dict[str, object] = {
+        "feature network": classifier.name,
+        "real images": len(reals),
+        "fake images": len(fakes),
+        distance: f"{found.frechet:.{_DIGITS}g}",
+    }
+    if restored is not None and found.frechet_reconstructions is not None:
+        starred = "FID*" if classifier.standard else f"{distance} to reconstructions"
+        values["reconstructions"] = len(restored)
+        values[starred] = f"{found.frechet_reconstructions:.{_DIGITS}g}"
+    values[score] = f"{found.score.mean:.{_DIGITS}g}"
+    if found.score.parts > 1:
+        values[score] = f"{values[score]} +- {found.score.deviation:.2g}"
+    values |= {"precision": f"{found.precision:.4f}", "recall": f"{found.recall:.4f}"}
+    print_values(values)
+    results = {
+        "features": classifier.name,
+        "is_fid": classifier.standard,
+        "real": {"source": str(real), "split": split, "images": len(reals)},
+        "fake": {"source": str(fake), "images": len(fakes)},
+        "reconstructions": restored and {"source": str(reconstructions), "images": len(restored)},
+        **asdict(found),
+        "score": found.score._asdict(),
+    }
+    _write_json(json_file, results, force=force)
+
+
+@command.command()
+@click.option(
+    "--train",
+    "train_source",
+    type=_PATH,
+    metavar="SOURCE",
+    required=True,
+    help="What to train on, samples or real images, in one folder a class: a folder, a tar "
+    "archive, or an .npz file with the arrays of MNIST.",
+)
+@click.option("--train-split", type=_SPLIT, default="all", show_default=True)
+@click.option(
+    "--test", type=_PATH, metavar="SOURCE", required=True, help="Real images to test with."
+)
+@click.option("--test-split", type=_SPLIT, default="all", show_default=True)
+@click.option(
+    "--test-reconstructions",
+    type=_PATH,
+    metavar="SOURCE",
+    help="Reconstructions of the test images (`evaluate reconstruct`), tested with as well.",
+)
+@click.option(
+    "--baseline",
+    type=_PATH,
+    metavar="SOURCE",
+    help="Real images; the same classifier trained on them gives what the score is a share of.",
+)
+@click.option("--baseline-split", type=_SPLIT, default="all", show_default=True)
+@click.option(
+    "--side",
+    type=_COUNT,
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Pixels a side, a multiple of 16; images are scaled to it.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=8.0,
+    show_default=True,
+    metavar="M",
+    help="About how long to train on this machine; makes the number of steps.",
+)
+@click.option(
+    "--steps", type=_COUNT, metavar="N", help="Steps of 128 images, instead of --minutes."
+)
+@click.option(
+    "--mirror/--no-mirror", default=True, help="Mirror half of the images; not for digits."
+)
+@_seed_option
+@_limit_option
+@device_option
+@click.option("--save", metavar="FILE", help="Write the classifier here (.safetensors).")
+@_json_option
+@force_option
+def cas(
+    train_source: Path,
+    train_split: str,
+    test: Path,
+    test_split: str,
+    test_reconstructions: Path | None,
+    baseline: Path | None,
+    baseline_split: str,
+    side: int,
+    minutes: float,
+    steps: int | None,
+    mirror: bool,
+    seed: int,
+    limit: int | None,
+    device: str,
+    save: str | None,
+    json_file: str | None,
+    force: bool,
+) -> None:
+    """Train a classifier on images, test it on others.
+
+    The classification accuracy score: a small residual network that saw only the images of --train
+    classifies those of --test. Classes are the names of the folders; test images of other classes
+    are left out. The same seed and steps give the same classifier on the same machine.
+    """
+    _check_targets(json_file, save, force=force)
+
+    from vqcodec.metrics.classification import (
+        ClassifierTraining,
+        accuracy,
+        steps_in,
+        train_classifier,
+    )
+    from vqcodec.metrics.pictures import Labelled, check_apart, read, spread
+
+    check_apart(train_source, train_split, test, test_split)
+    if baseline is not None:
+        check_apart(baseline, baseline_split, test, test_split)
+
+    def labelled(source: Path, split: str, labels: tuple[str, ...] | None = None) -> Labelled:
+        return Labelled.of(spread(read(source, side=side, split=split), limit), side, labels)
+
+    with progress("read") as advance:
+        training = labelled(train_source, train_split)
+        labels = training.labels
+        tests = {"test images": labelled(test, test_split, labels)}
+        if test_reconstructions is not None:
+            tests["reconstructed test images"] = labelled(test_reconstructions, "all", labels)
+        for name, images in tests.items():
+            if not len(images.classes):
+                raise CodecError(f"none of the {name} is of a class that is trained on")
+        if steps is None:
+            steps = steps_in(minutes, training.images, training.classes, len(labels), device=device)
+        settings = ClassifierTraining(steps=steps, seed=seed, mirror=mirror, device=device)
+        network = train_classifier(
+            training.images, training.classes, len(labels), settings, advance
+        )
+        found = {
+            name: accuracy(network, images.images, images.classes) for name, images in tests.items()
+        }
+        results: dict[str, Any] = {
+            "train": {"source": str(train_source), "split": train_split},
+            "test": {"source": str(test), "split": test_split},
+            "classes": len(labels),
+            "training_images": len(training.classes),
+            "settings": {"side": side, **asdict(settings)},
+            "accuracy": {name: asdict(each) for name, each in found.items()},
+            "images": {name: len(images.classes) for name, images in tests.items()},
+            "left_out": {name: images.left_out for name, images in tests.items()},
+        }
+        rows = [
+            [name, len(tests[name].classes), tests[name].left_out, *_percents(each)]
+            for name, each in found.items()
+        ]
+        if baseline is not None:
+            real = labelled(baseline, baseline_split, labels)
+            rival = train_classifier(real.images, real.classes, len(labels), settings, advance)
+            best = accuracy(rival, tests["test images"].images, tests["test images"].classes)
+            shares = {name: each.top1 / max(best.top1, 1e-9) for name, each in found.items()}
+            results["baseline"] = {
+                "source": str(baseline),
+                "split": baseline_split,
+                "training_images": len(real.classes),
+                **asdict(best),
+                "shares": shares,
+            }
+    _print_table(["tested with", "images", "left out", "top-1, %", "top-5, %"], rows)
+    values: dict[str, object] = {
+        "trained on": f"{len(training.classes)} images of {len(labels)} classes",
+        "steps": steps,
+    }
+    if baseline is not None:
+        top1, top5 = _percents(best)
+        values["trained on real images"] = f"top-1 {top1} %, top-5 {top5} %"
+        for name, share in shares.items():
+            values[f"share, {name}"] = f"{100 * share:.1f} %"
+    print_values(values)
+    if save is not None:
+        network.save(Path(save), labels, force=force)
+    _write_json(json_file, results, force=force)
+
+
+@command.command()
+@_image_options
+@click.option(
+    "--split",
+    type=click.Choice(["all", "train", "validation", "both"]),
+    default="all",
+    show_default=True,
+    help="Which images; `both` shows train and validation side by side.",
+)
+@click.option("--class/--no-class", "classes", default=True, help="Tell the priors the classes.")
+@model_option
+@quality_option
+@device_option
+@_json_option
+@force_option
+def likelihood(
+    source: Path,
+    short_side: int | None,
+    crop: int | None,
+    count: int | None,
+    split: str,
+    classes: bool,
+    model: str | None,
+    quality: int | None,
+    device: str,
+    json_file: str | None,
+    force: bool,
+) -> None:
+    """Measure a model's likelihood of images.
+
+    Of every level: nats a symbol and bits per pixel under its integer prior, and the mean squared
+    error (8-bit units) of the image restored from it and all coarser levels.
+    """
+    _check_targets(json_file, force=force)
+
+    from vqcodec.metrics.likelihood import crop_side
+    from vqcodec.metrics.likelihood import likelihood as measure
+    from vqcodec.metrics.pictures import spread
+    from vqcodec.model import load
+    from vqcodec.registry import DEFAULT_MODEL
+    from vqcodec.training.photos import read_photos
+
+    loaded = load(model or DEFAULT_MODEL, device)
+    side = crop_side(loaded, crop)
+    rows, results = [], {}
+    splits = ["train", "validation"] if split == "both" else [split]
+    with progress("read") as advance:
+        for each in splits:
+            photos = spread(read_photos(source, side, short_side=short_side, split=each), count)
+            found = measure(
+                loaded, photos, side=side, quality=quality, classes=classes, progress=advance
+            )
+            results[each] = {**asdict(found), "bpp": found.bpp}
+            for n, level in enumerate(found.levels):
+                row = [f"{level.nll:.4f}", f"{level.bpp:.5f}", f"{level.mse:.2f}"]
+                rows.append([each, n, *row, found.images, found.labelled])
+            rows.append([each, "all", "", f"{found.bpp:.5f}", "", "", ""])
+    columns = ["split", "level", "nll, nats a symbol", "bpp", "MSE", "images", "of known class"]
+    _print_table(columns, rows)
+    content = {
+        "model": loaded.model_id,
+        "weights_sha256": loaded.sha256,
+        "source": str(source),
+        "quality": loaded.checked_quality(quality),
+        "side": side,
+        "short_side": short_side,
+        "told_classes": classes,
+        "splits": results,
+    }
+    _write_json(json_file, content, force=force)
+
+
+@command.command()
+@_image_options
+@click.option("--split", type=_SPLIT, default="all", show_default=True, help="Which images.")
+@click.option(
+    "--out",
+    "target",
+    type=_PATH,
+    metavar="FOLDER",
+    required=True,
+    help="Takes the reconstructions as PNG files, in one folder a class.",
+)
+@click.option("--originals", type=_PATH, metavar="FOLDER", help="Takes the crops they are made of.")
+@model_option
+@quality_option
+@device_option
+@force_option
+def reconstruct(
+    source: Path,
+    short_side: int | None,
+    crop: int | None,
+    count: int | None,
+    split: str,
+    target: Path,
+    originals: Path | None,
+    model: str | None,
+    quality: int | None,
+    device: str,
+    force: bool,
+) -> None:
+    """Write what a model's autoencoder restores of images.
+
+    For FID* and for classification scores after reconstruction.
+    """
+    from vqcodec.image import Image, dump
+    from vqcodec.metrics.likelihood import crop_side
+    from vqcodec.metrics.likelihood import reconstruct as restore
+    from vqcodec.metrics.pictures import spread
+    from vqcodec.model import load
+    from vqcodec.registry import DEFAULT_MODEL
+    from vqcodec.training.photos import read_photos
+
+    loaded = load(model or DEFAULT_MODEL, device)
+    side = crop_side(loaded, crop)
+    with progress("read") as advance:
+        photos = spread(read_photos(source, side, short_side=short_side, split=split), count)
+        names = [Path(photo.label) / f"{n:06d}.png" for n, photo in enumerate(photos)]
+        folders = [target] if originals is None else [target, originals]
+        for folder in folders:
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                check_writable(folder / name, force=force)
+        for n, before, after in restore(
+            loaded, photos, side=side, quality=quality, progress=advance
+        ):
+            for folder, pixels in zip(folders, (after, before), strict=False):
+                png = dump(Image(pixels.numpy(), grey=False), "PNG")
+                write_atomically(folder / names[n], png, force=force)
+    print_values({"images": len(photos), "reconstructions": target})
+
+
+def _check_targets(*targets: str | None, force: bool) -> None:
+    for target in targets:
+        if target is not None:
+            check_writable(target, force=force)
+
+
+def _write_json(target: str | None, results: Mapping[str, Any], *, force: bool) -> None:
+    if target is not None:
+        text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+        write_atomically(target, text.encode(), force=force)
+
+
+def _percents(found: Any) -> list[str]:
+    return [f"{100 * found.top1:.2f}", f"{100 * found.top5:.2f}"]
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as their longest text, the first to the left, numbers to the right."""
+    texts = [list(columns), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[n]) for row in texts) for n in range(len(columns))]
+    for row in texts:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join([first.strip().ljust(widths[0]), *others]).rstrip())

@@ -1,0 +1,159 @@
+"""Files that lack something, completed from the priors.
+
+    the tiles that a cut file still holds  ->  indices  +  drawn indices  ->  image, mask
+
+What is drawn is invented: plausible to the priors, and not what the image was.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.PngImagePlugin
+from torch import Tensor
+
+from vqcodec import container
+from vqcodec.entropy.prior import Choose
+from vqcodec.errors import CodecError
+from vqcodec.image import Image
+from vqcodec.sampling import Shaping, draw_with
+from vqcodec.stages import Progress, Stages, image_of, stages_for
+from vqcodec.tiling import Window
+
+DEFAULT_BATCH = 4
+PNG_KEYWORD = "vqcodec:invented"
+_PNG_START = 33  # the signature and the first chunk, IHDR; other chunks may follow
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Result of `complete`.
+
+    Attributes:
+        image: The image.
+        mask: Grey, of the same size: 255 where indices of any level are invented, else 0.
+        held: Per level, how many of its tiles came from the file, the first in raster order; the
+            others are invented.
+        tiles: Tiles of a level.
+        seed: Of the invented indices.
+    """
+
+    image: Image
+    mask: Image
+    held: tuple[int, ...]
+    tiles: int
+    seed: int
+
+    @property
+    def invented(self) -> str:
+        """What was invented, in words; "nothing" if all came from the file."""
+        parts = [
+            f"level {level}"
+            if held == 0
+            else f"{self.tiles - held} of {self.tiles} tiles of level {level}"
+            for level, held in enumerate(self.held)
+            if held < self.tiles
+        ]
+        if not parts:
+            return "nothing"
+        return f"{', '.join(parts)} of levels 0 to {len(self.held) - 1}, seed {self.seed}"
+
+
+def complete(
+    data: bytes,
+    *,
+    model: str | Path | None = None,
+    levels: int | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    batch: int = DEFAULT_BATCH,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Completion:
+    """Restores an image, and draws from the priors what the file does not hold.
+
+    Complete tiles of the level that a cut file ends in are used. The indices drawn for a tile
+    depend on the seed, the level, the tile and its coarser indices alone.
+
+    Args:
+        data: The bytes of a .vqz file, cut short anywhere after its extras, or whole.
+        model: The weights file, or None for the packaged model that the file names.
+        levels: Use so many levels of the file only, coarsest first, 0 for none; None for all.
+        seed: Of the random numbers.
+        temperature: See `sampling.Shaping`, as for the next two.
+        top_k: Draw from so many of the likeliest indices.
+        top_p: Draw from the likeliest indices whose probabilities reach this sum.
+        batch: Tiles at a time.
+        device: Where to run the networks.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        FormatError: the data is no undamaged .vqz file, or its beginning.
+        ModelError: its model is missing or is another one.
+        CodecError: values that cannot be.
+    """
+    shaping = Shaping(temperature, top_k, top_p)
+    contents = container.salvage(data)
+    header = contents.header
+    if levels is not None and not 0 <= levels <= header.levels:
+        raise CodecError(f"cannot use {levels} levels; the file has {header.levels}, give 0 up")
+    stages = stages_for(header, model, device, batch, progress)
+    missing = header.levels - len(contents.sections)
+    payloads = [*contents.sections, contents.started, *[()] * missing][: header.levels]
+    if levels is not None:
+        payloads[levels:] = [()] * (header.levels - levels)
+    indices: list[Tensor] = []
+    for known in payloads:
+        indices.append(_filled(stages, known, indices, seed, shaping))
+    held = tuple(map(len, payloads))
+    if contents.complete and min(held) == header.tiles:
+        stages.check_indices(indices, contents.indices_crc)
+    image = image_of(contents, stages.synthesize(indices))
+    return Completion(image, _mask(stages, min(held)), held, header.tiles, seed)
+
+
+def marked(png: bytes, text: str) -> bytes:
+    """A PNG file with a text chunk `vqcodec:invented`.
+
+    Args:
+        png: A PNG file.
+        text: Latin-1 text.
+    """
+    stream = io.BytesIO()
+    stream.write(png[:_PNG_START])
+    chunk = PNG_KEYWORD.encode("latin-1") + b"\0" + text.encode("latin-1")
+    PIL.PngImagePlugin.putchunk(stream, b"tEXt", chunk)
+    stream.write(png[_PNG_START:])
+    return stream.getvalue()
+
+
+def _filled(
+    stages: Stages, known: Sequence[bytes], coarser: Sequence[Tensor], seed: int, shaping: Shaping
+) -> Tensor:
+    """Indices of a level, int64 [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
+    level = len(coarser)
+    prior = stages.model.priors[level]
+    numbers = {tile: n for n, tile in enumerate(stages.tiles)}
+
+    def invent(tiles: Sequence[Window]) -> Choose:
+        generators = [np.random.PCG64([seed, level, numbers[tile]]) for tile in tiles]
+        return draw_with(prior, generators, shaping)
+
+    there, missing = stages.tiles[: len(known)], stages.tiles[len(known) :]
+    decoded = stages.decode(known, coarser, there)
+    # Each is zero where the other is not.
+    return decoded + stages.find(missing, coarser, invent, f"invent level {level}")
+
+
+def _mask(stages: Stages, held: int) -> Image:
+    """255 outside of the first tiles that are held in all levels."""
+    pixels = np.zeros((*stages.area, 3), np.uint8)
+    for tile in stages.tiles[held:]:
+        pixels[tile.slices] = 255
+    return Image(pixels[: stages.header.height, : stages.header.width].copy(), grey=True)

