@@ -17,6 +17,7 @@ from conftest import Run
 from tiny_classes import CLASSES, SIDE, write_tiny_class_model
 
 from vqcodec.cli import main
+from vqcodec.training.photos import read_photos
 
 Invoke = Callable[..., Result]
 
@@ -182,6 +183,20 @@ def test_grid(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
         assert picture.size == (6 * 10 + 2, 18 + 2)
 
 
+def test_folders(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+    arguments = ["--class", "1", "--class", "4", "--count", "2", "--size", "8x8"]
+    result = invoke("sample", "drawn", "--folders", *arguments, "--model", weights)
+    assert (result.exit_code, result.stderr) == (0, "")
+    photos = read_photos(tmp_path / "drawn", 8)
+    assert [photo.label for photo in photos] == ["n01847000"] * 2 + ["n02110185"] * 2
+    assert invoke("sample", "a.png", *arguments, "--model", weights).exit_code == 0
+    for key, index in (("n01847000", 1), ("n02110185", 4)):
+        for n in range(2):
+            single = (tmp_path / f"a-{index}-{n}.png").read_bytes()
+            assert (tmp_path / "drawn" / key / f"{n}.png").read_bytes() == single
+    assert invoke("sample", "drawn", "--folders", *arguments, "--model", weights).exit_code == 1
+
+
 def test_levels(invoke: Invoke, tiny_model: Path, tmp_path: Path) -> None:
     arguments = ["--levels", "--size", "32x32", "--count", "2", "--model", tiny_model]
     assert invoke("sample", "a.png", *arguments).exit_code == 0
@@ -227,6 +242,7 @@ def test_keep(
     ("arguments", "message"),
     [
         (["--columns", "3"], "--columns is for --grid"),
+        (["--folders"], "--folders needs OUT and --class, and no --grid"),
         (["--keep", "0.5", "--class", "1"], "--keep below 1 and --classifier need each other"),
         (["--classifier", "a:b"], "--keep below 1 and --classifier need each other"),
         (["--keep", "0.5", "--classifier", "a:b"], "--keep needs --class"),

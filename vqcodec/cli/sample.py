@@ -99,6 +99,11 @@ def drawing_options(function: _Function) -> _Function:
     help="How many images, of each class; several are written to OUT-0.png, OUT-1.png, ..., of a "
     "class to OUT-CLASS-0.png, ...",
 )
+@click.option(
+    "--folders",
+    is_flag=True,
+    help="Write PNG files to a folder a class, OUT/KEY/0.png, as `evaluate cas` reads them.",
+)
 @click.option("--grid", "as_grid", is_flag=True, help="Write one image of all, row by row.")
 @click.option(
     "--columns", type=click.IntRange(min=1), metavar="N", help="Images a row of the grid."
@@ -146,6 +151,7 @@ def command(
     wanted: tuple[str, ...],
     size: tuple[int, int] | None,
     count: int,
+    folders: bool,
     as_grid: bool,
     columns: int | None,
     levels: bool,
@@ -173,9 +179,12 @@ def command(
     if classifier is not None and not wanted:
         raise click.UsageError("--keep needs --class.")
 
+    if folders and (as_grid or not wanted or target in (None, STANDARD_STREAM)):
+        raise click.UsageError("--folders needs OUT and --class, and no --grid.")
+
     from vqcodec.image import dump, format_for
 
-    image_format = "PNG" if target is None else format_for(target)
+    image_format = "PNG" if folders or target is None else format_for(target)
 
     from vqcodec.grid import grid, grid_size
     from vqcodec.model import load
@@ -194,9 +203,12 @@ def command(
         grid_size(total, columns, height, width)
         targets = [[target or DEFAULT_NAME]]
     else:
-        targets = _targets(target, classes, count, steps)
+        keys = [loaded.classes[n].key for n in classes or []] if folders else None
+        targets = _targets(target, classes, count, steps, keys)
     if target == STANDARD_STREAM and not as_grid and total > 1:
         raise click.UsageError("Standard output takes one image: use --grid or a file name.")
+    for folder in dict.fromkeys(Path(path).parent for path, *_ in targets if folders):
+        folder.mkdir(parents=True, exist_ok=True)
     for path in itertools.chain(*targets):
         check_writable(path, force=force)
     judge = None
@@ -246,9 +258,25 @@ def _classes(model: Model, wanted: tuple[str, ...]) -> list[int]:
 
 
 def _targets(
-    target: str | None, classes: list[int] | None, count: int, steps: int
+    target: str | None,
+    classes: list[int] | None,
+    count: int,
+    steps: int,
+    keys: list[str] | None,
 ) -> list[list[str]]:
-    """Per sample the files of what its first level gives, its first two, ..., and all of them."""
+    """Per sample the files of what its first level gives, its first two, ..., and all of them.
+
+    Args:
+        target: OUT.
+        classes: Indices of the classes, if there are any.
+        count: Samples of each class.
+        steps: Files a sample.
+        keys: Of the classes, if each has a folder in OUT.
+    """
+    parts = [*(f"-levels{n}" for n in range(1, steps)), ""]
+    if keys is not None:
+        places = [Path(str(target)) / key / str(n) for key in keys for n in range(count)]
+        return [[f"{place}{part}.png" for part in parts] for place in places]
     path = Path(target or DEFAULT_NAME)
     labels = [""] if classes is None else [f"-{index}" for index in classes]
     endings = [f"{label}-{n}" for label in labels for n in range(count)]
@@ -256,7 +284,6 @@ def _targets(
         endings = [""]
     if target == STANDARD_STREAM:
         return [[STANDARD_STREAM]] * len(endings)
-    parts = [*(f"-levels{n}" for n in range(1, steps)), ""]
     return [
         [str(path.with_name(f"{path.stem}{ending}{part}{path.suffix}")) for part in parts]
         for ending in endings
