@@ -1,4 +1,4 @@
-"""The same frequencies from every instruction set, thread count and matrix product."""
+"""The same frequencies and samples from every instruction set, thread count and matrix product."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ PROGRAM = """
 import hashlib
 import sys
 
+import numpy as np
 import torch
 from corridor import random_indices
 
 from vqcodec.model import load
+from vqcodec.sampling import Shaping, draw_with
 
 model = load(sys.argv[1] + ".safetensors")
 digest = hashlib.sha256()
@@ -55,6 +57,11 @@ for count, height, width in ((2, 64, 96), (5, 32, 32), (1, 512, 640)):
             best = lambda g, logits: prior.frequencies(logits).argmax(-1)
             likeliest = prior.wavefront(state, best)
             digest.update(likeliest.numpy().tobytes())
+            state = prior.start(before, quality, label, *own.shape[2:])
+            shaping = Shaping(temperature=0.9, top_k=12, top_p=0.95)
+            bits = [np.random.PCG64([level, n]) for n in range(count)]
+            drawn = prior.wavefront(state, draw_with(prior, bits, shaping))
+            digest.update(drawn.numpy().tobytes())
 print(torch.get_num_threads(), digest.hexdigest())
 """
 
