@@ -8,6 +8,8 @@ import math
 import multiprocessing
 import os
 import platform
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -22,11 +24,16 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 
 from vqcodec import files, image, registry
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
+from vqcodec.metrics.likelihood import reconstruct
+from vqcodec.model import Model
+from vqcodec.photos import Photo
 from vqcodec.stages import Stages
 from vqcodec.tiling import crop
 
@@ -123,6 +130,27 @@ def encoded_size(pixels: Pixels, format: str, **options: Any) -> tuple[int, Pixe
     size = len(stream.getvalue())
     with PIL.Image.open(stream) as picture:
         return size, np.asarray(picture.convert("RGB"))
+
+
+def restored(model: Model, photos: Sequence[Photo], side: int) -> Tensor:
+    """The middles of photos after a way through the autoencoder, uint8 [N, side, side, 3]."""
+    found = reconstruct(model, photos, side=side)
+    shown = track(found, "reconstructions", len(photos), console=console)
+    return torch.stack([after for _, _, after in shown])
+
+
+# Time
+
+
+def timed(action: Callable[[], object], runs: int) -> float:
+    """Median seconds, after one run to warm up."""
+    action()
+    found = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
 
 
 # Processes
@@ -244,17 +272,14 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def store(json_file: Path | None, name: str, model: str, results: Mapping[str, Any]) -> None:
-    """Writes the results, with the model's hash and the machine, if a file is wanted."""
+def store(json_file: Path | None, name: str, model: str | None, results: Mapping[str, Any]) -> None:
+    """Writes the results, with the model's hash, if there is one, and the machine, if wanted."""
     if json_file is None:
         return
-    weights = registry.locate(model)
-    content = {
-        "benchmark": name,
-        "model_id": weights.model_id,
-        "weights_sha256": weights.sha256,
-        "machine": machine(),
-        **results,
-    }
+    content: dict[str, Any] = {"benchmark": name}
+    if model is not None:
+        weights = registry.locate(model)
+        content |= {"model_id": weights.model_id, "weights_sha256": weights.sha256}
+    content |= {"machine": machine(), **results}
     encoded = json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n"
     files.write_atomically(json_file, encoded.encode(), force=True)

@@ -35,28 +35,17 @@ from vqcodec.metrics.classification import (
     accuracy,
     train_classifier,
 )
-from vqcodec.metrics.classifiers import load_classifier
+from vqcodec.metrics.classifiers import Classifier, load_classifier
 from vqcodec.metrics.distances import classifier_score, frechet_distance, precision_and_recall
 from vqcodec.metrics.images import judged
 from vqcodec.metrics.likelihood import likelihood
 from vqcodec.metrics.pictures import spread, squares
 from vqcodec.model import Model, load
+from vqcodec.photos import Photo, in_split, read_photos
 from vqcodec.registry import default_generator
-from vqcodec.training.photos import Photo, in_split, read_photos
 
 KEEPS = (1.0, 0.5, 0.25)
 PARTS = ("likelihood", "cas", "keep")
-
-
-@torch.inference_mode()
-def restored(model: Model, pixels: Tensor) -> Tensor:
-    """Pixels after a way through the autoencoder."""
-    parts = []
-    for some in track(pixels.split(64), "reconstructions", console=common.console):
-        quality = torch.zeros(len(some), dtype=torch.int64)
-        indices, _ = model.autoencoder.quantize(some, quality)
-        parts.append(model.autoencoder.synthesize(indices, quality))
-    return torch.cat(parts)
 
 
 def samples(
@@ -122,7 +111,9 @@ def read(source: Path, model: Model, side: int) -> Data:
     photos = split("validation")
     validation = squares(photos, side)
     truth = places(photos, model, shared)
-    return Data(shared, split("train"), photos, validation, truth, restored(model, validation))
+    return Data(
+        shared, split("train"), photos, validation, truth, common.restored(model, photos, side)
+    )
 
 
 def places(photos: Sequence[Photo], model: Model, classes: Sequence[int]) -> Tensor:
@@ -199,12 +190,33 @@ def kept(probabilities: Tensor, candidates: int, wanted: int) -> Tensor:
     return (first + best).flatten()
 
 
-def measure_keep(data: Data, fake: Tensor, candidates: int, features: str) -> dict[str, Any]:
+def columns(classifier: Classifier, model: Model, classes: Sequence[int]) -> Tensor:
+    """Columns of a classifier for classes of a model, int64 [N].
+
+    Raises:
+        CodecError: it does not know them.
+    """
+    if classifier.labels is not None:
+        keys = [model.classes[n].key for n in classes]
+        if not set(keys) <= set(classifier.labels):
+            lacking = len(set(keys) - set(classifier.labels))
+            raise CodecError(f"{classifier.name} does not know {lacking} classes; use another")
+        return torch.tensor([classifier.labels.index(key) for key in keys])
+    if classifier.classes != len(model.classes):
+        counts = f"{classifier.classes} classes, {model.model_id} has {len(model.classes)}"
+        raise CodecError(f"{classifier.name} has {counts}; use one of the same classes")
+    return torch.tensor(classes)
+
+
+def measure_keep(
+    model: Model, data: Data, fake: Tensor, candidates: int, features: str
+) -> dict[str, Any]:
     classifier = load_classifier(features)
+    column = columns(classifier, model, data.classes)
     some = fake.view(len(data.classes), -1, *fake.shape[1:])[:, :candidates].flatten(0, 1)
     wanted = round(candidates * min(KEEPS))
     with progress("judging") as advance:
-        fakes, reals, agains = (
+        (fakes, fake_rows), (reals, real_rows), (agains, again_rows) = (
             judged(classifier, [Photo(each.numpy(), "") for each in pixels], stage, advance)
             for stage, pixels in (
                 ("samples", some),
@@ -212,12 +224,9 @@ def measure_keep(data: Data, fake: Tensor, candidates: int, features: str) -> di
                 ("reconstructions", data.restored),
             )
         )
-    fake_rows, real_rows, again_rows = (
-        each.required_features(features) for each in (fakes, reals, agains)
-    )
-    own = torch.tensor(data.classes).repeat_interleave(candidates)
-    probabilities = fakes.probabilities.gather(1, own[:, None]).view(-1, candidates)
-    right = fakes.probabilities.argmax(1) == own
+    own = column.repeat_interleave(candidates)
+    probabilities = fakes.gather(1, own[:, None]).view(-1, candidates)
+    right = fakes.argmax(1) == own
 
     def compared(keep: float) -> dict[str, float]:
         chosen = kept(probabilities, round(wanted / keep), wanted)
@@ -227,17 +236,17 @@ def measure_keep(data: Data, fake: Tensor, candidates: int, features: str) -> di
             "samples": len(chosen),
             "frechet": frechet_distance(real_rows, fake_rows[chosen]),
             "frechet_restored": frechet_distance(again_rows, fake_rows[chosen]),
-            "score": classifier_score(fakes.probabilities[chosen]).mean,
+            "score": classifier_score(fakes[chosen]).mean,
             "precision": precision,
             "recall": recall,
             "recognized": float(right[chosen].double().mean()),
         }
 
     trade = [compared(keep) for keep in KEEPS]
-    truth = torch.tensor(data.classes)[data.truth]
+    truth = column[data.truth]
     about = {
-        "real_recognized": float((reals.probabilities.argmax(1) == truth).double().mean()),
-        "restored_recognized": float((agains.probabilities.argmax(1) == truth).double().mean()),
+        "real_recognized": float((reals.argmax(1) == truth).double().mean()),
+        "restored_recognized": float((agains.argmax(1) == truth).double().mean()),
         "restored_frechet": frechet_distance(real_rows, again_rows),
     }
     common.print_table(
@@ -292,7 +301,8 @@ def main(
     if "likelihood" in parts:
         results["likelihood"] = measure_likelihood(loaded, data, loaded.side, likelihoods)
     if "cas" in parts or "keep" in parts:
-        path = output / f"samples-{count}-{guidance:g}-{temperature:g}.safetensors"
+        name = f"samples-{loaded.sha256[:8]}-{count}-{guidance:g}-{temperature:g}.safetensors"
+        path = output / name
         drawn = samples(path, model, data.classes, count, guidance, temperature)
         fake, labels, seconds = drawn
         click.echo(f"{len(fake)} samples: {1000 * seconds / len(fake):.1f} ms each")
@@ -300,7 +310,7 @@ def main(
     if "cas" in parts:
         results["cas"] = measure_cas(loaded, data, loaded.side, fake, labels, steps)
     if "keep" in parts:
-        results["keep"] = measure_keep(data, fake, min(candidates, count), features)
+        results["keep"] = measure_keep(loaded, data, fake, min(candidates, count), features)
     common.store(json_file, "generation", model, results)
 
 

@@ -10,20 +10,16 @@ Source: Adiban et al. 2022, section 3.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import click
+import common
 import torch
-from common import Benchmark, console, json_option, machine, print_table
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqcodec import files
 from vqcodec.models.vqvae import nearest
 
 
@@ -102,17 +98,6 @@ class Result:
     seconds: float
 
 
-def seconds(work: Callable[[], object], runs: int) -> float:
-    """Median seconds, after one run to warm up."""
-    work()
-    found = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return median(found)
-
-
 @torch.inference_mode()
 def measure(positions: int, dim: int, runs: int) -> list[Result]:
     """Every search over the same random latents."""
@@ -120,21 +105,21 @@ def measure(positions: int, dim: int, runs: int) -> list[Result]:
     latents = torch.randn(positions, dim, generator=generator)
     results = []
     for search in SEARCHES:
-        console.print(search.name)
+        common.console.print(search.name)
         books = search.codebooks(dim, generator)
-        taken = seconds(lambda search=search, books=books: search(latents, books), runs)  # type: ignore[misc]
+        taken = common.timed(partial(search, latents, books), runs)
         numbers = (search.distances, search.stored, search.reachable)
         results.append(Result(search.name, *numbers, taken))
     return results
 
 
-@click.command(cls=Benchmark)
+@click.command(cls=common.Benchmark)
 @click.option("--images", default=64, show_default=True, help="Images at a time.")
 @click.option("--side", default=32, show_default=True, help="Positions a side of an image.")
 @click.option("--dim", default=64, show_default=True, help="Dimension of the latents.")
 @click.option("--runs", default=5, show_default=True, help="The median counts.")
 @click.option("--threads", type=click.IntRange(min=1), help="PyTorch's own number if not given.")
-@json_option
+@common.json_option
 def main(
     images: int, side: int, dim: int, runs: int, threads: int | None, json_file: Path | None
 ) -> None:
@@ -155,22 +140,14 @@ def main(
         )
         for result in results
     ]
-    print_table(
+    common.print_table(
         f"{images} images of {side} x {side} latents, D = {dim}, {torch.get_num_threads()} threads",
         ("search", "distances", "stored", "reachable", "seconds", "distances x", "seconds x"),
         rows,
     )
-    if json_file is not None:
-        content = {
-            "benchmark": "linked_search",
-            "machine": machine(),
-            "images": images,
-            "side": side,
-            "dim": dim,
-            "results": [asdict(result) for result in results],
-        }
-        encoded = json.dumps(content, indent=2) + "\n"
-        files.write_atomically(json_file, encoded.encode(), force=True)
+    about = {"images": images, "side": side, "dim": dim}
+    found = [asdict(result) for result in results]
+    common.store(json_file, "linked_search", None, {**about, "results": found})
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ from vqcodec.metrics.likelihood import Likelihood, likelihood
 from vqcodec.metrics.pictures import spread
 from vqcodec.model import Model, load
 from vqcodec.models.vqvae import VQVAEConfig
-from vqcodec.training.photos import Photo, read_photos
+from vqcodec.photos import Photo, read_photos
 from vqcodec.training.system import SystemTraining, train
 
 SYSTEMS = ("vqvae-mnist", "vqvae2-mnist", "hrvqvae-mnist")
 SIDE = 32
 GRID_ROWS = 8
 TIMED = 64
+AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,11 @@ class Result:
 def usage(model: Model, pixels: Tensor) -> list[Usage]:
     config = model.autoencoder.config
     assert isinstance(config, VQVAEConfig)
-    quality = torch.zeros(len(pixels), dtype=torch.int64)
-    indices, _ = model.autoencoder.quantize(pixels, quality)
+    parts = [
+        model.autoencoder.quantize(some, torch.zeros(len(some), dtype=torch.int64))[0]
+        for some in pixels.split(AT_ONCE)
+    ]
+    indices = [torch.cat(maps) for maps in zip(*parts, strict=True)]
     found = []
     path = torch.zeros(1, dtype=torch.int64)
     codebooks = 1
@@ -101,16 +105,6 @@ def usage(model: Model, pixels: Tensor) -> list[Usage]:
 def stacked(photos: list[Photo]) -> tuple[Tensor, Tensor]:
     pixels = torch.stack([torch.from_numpy(photo.pixels) for photo in photos])
     return pixels, torch.tensor([int(photo.label) for photo in photos])
-
-
-def restored(model: Model, pixels: Tensor) -> Tensor:
-    with torch.inference_mode():
-        parts = []
-        for some in pixels.split(500):
-            quality = torch.zeros(len(some), dtype=torch.int64)
-            indices, _ = model.autoencoder.quantize(some, quality)
-            parts.append(model.autoencoder.synthesize(indices, quality))
-    return torch.cat(parts)
 
 
 def measure(
@@ -140,11 +134,11 @@ def measure(
         bytes=weights.stat().st_size,
         train=likelihood(model, spread(training, len(testing)), side=SIDE),
         test=likelihood(model, testing, side=SIDE),
-        usage=usage(model, pixels[:2000]),
+        usage=usage(model, pixels),
         comparisons=sum(level.codebooks[0][0] for level in config.levels),
         seconds=seconds,
         cas=accuracy(network, pixels, labels).top1,
-        cas_restored=accuracy(network, restored(model, pixels), labels).top1,
+        cas_restored=accuracy(network, common.restored(model, testing, SIDE), labels).top1,
     )
 
 

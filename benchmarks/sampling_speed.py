@@ -10,9 +10,6 @@ and multiplied.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,17 +33,6 @@ from vqcodec.training.vqvae import PRESETS
 SYSTEM = "vqvae2-imagenet256"
 SHAPES = ((32, 32), (64, 64))
 PASSES = 2
-
-
-def timed(action: Callable[[], Any], runs: int) -> float:
-    """Median seconds after one run to warm up."""
-    action()
-    found = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        action()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
 
 
 def random_priors(preset: str | None) -> list[Prior]:
@@ -99,7 +85,7 @@ def usual_way(priors: list[Prior], indices: list[Tensor]) -> float:
         def full_pass(prior: Prior = prior, level: int = level) -> None:
             prior.parallel(next(passes), indices[level])  # noqa: B023
 
-        total += timed(full_pass, PASSES) * height * width
+        total += common.timed(full_pass, PASSES) * height * width
     return total
 
 
@@ -115,7 +101,7 @@ def main(model: str | None, threads: int, runs: int, json_file: Path | None) -> 
     cases = [(1, 1.0), (64, 1.0), (1, 2.0), (64, 2.0)]
     results: dict[str, Any] = {"generator": [], "system": []}
     for count, guidance in track(cases, "generator", console=common.console):
-        seconds = timed(
+        seconds = common.timed(
             partial(sampling.sample, model=model, classes=[97], count=count, guidance=guidance),
             runs,
         )
@@ -135,7 +121,7 @@ def main(model: str | None, threads: int, runs: int, json_file: Path | None) -> 
     )
     for preset in track((None, SYSTEM), "256-pixel system", console=common.console):
         priors = random_priors(preset)
-        one = timed(partial(draw, priors, 1), min(runs, 3))
+        one = common.timed(partial(draw, priors, 1), min(runs, 3))
         usual = usual_way(priors, draw(priors, 1))
         name = "default" if preset is None else "the paper's"
         results["system"].append({"sizes": name, "seconds": one, "usual_way": usual})

@@ -102,7 +102,8 @@ def complete(
     contents = container.salvage(data)
     header = contents.header
     if levels is not None and not 0 <= levels <= header.levels:
-        raise CodecError(f"cannot use {levels} levels; the file has {header.levels}, give 0 up")
+        limits = f"0 to {header.levels}"
+        raise CodecError(f"cannot use {levels} levels of the file; give {limits}")
     stages = stages_for(header, model, device, batch, progress)
     missing = header.levels - len(contents.sections)
     payloads = [*contents.sections, contents.started, *[()] * missing][: header.levels]

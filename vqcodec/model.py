@@ -113,8 +113,11 @@ def _load(weights: registry.Weights, device: str) -> Model:
         )
         if len(priors) != len(autoencoder.levels):
             raise ValueError("it has not one prior per level")
-        classes = tuple(registry.ClassName(*each) for each in config.get("classes", []))
-        side = config.get("side")
+        classes, side = registry.classes_of(config), config.get("side")
+        if any(len(prior.context.classes) != len(classes) + 1 for prior in priors):
+            raise ValueError(f"it names {len(classes)} classes, its priors know others")
+        if side is not None and (type(side) is not int or side < 1):
+            raise ValueError(f"its side is {side!r}, not a number of pixels")
     except (
         SafetensorError,
         OSError,

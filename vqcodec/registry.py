@@ -173,11 +173,22 @@ def read_classes(path: str | Path) -> tuple[ClassName, ...]:
         WeightsError: The file cannot be read or is no weights file.
     """
     try:
-        config = json.loads(read_metadata(path).get("config", "{}"))
-        classes = [(str(key), str(name), int(n)) for key, name, n in config.get("classes", [])]
+        return classes_of(json.loads(read_metadata(path).get("config", "{}")))
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise _malformed("has metadata with malformed classes", path) from error
-    return tuple(ClassName(*each) for each in classes)
+
+
+def classes_of(config: Any) -> tuple[ClassName, ...]:
+    """The classes that the config of a weights file lists as [key, name, images].
+
+    Raises:
+        AttributeError, TypeError, ValueError: they are malformed.
+    """
+    classes = tuple(ClassName(key, name, images) for key, name, images in config.get("classes", []))
+    for each in classes:
+        if [type(field) for field in each] != [str, str, int]:
+            raise TypeError(f"a class is two texts and a number, not {list(each)}")
+    return classes
 
 
 def default_generator() -> str:

@@ -4,7 +4,9 @@
 
 Between the seed and the indices there are integers only: temperature, guidance, top-k and top-p
 work in fixed point on the priors' logits and frequencies, so a seed gives the same indices on every
-machine.
+machine. The networks between the indices and the pixels compute in floating point, one image at a
+time, as such results depend on the batch: pixels are the same whatever the batch, and differ by 1
+at most between machines.
 
 Source: ancestral sampling, level by level, and rejection by a classifier are those of Razavi et al.
 2019, section 3; top-p is Holtzman et al. 2020; guidance is that of Ho and Salimans 2022, on the
@@ -240,7 +242,9 @@ def draw(
     """Draws new images from the priors, and gives them as they are ready.
 
     The indices of image n of a class and a seed are the same whatever the count, the batch, the
-    other classes or the machine.
+    other classes or the machine; its pixels too, but for a difference of 1 at most between
+    machines. Which images are kept rests on the classifier's probabilities, which are floating
+    point: where two come close, another machine may keep the other.
 
     Args:
         height: Pixels, at most `MAX_SIDE`; None for the side of the model's own images.
@@ -450,10 +454,14 @@ class _Sampler:
             yield Sample(images[-1], number, index, images[:-1])
 
     def _images(self, indices: Sequence[Tensor]) -> list[Image]:
-        qualities = torch.full((len(indices[0]),), self.quality, device=self.model.device)
-        pixels = self.model.autoencoder.synthesize(indices, qualities).cpu().numpy()
-        # Copies, so that one image that is kept does not keep its whole batch.
-        return [Image(crop(each, self.height, self.width).copy(), grey=False) for each in pixels]
+        quality = torch.tensor([self.quality], device=self.model.device)
+        # One by one: sums of floats, and so the pixels, depend on the size of the batch.
+        parts = zip(*(maps.split(1) for maps in indices), strict=True)
+        found = (self.model.autoencoder.synthesize(part, quality)[0] for part in parts)
+        return [
+            Image(crop(each.cpu().numpy(), self.height, self.width).copy(), grey=False)
+            for each in found
+        ]
 
 
 def _generator(seed: int, class_index: int | None, number: int) -> np.random.BitGenerator:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
+from vqcodec import photos
 from vqcodec.cli import main
 from vqcodec.metrics import classification
 
@@ -133,6 +134,20 @@ def test_reconstruct(folder: Path, tiny_model: Path) -> None:
     again = invoke("reconstruct", *arguments, "--out", "rec")
     assert again.exit_code == 1
     assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize("label", ["..", "../outside", "red/../../outside", "/outside", "a\0"])
+def test_reconstructions_stay_in_their_folder(
+    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    """Also if what reads the images lets through what an archive calls its folders."""
+    photo = photos.Photo(np.zeros((32, 32, 3), np.uint8), label)
+    monkeypatch.setattr(photos, "read_photos", lambda *_, **__: [photo])
+    arguments = ["--images", "real", "--crop", 32, "--model", tiny_model]
+    result = invoke("reconstruct", *arguments, "--out", "rec", "--originals", "orig")
+    assert result.exit_code == 1
+    assert "cannot name a folder in rec; rename it" in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["fake", "my_colours.py", "real"]
 
 
 @pytest.mark.parametrize(

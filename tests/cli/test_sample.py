@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tiny_classes
 from click.testing import CliRunner, Result
 from conftest import Run
 from tiny_classes import CLASSES, SIDE, write_tiny_class_model
 
 from vqcodec.cli import main
-from vqcodec.training.photos import read_photos
+from vqcodec.photos import read_photos
 
 Invoke = Callable[..., Result]
 
@@ -181,6 +182,20 @@ def test_grid(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
     result = invoke("sample", "-", "--grid", "--columns", "6", *arguments, "--model", weights)
     with PIL.Image.open(io.BytesIO(result.stdout_bytes)) as picture:
         assert picture.size == (6 * 10 + 2, 18 + 2)
+
+
+def test_folders_stay_in_theirs(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a weights file calls its classes."""
+    evil = (tiny_classes.CLASSES[0]._replace(key="../evil"), *tiny_classes.CLASSES[1:])
+    monkeypatch.setattr(tiny_classes, "CLASSES", evil)
+    write_tiny_class_model(tmp_path / "evil.safetensors")
+    arguments = ["--class", "0", "--size", "8x8", "--model", "evil.safetensors"]
+    result = invoke("sample", "drawn", "--folders", *arguments)
+    assert result.exit_code == 1
+    assert "the class '../evil' cannot name a folder in drawn; rename it" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.safetensors"]
 
 
 def test_folders(invoke: Invoke, weights: Path, tmp_path: Path) -> None:

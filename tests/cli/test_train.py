@@ -12,10 +12,12 @@ import vqcodec.training.autoencoder
 import vqcodec.training.export
 import vqcodec.training.indices
 import vqcodec.training.prior
+import vqcodec.training.system
 from vqcodec.cli import main
 from vqcodec.training.autoencoder import AutoencoderTraining
 from vqcodec.training.indices import Extraction
 from vqcodec.training.prior import PriorTraining
+from vqcodec.training.system import SystemTraining
 
 
 class Recorder:
@@ -74,6 +76,25 @@ def test_train_prior(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Non
     assert recorder.arguments == (expected,)
 
 
+def test_train_system(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    monkeypatch.setattr(vqcodec.training.system, "train", recorder)
+    asked = ["--images", "a", "--preset", "vqvae2-mnist", "--model-id", "m", "--minutes", "2"]
+    invoke("train", "system", "folder", *asked)
+    settings = {"sources": [(Path("a"), 1.0)], "preset": "vqvae2-mnist", "model_id": "m"}
+    expected = SystemTraining(output=Path("folder"), minutes=2.0, **settings)
+    assert recorder.arguments == (expected,)
+    assert expected.crop is None
+
+
+@pytest.mark.parametrize("share", ["0", "1"])
+def test_a_system_gives_every_step_some_minutes(share: str) -> None:
+    asked = ["--images", "a", "--preset", "x", "--model-id", "m", "--minutes", "2"]
+    arguments = ["train", "system", "folder", *asked, "--autoencoder-share", share]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "--autoencoder-share" in result.stderr
+
+
 def test_export(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     monkeypatch.setattr(vqcodec.training.export, "export", recorder)
     priors = ["--prior", "p0", "--prior", "p1"]
@@ -100,6 +121,10 @@ def test_export_keeps_an_existing_file(tmp_path: Path) -> None:
         ["train", "autoencoder", "folder", "--images", "a", "--preset", "nonsense"],
         ["train", "indices", "file", "--autoencoder", "missing", "--images", "a"],
         ["train", "prior", "folder", "--autoencoder", "missing", "--indices", "i", "--level", "0"],
+        [
+            *["train", "system", "folder", "--images", "a", "--preset", "tiny", "--minutes", "1"],
+            *["--model-id", "a"],
+        ],
         ["export", "w", "--autoencoder", "missing", "--prior", "p", "--model-id", "a"],
     ],
 )

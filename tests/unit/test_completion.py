@@ -163,7 +163,7 @@ def test_levels_that_are_there_can_be_invented(
 
 @pytest.mark.parametrize("levels", [-1, 4])
 def test_levels_that_cannot_be(whole: bytes, tiny_model: Path, levels: int) -> None:
-    with pytest.raises(CodecError, match=f"cannot use {levels} levels; the file has 3, give 0 up"):
+    with pytest.raises(CodecError, match=f"cannot use {levels} levels of the file; give 0 to 3"):
         complete(whole, model=tiny_model, levels=levels)
 
 

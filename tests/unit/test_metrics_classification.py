@@ -115,10 +115,28 @@ def test_accuracy_counts_ranks() -> None:
         accuracy(Ranked(9, 16, (8,)), images[:0], torch.arange(0))
 
 
-def test_steps_follow_the_minutes() -> None:
-    images, labels = stripes(20, 1)
-    assert steps_in(1e-9, images, labels, 3) == 1
-    assert steps_in(1, images, labels, 3) > 1
+def test_steps_follow_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that steps move: 1, 2 and 4 seconds by the images' size, and more at first."""
+    seconds = {0.0: 1.0, 0.45: 2.0, 0.8: 4.0}
+    clock = 0.0
+    seen: set[float] = set()
+
+    def step(_: object, progress: float) -> None:
+        nonlocal clock
+        clock += seconds[progress] + (0 if progress in seen else 100)
+        seen.add(progress)
+
+    monkeypatch.setattr(classification._Trainer, "step", step)
+    monkeypatch.setattr(classification.time, "perf_counter", lambda: clock)
+
+    def steps(minutes: float) -> int:
+        seen.clear()
+        return steps_in(minutes, *stripes(20, 1), 3)
+
+    mean = 0.45 * 1 + 0.35 * 2 + 0.2 * 4
+    assert steps(1e-9) == 1
+    assert steps(13 * mean / 60) == 13
+    assert steps(10) == round(600 / mean)
 
 
 def test_unusable_images() -> None:

@@ -46,6 +46,27 @@ class Headless(nn.Module):
         return images.mean((2, 3))
 
 
+class Moody(Colour):
+    """Judges black images, as when it is loaded, and nothing else as it should."""
+
+    def __init__(self, mood: str) -> None:
+        super().__init__()
+        self.mood = mood
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not images.any():
+            return super().forward(images)
+        if self.mood == "raises":
+            raise KeyError("my\nlayer")
+        if self.mood == "pooled":
+            return super().forward(images[:1])
+        if self.mood == "nan":
+            return super().forward(images) / 0
+        # Features of nothing but infinities, and probabilities that hide it.
+        self.head(torch.full((len(images), 3), torch.inf))
+        return images.mean((2, 3))
+
+
 def not_a_module() -> str:
     return "no module"
 
@@ -96,6 +117,8 @@ def test_a_module_without_features_says_so(importable: str) -> None:
         ("efficientnet-lite0?side=9", "takes no options"),
         ("missing.onnx?sides=9", "no option 'sides'"),
         ("missing.onnx?side=wide", "invalid literal"),
+        ("my_classifiers:Colour?side=0", "side is not 1 or more"),
+        ("my_classifiers:Colour?deviation=0", "probabilities that are not finite; check"),
         ("missing.onnx?mean=1,2", "one number or three"),
         ("missing.safetensors", "is no classifier"),
         ("missing.package:thing", "cannot be had"),
@@ -109,6 +132,22 @@ def test_a_module_without_features_says_so(importable: str) -> None:
 def test_unusable_classifiers(spec: str, reason: str) -> None:
     with pytest.raises(CodecError, match=reason) as caught:
         load_classifier(spec)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mood", "reason"),
+    [
+        ("raises", r"cannot judge images of 8x8 pixels \(KeyError: .*my.*layer.*\); mend it"),
+        ("pooled", r"gives \[1, 3\] for 3 images; it must give logits \[3, classes\]"),
+        ("nan", "gives probabilities that are not finite; check its weights"),
+        ("infinite", "gives features that are not finite; check its weights"),
+    ],
+)
+def test_a_module_that_fails_later_is_named(mood: str, reason: str) -> None:
+    classifier = Classifier.from_module(Moody(mood), name="moody")
+    with pytest.raises(CodecError, match=f"^moody: {reason}") as caught:
+        classifier.judge(RED_GREEN_BLUE)
     assert "\n" not in str(caught.value)
 
 

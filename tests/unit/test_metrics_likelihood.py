@@ -14,10 +14,10 @@ from vqcodec.container import Header
 from vqcodec.errors import CodecError
 from vqcodec.metrics.likelihood import crop_side, labels_of, likelihood, reconstruct
 from vqcodec.model import Model, load
+from vqcodec.photos import Photo
 from vqcodec.registry import ClassName
 from vqcodec.stages import Stages
 from vqcodec.training.export import write_weights
-from vqcodec.training.photos import Photo
 
 SIDE = 64
 KEYS = ("cat", "dog")

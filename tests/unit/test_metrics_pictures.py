@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from vqcodec.errors import CodecError
 from vqcodec.metrics.pictures import Labelled, check_apart, read, spread, square
-from vqcodec.training.photos import Photo
+from vqcodec.photos import Photo
 
 
 def photo(height: int, width: int, label: str = "a") -> Photo:

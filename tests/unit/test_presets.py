@@ -67,10 +67,26 @@ def test_a_preset_has_the_tables_latents(name: str) -> None:
         assert sizes == [num_embeddings**n for n in (1, 2, 3)]
 
 
+def numbers(cell: str, levels: int) -> list[int]:
+    """A cell of a table, `32, 64` or `3 x 8` or one number for all levels."""
+    *count, values = cell.split(" x ")
+    assert count in ([], [str(levels)])
+    found = [int(each) for each in values.split(",")]
+    return found * levels if len(found) == 1 else found
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_known_to_its_document(name: str) -> None:
+def test_a_preset_is_what_its_document_says(name: str) -> None:
     document = (ROOT / "vqcodec" / "training" / "PRESETS.md").read_text("utf-8")
-    assert f"`{name}`" in document
+    (row,) = (line for line in document.splitlines() if line.startswith(f"| `{name}` |"))
+    latents, strides, sizes, dims, widths = (cell.strip() for cell in row.split("|")[2:7])
+    config, crop = PRESETS[name].config, PRESETS[name].settings["crop"]
+    levels = len(config.levels)
+    assert numbers(latents, levels) == [crop // stride for stride in config.strides]
+    assert numbers(strides, levels) == list(config.strides)
+    assert numbers(sizes, levels) == [level.num_embeddings for level in config.levels]
+    assert numbers(dims, levels) == [level.embedding_dim for level in config.levels]
+    assert widths == f"{config.channels} / {config.residual_channels}"
 
 
 @pytest.mark.parametrize("name", PRIOR_PRESETS)

@@ -285,3 +285,24 @@ def test_progress_counts_steps() -> None:
         progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(n, 5) for n in range(1, 6)]
+
+
+def test_attention_fits_the_blocks_and_the_channels() -> None:
+    sizes = {"codebooks": BOOKS, "channels": 16, "blocks": 3}
+    places = PriorConfig(**sizes, attention_heads=2, attention_layers=3).attention_places
+    assert len(set(places)) == 3
+    PriorConfig(**sizes, attention_heads=0, attention_layers=4)  # no heads, no attention
+    with pytest.raises(ValueError, match="4 layers of attention do not fit between 3 blocks"):
+        PriorConfig(**sizes, attention_heads=2, attention_layers=4)
+    with pytest.raises(ValueError, match="16 channels cannot be shared by 3 attention heads"):
+        PriorConfig(**sizes, attention_heads=3)
+
+
+@pytest.mark.parametrize("change", [{"attention_layers": 4}, {"attention_heads": 3}])
+def test_the_integer_prior_refuses_what_attention_cannot_have(change: dict[str, int]) -> None:
+    prior = make(0, 2).trained
+    config, weights = prior.config.to_dict(), integer_prior(prior)
+    tables = Tables(*(shared_tables()[f"tables.{name}"] for name in ("gate", "exponential")))
+    integer.Prior(config, weights, tables)
+    with pytest.raises(ValueError, match=r"attention need|do not divide"):
+        integer.Prior(config | change, weights, tables)

@@ -52,6 +52,15 @@ class TestImages:
         assert drawn(classes=[4], seed=1)[4, 0] != many[4, 0]
         assert drawn()[None, 0] not in many.values()
 
+    def test_have_the_same_pixels_in_every_batch(self) -> None:
+        """Of a model large enough for sums of floats to depend on the batch."""
+
+        def drawn(batch: int) -> list[bytes]:
+            model = "hvq-photo-1"
+            return pixels(draw(64, 64, model=model, count=4, seed=3, batch=batch))
+
+        assert drawn(1) == drawn(4)
+
     def test_a_class_changes_more_than_the_random_numbers(
         self, weights: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -18,13 +19,14 @@ from tiny import tiny_autoencoder, tiny_priors
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
 from vqcodec.model import load
+from vqcodec.photos import CropSampler, parse_source, read_photos
+from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
 from vqcodec.training.checkpoint import load_state
-from vqcodec.training.export import export, write_weights
+from vqcodec.training.export import export, fingerprint, load_autoencoder, write_weights
 from vqcodec.training.indices import Extraction, IndexSampler, extract, read_classes
 from vqcodec.training.loop import Schedule
-from vqcodec.training.photos import CropSampler, parse_source, read_photos
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
 from vqcodec.training.system import SystemTraining
@@ -271,18 +273,81 @@ def test_export_refuses_priors_that_do_not_belong(
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_resumed_prior_ends_where_an_unbroken_one_does(
-    trained: Path, extracted: Path, tmp_path: Path
+    trained: Path, extracted: Path, tmp_path: Path, dropout: float
 ) -> None:
     def run(folder: str, steps: int) -> dict[str, torch.Tensor]:
         config = prior_training(trained, extracted, tmp_path / folder, 0)
         config.steps, config.decay, config.quantized_from = steps, 1e-9, 0.0
+        config.dropout = config.attention_dropout = dropout
         return load_file(train_prior(config))
 
     whole = run("whole", 6)
     run("parts", 3)
     parts = run("parts", 6)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_calibration_sees_all_of_the_activations(
+    trained: Path, extracted: Path, tmp_path: Path
+) -> None:
+    def exponents(dropout: float) -> dict[str, torch.Tensor]:
+        config = prior_training(trained, extracted, tmp_path / str(dropout), 0)
+        config.steps, config.quantized_from, config.dropout = 1, 0.0, dropout
+        tensors = load_file(train_prior(config))
+        return {name: value for name, value in tensors.items() if "exponent" in name}
+
+    expected = exponents(0.0)
+    assert expected
+    assert exponents(0.99) == expected
+
+
+def test_sizes_that_attention_cannot_have_are_an_error(
+    trained: Path, extracted: Path, tmp_path: Path
+) -> None:
+    config = prior_training(trained, extracted, tmp_path, 0)
+    config.attention_layers = 3
+    with pytest.raises(CodecError, match="give fewer attention layers or more blocks"):
+        train_prior(config)
+    config.attention_layers, config.attention_heads = 1, 3
+    with pytest.raises(CodecError, match="give a multiple of 3 channels"):
+        train_prior(config)
+
+
+def rewritten(indices: Path, output: Path, **changes: object) -> Path:
+    """A file of indices whose state is another; None takes an entry away."""
+    tensors, state = checkpoint.load(indices)
+    state = {name: value for name, value in (state | changes).items() if value is not None}
+    checkpoint.save(output, tensors, state)
+    return output
+
+
+def test_indices_and_priors_of_another_autoencoder_are_refused(
+    trained: Path, extracted: Path, tmp_path: Path
+) -> None:
+    other = train_autoencoder(autoencoder_training(tmp_path / "other", 2, seed=5))
+    with pytest.raises(CodecError, match="extract them again"):
+        train_prior(prior_training(other, extracted, tmp_path / "prior", 0))
+    config = prior_training(trained, extracted, tmp_path / "prior", 0)
+    config.steps = 2
+    train_prior(config)
+    unmarked = rewritten(extracted, tmp_path / "earlier", autoencoder_sha256=None)
+    config = prior_training(other, unmarked, tmp_path / "prior", 0)
+    with pytest.raises(CodecError, match="use another output folder"):
+        train_prior(config)
+    config.output, config.steps = tmp_path / "fresh", 2
+    assert train_prior(config).exists()
+
+
+def test_a_class_has_as_many_images_as_in_the_file_with_most(
+    extracted: Path, tmp_path: Path
+) -> None:
+    files = [
+        rewritten(extracted, tmp_path / str(n), classes=[["cat", "cat", n], ["dog", "dog", 9 - n]])
+        for n in (3, 5)
+    ]
+    assert IndexSampler(files).classes == [("cat", "cat", 5), ("dog", "dog", 6)]
 
 
 def test_one_prior_per_level_is_asked_for(trained: Path, tmp_path: Path) -> None:
@@ -316,12 +381,98 @@ def test_folders_and_archives_hold_the_same_photos(tmp_path: Path) -> None:
         assert one.label == other.label == "fixtures"
 
 
+def write_photos(folder: Path, label: str, sides: list[int]) -> None:
+    """One image a side, named and grey by its number."""
+    (folder / label).mkdir(parents=True)
+    for n, side in enumerate(sides):
+        grey = np.full((side, side), n, np.uint8)
+        PillowImage.fromarray(grey).save(folder / label / f"{n:02d}.png")
+
+
+def test_the_split_does_not_depend_on_the_size_asked_for(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [4, *[8] * 21])
+
+    def shown(min_side: int, split: str) -> list[int]:
+        return [
+            int(photo.pixels[0, 0, 0]) for photo in read_photos(tmp_path, min_side, split=split)
+        ]
+
+    for min_side in (4, 8):
+        assert shown(min_side, "validation") == [10, 21]
+    assert shown(8, "train") == [n for n in range(1, 21) if n != 10]
+
+
+def test_nothing_of_a_split_is_said(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [8] * 3)
+    with pytest.raises(CodecError, match=r"of the split 'validation'.*use another split"):
+        read_photos(tmp_path, 8, split="validation")
+    with pytest.raises(CodecError, match="at least 9 pixels"):
+        read_photos(tmp_path, 9, split="train")
+
+
+@pytest.mark.parametrize("kind", ["folder", "", "gz", "xz"])
+def test_a_limit_takes_the_first_by_name(tmp_path: Path, kind: str) -> None:
+    write_photos(tmp_path / "photos", "cat", [8] * 4)
+    source = tmp_path / "photos"
+    if kind != "folder":
+        source = tmp_path / "photos.tar"
+        with tarfile.open(source, f"w:{kind}") as tar:
+            for n in (3, 1, 0, 2):
+                tar.add(tmp_path / "photos" / "cat" / f"{n:02d}.png", f"cat/{n:02d}.png")
+    assert [photo.pixels[0, 0, 0] for photo in read_photos(source, 8, 2)] == [0, 1]
+
+
+def test_no_more_is_decoded_than_the_limit(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", "cat", [8] * 2)
+    (tmp_path / "photos" / "cat" / "99.png").write_bytes(b"no image")
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(tmp_path / "photos", "photos")
+    for source in (tmp_path / "photos", tmp_path / "photos.tar"):
+        assert len(read_photos(source, 8, 2)) == 2
+        with pytest.raises(CodecError, match=r"99\.png"):
+            read_photos(source, 8)
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz"])
+def test_a_damaged_archive_is_an_error_that_names_it(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    noise = PillowImage.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    noise.save(tmp_path / "noise.png")
+    archive = tmp_path / "photos.tar"
+    with tarfile.open(archive, f"w:{kind}") as tar:
+        tar.add(tmp_path / "noise.png", "noise.png")
+    whole = archive.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2 : len(whole) // 2 + 64] = bytes(64)
+    for damaged in (whole[:2000], whole[:9000], bytes(flipped)):
+        archive.write_bytes(damaged)
+        with pytest.raises(CodecError, match=r"photos\.tar"):
+            read_photos(archive, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("a/../x.png", ""),
+        ("../x.png", ""),
+        ("/x.png", ""),
+        ("x.png", ""),
+        ("../../cat/x.png", "cat"),
+    ],
+)
+def test_a_label_leads_out_of_no_folder(tmp_path: Path, name: str, label: str) -> None:
+    write_photos(tmp_path, "cat", [8])
+    member = tarfile.TarInfo(name)
+    content = (tmp_path / "cat" / "00.png").read_bytes()
+    member.size = len(content)
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.addfile(member, io.BytesIO(content))
+    assert [photo.label for photo in read_photos(tmp_path / "photos.tar", 8)] == [label]
+
+
 def test_every_eleventh_photo_of_a_label_is_kept_for_validation(tmp_path: Path) -> None:
     for label, count in (("cat", 12), ("dog", 23)):
-        (tmp_path / label).mkdir()
-        for n in range(count):
-            grey = np.full((8, 8), n, np.uint8)
-            PillowImage.fromarray(grey).save(tmp_path / label / f"{n:02d}.png")
+        write_photos(tmp_path, label, [8] * count)
 
     def shown(split: str) -> list[tuple[str, int]]:
         photos = read_photos(tmp_path, 8, split=split)
@@ -351,6 +502,36 @@ def test_arrays_are_photos_with_digits_as_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x_train=np.zeros((1, 8, 8)))
     with pytest.raises(CodecError, match="no arrays x_train"):
         read_photos(tmp_path / "other.npz", 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "complaint"),
+    [
+        (np.zeros((2, 8, 8), np.int16), "no arrays"),
+        (np.zeros((2, 8), np.uint8), "no arrays"),
+        (np.zeros((2, 8, 8, 4), np.uint8), "no arrays"),
+        (np.zeros((3, 8, 8), np.uint8), "no arrays"),
+        (np.zeros((0, 8, 8), np.uint8), "no images"),
+    ],
+)
+def test_arrays_that_are_no_photos_are_an_error(
+    tmp_path: Path, images: np.ndarray, complaint: str
+) -> None:
+    labels = np.arange(min(2, len(images)))
+    path = tmp_path / "digits.npz"
+    np.savez(path, x_train=images, y_train=labels)
+    with pytest.raises(CodecError, match=complaint):
+        read_photos(path, 8, split="train")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 1000, -1])
+def test_a_damaged_file_of_arrays_is_an_error(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "digits.npz"
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 8), np.uint8)
+    np.savez_compressed(path, x_train=images, y_train=np.arange(50))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CodecError, match=r"digits\.npz: no arrays"):
+        read_photos(path, 8, split="train")
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "text.tar"])
@@ -385,23 +566,29 @@ def test_the_schedule_warms_up_holds_and_decays() -> None:
     assert schedule.factor(7_500, 0.75) == pytest.approx(0.5)
     assert schedule.progress(5_000) == 0.5
     assert Schedule(10_000, 1.0, 0.5, spent=60.0).progress(1) == 1.0
+    assert Schedule(10_000, 0.0, 0.5, spent=0.0).progress(0) == 1.0
+
+
+def system_training(output: Path, **changes: object) -> SystemTraining:
+    settings: dict[str, object] = {
+        "output": output,
+        "sources": [(FIXTURES, 1.0)],
+        "model_id": "whole",
+        "preset": "tiny",
+        "crop": 32,
+        "minutes": 0.1,
+        "batch": 2,
+        "count": 8,
+        "classes": "folders",
+        "split": "all",
+        "channels": 16,
+        "device": "cpu",
+    }
+    return SystemTraining(**(settings | changes))  # type: ignore[arg-type]
 
 
 def test_a_whole_system_trains_and_is_not_trained_twice(tmp_path: Path) -> None:
-    config = SystemTraining(
-        output=tmp_path,
-        sources=[(FIXTURES, 1.0)],
-        model_id="whole",
-        preset="tiny",
-        crop=32,
-        minutes=0.1,
-        batch=2,
-        count=8,
-        classes="folders",
-        split="all",
-        channels=16,
-        device="cpu",
-    )
+    config = system_training(tmp_path)
     model = load(train_system(config))
     assert model.model_id == "whole"
     assert [each.key for each in model.classes] == ["fixtures"]
@@ -409,6 +596,33 @@ def test_a_whole_system_trains_and_is_not_trained_twice(tmp_path: Path) -> None:
     steps = [load_state(path)["step"] for path in checkpoints]
     assert load(train_system(config)).sha256 == model.sha256
     assert steps == [load_state(path)["step"] for path in checkpoints]
+
+    # More minutes go to the priors, on the same indices of the same autoencoder.
+    indices = tmp_path / "indices.safetensors"
+    extracted = indices.read_bytes()
+    train_system(system_training(tmp_path, minutes=0.15))
+    autoencoder, *priors = [load_state(path) for path in checkpoints]
+    assert autoencoder["step"] == steps[0]
+    assert all(prior["seconds"] >= 60 * 0.15 * 0.6 / 2 for prior in priors)
+    assert indices.read_bytes() == extracted
+
+    # With another autoencoder nothing is mixed: indices anew, and the priors are refused.
+    train_autoencoder(autoencoder_training(checkpoints[0].parent, steps[0] + 1, crop=32))
+    with pytest.raises(CodecError, match=r"prior-0.*use another output folder"):
+        train_system(config)
+    mark = fingerprint(load_autoencoder(checkpoints[0]))
+    assert load_state(indices)["autoencoder_sha256"] == mark
+    assert indices.read_bytes() != extracted
+
+
+def test_a_system_is_checked_before_it_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="no model id"):
+        train_system(system_training(tmp_path, model_id="Not An Id"))
+    with pytest.raises(CodecError, match="give it with --crop"):
+        train_system(system_training(tmp_path, crop=None))
+    with pytest.raises(CodecError, match="at least 1024 pixels"):
+        train_system(system_training(tmp_path, crop=None, preset="vqvae2-ffhq1024"))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_papers_preset_sets_what_is_not_given(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from vqcodec import codec, registry
+from vqcodec.grid import grid
 from vqcodec.image import load
+from vqcodec.sampling import sample
 
 LARGEST = 32 << 20  # bytes of one weights file
 GOLDEN = Path(__file__).parents[1] / "golden" / "packaged"
@@ -47,6 +49,23 @@ def test_files_of_this_model_decode_for_ever(model_id: str) -> None:
     restored = codec.decompress(data)  # compares the checksum of the indices
     expected = load(GOLDEN / f"{model_id}.png")
     assert np.abs(restored.pixels.astype(int) - expected.pixels).max() <= 1
+
+
+def test_the_generator_is_packaged_and_small() -> None:
+    model_id = registry.default_generator()
+    path = registry.locate(model_id).path
+    assert path.stat().st_size <= 12_000_000
+    classes = registry.read_classes(path)
+    assert len(classes) == 1000
+    assert classes[97].name == "drake"
+    assert sum(each.images >= 200 for each in classes) == 200
+
+
+def test_a_seed_draws_the_same_images_for_ever() -> None:
+    model_id = registry.default_generator()
+    drawn = grid(sample(classes=[97, 1], count=2, seed=3), 2)
+    expected = load(GOLDEN / f"{model_id}-samples.png")
+    assert np.abs(drawn.pixels.astype(int) - expected.pixels).max() <= 1
 
 
 def test_a_photograph_survives(chelsea: Path) -> None:

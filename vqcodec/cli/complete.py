@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from vqcodec.cli.console import naming, progress
-from vqcodec.cli.options import device_option, force_option, model_option
-from vqcodec.cli.sample import drawing_options
+from vqcodec.cli.options import device_option, drawing_options, force_option, model_option
 from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
 
 
@@ -43,8 +42,9 @@ def command(
 ) -> None:
     """Restore an image from a .vqz file, also a cut one, and invent what is missing.
 
-    Missing levels and tiles are drawn from the priors. What was invented is told on standard error
-    and, in PNG files, in the text chunk vqcodec:invented.
+    Whole tiles of IN are used; what else is missing of a level is drawn from the priors. What was
+    invented is told on standard error and, in PNG files, in the text chunk vqcodec:invented; files
+    of other formats are not marked.
     """
     if target == mask == STANDARD_STREAM:
         raise click.UsageError("Standard output takes one image: give --mask a file name.")

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vqcodec.cli.console import print_values, progress
-from vqcodec.cli.options import device_option, force_option, model_option, quality_option
-from vqcodec.errors import CodecError
+from vqcodec.cli.options import (
+    class_folder,
+    device_option,
+    force_option,
+    model_option,
+    quality_option,
+)
 from vqcodec.files import check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from vqcodec.metrics.classification import Accuracy
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -118,7 +127,8 @@ def images(
     """Compare FAKE images with REAL ones.
 
     Frechet distance, classifier score, precision and recall between two folders or tar archives of
-    images of any origin. The middle square of every image is scaled to the network's input.
+    images of any origin. The middle square of every image is scaled to the network's input. All
+    images are held in memory at their own size.
     """
     _check_targets(json_file, force=force)
 
@@ -248,78 +258,57 @@ def cas(
     """
     _check_targets(json_file, save, force=force)
 
-    from vqcodec.metrics.classification import (
-        ClassifierTraining,
-        accuracy,
-        steps_in,
-        train_classifier,
-    )
-    from vqcodec.metrics.pictures import Labelled, check_apart, read, spread
-
-    check_apart(train_source, train_split, test, test_split)
-    if baseline is not None:
-        check_apart(baseline, baseline_split, test, test_split)
-
-    def labelled(source: Path, split: str, labels: tuple[str, ...] | None = None) -> Labelled:
-        return Labelled.of(spread(read(source, side=side, split=split), limit), side, labels)
+    from vqcodec.metrics.score import Source, classification_score
 
     with progress("read") as advance:
-        training = labelled(train_source, train_split)
-        labels = training.labels
-        tests = {"test images": labelled(test, test_split, labels)}
-        if test_reconstructions is not None:
-            tests["reconstructed test images"] = labelled(test_reconstructions, "all", labels)
-        for name, images in tests.items():
-            if not len(images.classes):
-                raise CodecError(f"none of the {name} is of a class that is trained on")
-        if steps is None:
-            steps = steps_in(minutes, training.images, training.classes, len(labels), device=device)
-        settings = ClassifierTraining(steps=steps, seed=seed, mirror=mirror, device=device)
-        network = train_classifier(
-            training.images, training.classes, len(labels), settings, advance
+        found = classification_score(
+            Source(train_source, train_split),
+            Source(test, test_split),
+            reconstructions=test_reconstructions,
+            baseline=None if baseline is None else Source(baseline, baseline_split),
+            side=side,
+            limit=limit,
+            minutes=minutes,
+            steps=steps,
+            seed=seed,
+            mirror=mirror,
+            device=device,
+            progress=advance,
         )
-        found = {
-            name: accuracy(network, images.images, images.classes) for name, images in tests.items()
-        }
-        results: dict[str, Any] = {
-            "train": {"source": str(train_source), "split": train_split},
-            "test": {"source": str(test), "split": test_split},
-            "classes": len(labels),
-            "training_images": len(training.classes),
-            "settings": {"side": side, **asdict(settings)},
-            "accuracy": {name: asdict(each) for name, each in found.items()},
-            "images": {name: len(images.classes) for name, images in tests.items()},
-            "left_out": {name: images.left_out for name, images in tests.items()},
-        }
-        rows = [
-            [name, len(tests[name].classes), tests[name].left_out, *_percents(each)]
-            for name, each in found.items()
-        ]
-        if baseline is not None:
-            real = labelled(baseline, baseline_split, labels)
-            rival = train_classifier(real.images, real.classes, len(labels), settings, advance)
-            best = accuracy(rival, tests["test images"].images, tests["test images"].classes)
-            shares = {name: each.top1 / max(best.top1, 1e-9) for name, each in found.items()}
-            results["baseline"] = {
-                "source": str(baseline),
-                "split": baseline_split,
-                "training_images": len(real.classes),
-                **asdict(best),
-                "shares": shares,
-            }
+    rows = [
+        [name, each.images, each.left_out, *_percents(each.accuracy)]
+        for name, each in found.tests.items()
+    ]
     _print_table(["tested with", "images", "left out", "top-1, %", "top-5, %"], rows)
     values: dict[str, object] = {
-        "trained on": f"{len(training.classes)} images of {len(labels)} classes",
-        "steps": steps,
+        "trained on": f"{found.training_images} images of {len(found.labels)} classes",
+        "steps": found.settings.steps,
     }
-    if baseline is not None:
-        top1, top5 = _percents(best)
+    results: dict[str, Any] = {
+        "train": {"source": str(train_source), "split": train_split},
+        "test": {"source": str(test), "split": test_split},
+        "classes": len(found.labels),
+        "training_images": found.training_images,
+        "settings": {"side": side, **asdict(found.settings)},
+        "accuracy": {name: asdict(each.accuracy) for name, each in found.tests.items()},
+        "images": {name: each.images for name, each in found.tests.items()},
+        "left_out": {name: each.left_out for name, each in found.tests.items()},
+    }
+    if found.baseline is not None:
+        top1, top5 = _percents(found.baseline)
         values["trained on real images"] = f"top-1 {top1} %, top-5 {top5} %"
-        for name, share in shares.items():
+        for name, share in found.shares.items():
             values[f"share, {name}"] = f"{100 * share:.1f} %"
+        results["baseline"] = {
+            "source": str(baseline),
+            "split": baseline_split,
+            "training_images": found.baseline_images,
+            **asdict(found.baseline),
+            "shares": found.shares,
+        }
     print_values(values)
     if save is not None:
-        network.save(Path(save), labels, force=force)
+        found.network.save(Path(save), found.labels, force=force)
     _write_json(json_file, results, force=force)
 
 
@@ -362,8 +351,8 @@ def likelihood(
     from vqcodec.metrics.likelihood import likelihood as measure
     from vqcodec.metrics.pictures import spread
     from vqcodec.model import load
+    from vqcodec.photos import read_photos
     from vqcodec.registry import DEFAULT_MODEL
-    from vqcodec.training.photos import read_photos
 
     loaded = load(model or DEFAULT_MODEL, device)
     side = crop_side(loaded, crop)
@@ -433,25 +422,27 @@ def reconstruct(
     from vqcodec.metrics.likelihood import reconstruct as restore
     from vqcodec.metrics.pictures import spread
     from vqcodec.model import load
+    from vqcodec.photos import read_photos
     from vqcodec.registry import DEFAULT_MODEL
-    from vqcodec.training.photos import read_photos
 
     loaded = load(model or DEFAULT_MODEL, device)
     side = crop_side(loaded, crop)
     with progress("read") as advance:
         photos = spread(read_photos(source, side, short_side=short_side, split=split), count)
-        names = [Path(photo.label) / f"{n:06d}.png" for n, photo in enumerate(photos)]
         folders = [target] if originals is None else [target, originals]
-        for folder in folders:
-            for name in names:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                check_writable(folder / name, force=force)
+        places = [
+            [class_folder(folder, photo.label) / f"{n:06d}.png" for folder in folders]
+            for n, photo in enumerate(photos)
+        ]
+        for place in itertools.chain(*places):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(place, force=force)
         for n, before, after in restore(
             loaded, photos, side=side, quality=quality, progress=advance
         ):
-            for folder, pixels in zip(folders, (after, before), strict=False):
+            for place, pixels in zip(places[n], (after, before), strict=False):
                 png = dump(Image(pixels.numpy(), grey=False), "PNG")
-                write_atomically(folder / names[n], png, force=force)
+                write_atomically(place, png, force=force)
     print_values({"images": len(photos), "reconstructions": target})
 
 
@@ -467,7 +458,7 @@ def _write_json(target: str | None, results: Mapping[str, Any], *, force: bool) 
         write_atomically(target, text.encode(), force=force)
 
 
-def _percents(found: Any) -> list[str]:
+def _percents(found: Accuracy) -> list[str]:
     return [f"{100 * found.top1:.2f}", f"{100 * found.top5:.2f}"]
 
 

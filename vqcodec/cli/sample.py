@@ -5,14 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from vqcodec.cli.console import progress
-from vqcodec.cli.options import device_option, force_option, model_option, quality_option
+from vqcodec.cli.options import (
+    class_folder,
+    device_option,
+    drawing_options,
+    force_option,
+    model_option,
+    quality_option,
+)
 from vqcodec.files import STANDARD_STREAM, check_writable, write_atomically
 from vqcodec.registry import DEFAULT_MODEL, default_generator
 
@@ -20,8 +26,6 @@ if TYPE_CHECKING:
     from vqcodec.model import Model
 
 DEFAULT_NAME = "sample.png"
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _parse_size(
@@ -34,44 +38,6 @@ def _parse_size(
     if match is None:
         raise click.BadParameter(f"{value!r} is not WIDTHxHEIGHT in pixels, such as 640x480.")
     return int(match[1]), int(match[2])
-
-
-def drawing_options(function: _Function) -> _Function:
-    """The options of commands that draw indices."""
-    for option in reversed(
-        (
-            click.option(
-                "--seed",
-                type=click.IntRange(0, 2**63 - 1),
-                default=0,
-                show_default=True,
-                metavar="N",
-                help="Seed of the random numbers.",
-            ),
-            click.option(
-                "--temperature",
-                type=click.FloatRange(min=0.0, min_open=True),
-                default=1.0,
-                show_default=True,
-                metavar="T",
-                help="Below 1 nearer to the likeliest indices, above 1 more varied.",
-            ),
-            click.option(
-                "--top-k",
-                type=click.IntRange(min=1),
-                metavar="K",
-                help="Draw from the K likeliest indices only.",
-            ),
-            click.option(
-                "--top-p",
-                type=click.FloatRange(min=0.0, min_open=True, max=1.0),
-                metavar="P",
-                help="Draw from the fewest of the likeliest indices whose probabilities reach P.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
 
 
 @click.command()
@@ -129,7 +95,8 @@ def drawing_options(function: _Function) -> _Function:
     default=1.0,
     show_default=True,
     metavar="SHARE",
-    help="Draw more images, and keep the share that the classifier finds likeliest of their class.",
+    help="Draw more images, and keep the share that the classifier finds likeliest of their class; "
+    "where two come close, another machine may keep the other.",
 )
 @click.option(
     "--classifier",
@@ -170,7 +137,9 @@ def command(
 ) -> None:
     """Draw new images from the priors.
 
-    Without OUT, files in this folder are named after the class: sample-97-0.png.
+    Without OUT, files in this folder are named after the class: sample-97-0.png. A seed gives the
+    same indices on every machine and the same pixels whatever the batch; between machines these may
+    differ by 1.
     """
     if columns is not None and not as_grid:
         raise click.UsageError("--columns is for --grid.")
@@ -275,7 +244,8 @@ def _targets(
     """
     parts = [*(f"-levels{n}" for n in range(1, steps)), ""]
     if keys is not None:
-        places = [Path(str(target)) / key / str(n) for key in keys for n in range(count)]
+        folders = [class_folder(Path(str(target)), key) for key in keys]
+        places = [folder / str(n) for folder in folders for n in range(count)]
         return [[f"{place}{part}.png" for part in parts] for place in places]
     path = Path(target or DEFAULT_NAME)
     labels = [""] if classes is None else [f"-{index}" for index in classes]

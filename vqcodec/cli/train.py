@@ -121,8 +121,8 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 
     FOLDER takes checkpoint, log and settings; prints the checkpoint's name.
     """
+    from vqcodec.photos import parse_source
     from vqcodec.training.autoencoder import AutoencoderTraining, train
-    from vqcodec.training.photos import parse_source
 
     images = [parse_source(source) for source in sources]
     click.echo(train(AutoencoderTraining(output=output, sources=images, **_given(options))))
@@ -141,8 +141,8 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 
     FILE takes the indices of random crops, each at a random quality.
     """
+    from vqcodec.photos import parse_source
     from vqcodec.training.indices import Extraction, extract
-    from vqcodec.training.photos import parse_source
 
     images = [parse_source(source) for source in sources]
     click.echo(extract(Extraction(output=output, sources=images, **_given(options))))
@@ -209,7 +209,10 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
 @click.option("--model-id", metavar="ID", required=True, help="See `vqcodec export`.")
 @click.option("--minutes", type=_POSITIVE, metavar="M", required=True, help="Of the whole.")
 @click.option(
-    "--autoencoder-share", type=_SHARE, metavar="P", help="Share of the minutes it gets (0.4)."
+    "--autoencoder-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="P",
+    help="Share of the minutes it gets (0.4).",
 )
 @click.option("--count", type=_COUNT, metavar="N", help="Crops whose indices priors train on.")
 @_classes_option
@@ -219,10 +222,11 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
 def system(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     """Train everything: autoencoder, indices, priors, weights.
 
-    FOLDER takes it all; prints the name of the weights file. What is in FOLDER already is not
-    trained again.
+    FOLDER takes it all; prints the name of the weights file. What is in FOLDER already is gone on
+    with; once there is a prior, more minutes go to the priors alone. Without --crop it is that of
+    the preset, if it is a paper's.
     """
-    from vqcodec.training.photos import parse_source
+    from vqcodec.photos import parse_source
     from vqcodec.training.system import SystemTraining, train
 
     images = [parse_source(source) for source in sources]

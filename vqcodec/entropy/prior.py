@@ -160,6 +160,9 @@ class Attention:
         weights: Of `activation`, `query_key_value`, `project`, and `scale` int64 scalar.
         heads: Number of heads.
         exponential: `Tables.exponential`.
+
+    Raises:
+        ValueError: the heads do not divide the channels.
     """
 
     def __init__(self, weights: Weights, heads: int, exponential: Tensor) -> None:
@@ -167,6 +170,8 @@ class Attention:
         self.query_key_value = Linear(under("query_key_value", weights))
         self.project = Linear(under("project", weights))
         self.scale = int(weights["scale"])
+        if len(self.project.weight) % heads:
+            raise ValueError(f"{heads} heads do not divide {len(self.project.weight)} channels")
         self.heads = heads
         self.exponential = exponential
 
@@ -314,6 +319,8 @@ class Prior:
             GatedBlock(under(f"blocks.{n}", weights), tables.gate) for n in range(config["blocks"])
         ]
         heads, layers = config["attention_heads"], config.get("attention_layers", 1)
+        if heads and layers > config["blocks"]:
+            raise ValueError(f"{layers} layers of attention need as many blocks")
         self.attentions = {
             (n + 1) * config["blocks"] // (layers + 1): Attention(
                 under(f"attention_{n}" if n else "attention", weights), heads, tables.exponential

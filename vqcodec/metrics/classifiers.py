@@ -83,11 +83,14 @@ class Classifier:
 
         Args:
             pixels: uint8 [B, H, W, 3], RGB.
+
+        Raises:
+            CodecError: the network fails, or gives what is no judgement.
         """
-        parts = [self._judge(part) for part in pixels.split(ROWS_PER_CALL)]
-        features = [part.features.float().cpu() for part in parts if part.features is not None]
+        parts = [_judged(self.name, self._judge, part) for part in pixels.split(ROWS_PER_CALL)]
+        features = [part.features for part in parts if part.features is not None]
         return Judgement(
-            torch.cat([part.probabilities.float().cpu() for part in parts]),
+            torch.cat([part.probabilities for part in parts]),
             torch.cat(features) if features else None,
         )
 
@@ -142,7 +145,9 @@ class Classifier:
         def judge(pixels: Tensor) -> Judgement:
             seen.clear()
             logits = module(normalized(pixels.to(device)))
-            features = seen[-1] if seen and seen[-1].dim() == 2 else None
+            # A layer that sees patches, or an image several times, gives no features of images.
+            own = [each for each in seen[-1:] if each.dim() == 2 and len(each) == len(pixels)]
+            features = own[0] if own else None
             return Judgement(logits.float().softmax(1), features)
 
         return cls(name, judge, classes=_classes(name, judge, side), labels=labels)
@@ -164,20 +169,38 @@ class _Normalization:
         return (values - self.mean.to(values.device)) / self.deviation.to(values.device)
 
 
+@torch.inference_mode()
+def _judged(name: str, judge: Callable[[Tensor], Judgement], pixels: Tensor) -> Judgement:
+    """What a network says about images uint8 [B, H, W, 3], checked, as float32 on the CPU.
+
+    Raises:
+        CodecError: it fails, or gives what is no judgement.
+    """
+    count, height, width = pixels.shape[:3]
+    try:
+        found = judge(pixels)
+        probabilities = found.probabilities.float().cpu()
+        features = None if found.features is None else found.features.float().cpu()
+    except Exception as error:  # a user's module may raise anything
+        reason = f"cannot judge images of {width}x{height} pixels ({type(error).__name__}: {error})"
+        raise CodecError(f"{name}: {reason}; mend it, or give the side it takes") from error
+    if probabilities.dim() != 2 or len(probabilities) != count:
+        reason = f"gives {list(probabilities.shape)} for {count} images"
+        raise CodecError(f"{name}: {reason}; it must give logits [{count}, classes]")
+    if features is not None and len(features) != count:
+        reason = f"gives features {list(features.shape)} for {count} images"
+        raise CodecError(f"{name}: {reason}; it must give one row an image")
+    for what, values in (("probabilities", probabilities), ("features", features)):
+        if values is not None and not values.isfinite().all():
+            reason = f"gives {what} that are not finite; check its weights, mean and deviation"
+            raise CodecError(f"{name}: {reason}")
+    return Judgement(probabilities, features)
+
+
 def _classes(name: str, judge: Callable[[Tensor], Judgement], side: int | None) -> int:
     """Number of classes, from two black images."""
     black = torch.zeros(2, side or 64, side or 64, 3, dtype=torch.uint8)
-    try:
-        with torch.inference_mode():
-            found = judge(black).probabilities
-    except Exception as error:  # a user's module may raise anything
-        raise CodecError(
-            f"{name}: cannot judge an image ({type(error).__name__}: {error})"
-        ) from error
-    if found.dim() != 2 or len(found) != 2:
-        shape = list(found.shape)
-        raise CodecError(f"{name}: gives {shape} for 2 images; it must give logits [2, classes]")
-    return found.shape[1]
+    return _judged(name, judge, black).probabilities.shape[1]
 
 
 def load_classifier(spec: str, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
@@ -244,6 +267,8 @@ def _options(spec: str, query: str) -> dict[str, Any]:
         for key, value in parse_qsl(query, strict_parsing=bool(query)):
             if key == "side":
                 options[key] = int(value)
+                if options[key] < 1:
+                    raise ValueError("the side is not 1 or more")
             elif key in ("mean", "deviation"):
                 options[key] = tuple(map(float, value.split(",")))
                 if len(options[key]) not in (1, 3):
@@ -271,7 +296,9 @@ def _imported(name: str) -> nn.Module:
         found = getattr(importlib.import_module(path), attribute)
         module = found if isinstance(found, nn.Module) else found()
     except Exception as error:  # a user's code may raise anything
-        raise CodecError(f"{name}: cannot be had ({type(error).__name__}: {error})") from error
+        raise CodecError(
+            f"{name}: cannot be had ({type(error).__name__}: {error}); mend it"
+        ) from error
     if not isinstance(module, nn.Module):
         raise CodecError(f"{name}: is no torch module and makes none")
     return module

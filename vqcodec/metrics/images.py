@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqcodec.metrics.classifiers import Classifier, Judgement
+from vqcodec.metrics.classifiers import Classifier
 from vqcodec.metrics.distances import (
     Score,
     classifier_score,
@@ -17,8 +17,8 @@ from vqcodec.metrics.distances import (
     precision_and_recall,
 )
 from vqcodec.metrics.pictures import square
+from vqcodec.photos import Photo
 from vqcodec.stages import Progress
-from vqcodec.training.photos import Photo
 
 BATCH = 32
 
@@ -48,7 +48,7 @@ def judged(
     photos: Sequence[Photo],
     stage: str,
     progress: Progress | None = None,
-) -> Judgement:
+) -> tuple[Tensor, Tensor]:
     """A classifier's judgement of the middle squares of photos of any sizes.
 
     Args:
@@ -58,7 +58,7 @@ def judged(
         progress: Called with (stage, done, total).
 
     Returns:
-        Probabilities and features of N rows, in the order of the photos.
+        Probabilities float32 [N, classes] and features float32 [N, F], in the order of the photos.
 
     Raises:
         CodecError: the classifier gives no features.
@@ -77,7 +77,7 @@ def judged(
             if progress is not None:
                 progress(stage, len(order), len(photos))
     back = torch.tensor(order).argsort()
-    return Judgement(torch.cat(probabilities)[back], torch.cat(features)[back])
+    return torch.cat(probabilities)[back], torch.cat(features)[back]
 
 
 def compare(
@@ -101,20 +101,16 @@ def compare(
 
     Source: Razavi et al. 2019, section 4.3 (FID and FID*, precision and recall).
     """
-
-    def features(photos: Sequence[Photo], stage: str) -> Tensor:
-        found = judged(classifier, photos, stage, progress)
-        return found.required_features(classifier.name)
-
-    judgement = judged(classifier, fake, "fake images", progress)
-    fakes = judgement.required_features(classifier.name)
-    reals = features(real, "real images")
-    restored = None if reconstructions is None else features(reconstructions, "reconstructions")
+    probabilities, fakes = judged(classifier, fake, "fake images", progress)
+    _, reals = judged(classifier, real, "real images", progress)
+    restored = None
+    if reconstructions is not None:
+        _, restored = judged(classifier, reconstructions, "reconstructions", progress)
     precision, recall = precision_and_recall(reals, fakes)
     return Comparison(
         frechet=frechet_distance(reals, fakes),
         frechet_reconstructions=None if restored is None else frechet_distance(restored, fakes),
-        score=classifier_score(judgement.probabilities),
+        score=classifier_score(probabilities),
         precision=precision,
         recall=recall,
     )

@@ -17,8 +17,8 @@ from vqcodec.entropy.frequencies import TOTAL_BITS
 from vqcodec.errors import CodecError
 from vqcodec.metrics.pictures import centre
 from vqcodec.model import Model
+from vqcodec.photos import Photo
 from vqcodec.stages import Progress
-from vqcodec.training.photos import Photo
 
 DEFAULT_SIDE = 256
 BATCH_PIXELS = 8 * 256 * 256

@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from vqcodec.errors import CodecError
-from vqcodec.training.photos import Photo, read_photos
+from vqcodec.photos import Photo, read_photos
 
 
 def read(source: Path, *, side: int | None = None, split: str = "all") -> list[Photo]:

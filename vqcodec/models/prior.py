@@ -61,6 +61,9 @@ class PriorConfig:
             "no class".
         dropout: Share of the values that a residual block adds which training drops.
         attention_dropout: Share of the attention's logits which training drops.
+
+    Raises:
+        ValueError: more layers of attention than blocks, or channels that its heads do not divide.
     """
 
     codebooks: tuple[tuple[int, int], ...]
@@ -76,6 +79,15 @@ class PriorConfig:
     classes: int = 0
     dropout: float = 0.0
     attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        heads, layers = self.attention_heads, self.attention_layers
+        if heads and layers > self.blocks:
+            reason = f"{layers} layers of attention do not fit between {self.blocks} blocks"
+            raise ValueError(f"{reason}; give fewer attention layers or more blocks")
+        if heads and self.channels % heads:
+            reason = f"{self.channels} channels cannot be shared by {heads} attention heads"
+            raise ValueError(f"{reason}; give a multiple of {heads} channels")
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PriorConfig:

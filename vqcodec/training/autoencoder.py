@@ -19,9 +19,9 @@ from vqcodec.models.autoencoder import (
     LevelConfig,
 )
 from vqcodec.models.layers import depth_to_space, space_to_depth
+from vqcodec.photos import CropSampler
 from vqcodec.training import vqvae
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, resume, run
-from vqcodec.training.photos import CropSampler
 
 PHOTO = AutoencoderConfig(
     levels=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -176,6 +177,16 @@ def integer_prior(prior: Prior) -> Tensors:
     return tensors
 
 
+def check_model_id(model_id: str) -> None:
+    """Does nothing for a model id.
+
+    Raises:
+        CodecError: it is none.
+    """
+    if not MODEL_ID.fullmatch(model_id):
+        raise CodecError(f"{model_id!r} is no model id; give 1 to 32 of a-z, 0-9, '.' and '-'")
+
+
 def write_weights(
     path: Path,
     model_id: str,
@@ -197,8 +208,7 @@ def write_weights(
     Raises:
         CodecError: not a model id, or an autoencoder that float16 cannot hold.
     """
-    if not MODEL_ID.fullmatch(model_id):
-        raise CodecError(f"{model_id!r} is no model id; give 1 to 32 of a-z, 0-9, '.' and '-'")
+    check_model_id(model_id)
     tensors = shared_tables()
     for name, tensor in autoencoder.state_dict().items():
         if name.endswith(".counts"):
@@ -240,6 +250,15 @@ def load_autoencoder(path: Path) -> AnyAutoencoder:
     return autoencoder.eval()
 
 
+def fingerprint(autoencoder: AnyAutoencoder) -> str:
+    """SHA-256 of an autoencoder's tensors, 64 hexadecimal digits: whose indices are whose."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def code_vectors(autoencoder: AnyAutoencoder) -> list[list[Tensor]]:
     """Code vectors of every level and codebook, float32 [K, D]."""
     if isinstance(autoencoder, VQVAE):
@@ -250,7 +269,10 @@ def code_vectors(autoencoder: AnyAutoencoder) -> list[list[Tensor]]:
 def load_prior(path: Path, autoencoder: AnyAutoencoder) -> Prior:
     """The averaged, calibrated prior of a training checkpoint."""
     tensors, state = checkpoint.load(path)
-    config = PriorConfig.from_dict(state["config"])
+    try:
+        config = PriorConfig.from_dict(state["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CodecError(f"is no checkpoint of a usable prior ({error})").in_file(path) from error
     prior = Prior(config, code_vectors(autoencoder)[: len(config.coarser) + 1])
     expected = {name: value.clone() for name, value in prior.named_buffers() if "codes_" in name}
     try:

@@ -19,11 +19,11 @@ from rich.progress import track
 from torch import Tensor
 
 from vqcodec.errors import CodecError
+from vqcodec.photos import CropSampler
 from vqcodec.registry import ClassName
 from vqcodec.training import checkpoint
-from vqcodec.training.export import load_autoencoder
+from vqcodec.training.export import fingerprint, load_autoencoder
 from vqcodec.training.loop import fast_bfloat16
-from vqcodec.training.photos import CropSampler
 
 
 @dataclass(kw_only=True)
@@ -69,14 +69,15 @@ def extract(config: Extraction) -> Path:
 
     It holds `levels.N` uint8 or int16 [count, G, h, w], `quality` and `label` (class + 1, 0 for
     none) int64 [count], and `rate_bits` float32 [count, levels], what the autoencoder's own rate
-    model would spend; and in its state `classes`, the list of (key, name, number of images), and
-    `side`, the crop.
+    model would spend; and in its state `classes`, the list of (key, name, number of images),
+    `side`, the crop, and `autoencoder_sha256`, the autoencoder's `export.fingerprint`.
 
     Raises:
         CodecError: unusable checkpoint, sources or classes, or a crop that does not fit the
             strides.
     """
     autoencoder = load_autoencoder(config.autoencoder)
+    mark = fingerprint(autoencoder)
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     autoencoder.to(device)
     if config.crop % autoencoder.config.strides[0]:
@@ -116,7 +117,7 @@ def extract(config: Extraction) -> Path:
     tensors = {f"levels.{n}": torch.cat(maps) for n, maps in enumerate(levels)}
     tensors |= {"quality": torch.cat(quality_parts), "rate_bits": torch.cat(bit_parts)}
     tensors["label"] = torch.tensor([label_of.get(name, 0) for name in names])
-    state = {"autoencoder": str(config.autoencoder), "classes": classes, "side": config.crop}
+    state = {"autoencoder_sha256": mark, "classes": classes, "side": config.crop}
     checkpoint.save(config.output, tensors, state)
     return config.output
 
@@ -152,21 +153,34 @@ def read_classes(source: str | None, counts: Counter[str]) -> list[ClassName]:
 class IndexSampler:
     """Random examples from extracted indices.
 
+    The files mostly show the same images in other crops, so a class has as many images as in the
+    file with most of it.
+
     Args:
         files: What `extract` wrote, all of one crop size and of the same classes.
+        autoencoder: `export.fingerprint` of the autoencoder they must come from, or None for any;
+            files of earlier releases, which name none, are taken too.
+
+    Raises:
+        CodecError: no files, or they do not fit together or to the autoencoder.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], autoencoder: str | None = None) -> None:
         if not files:
             raise CodecError("no extracted indices were given; run vqcodec train indices first")
         loaded, states = zip(*(checkpoint.load(path) for path in files), strict=True)
-        self.classes = [ClassName(*each) for each in states[0].get("classes", [])]
+        lists = [[ClassName(*each) for each in state.get("classes", [])] for state in states]
         self.side: int | None = states[0].get("side")
-        for path, state in zip(files, states, strict=True):
-            if [each[0] for each in state.get("classes", [])] != [
-                key for key, _, _ in self.classes
-            ]:
+        for path, state, classes in zip(files, states, lists, strict=True):
+            if [each.key for each in classes] != [each.key for each in lists[0]]:
                 raise CodecError("has other classes than the first file").in_file(path)
+            if autoencoder not in (None, state.get("autoencoder_sha256", autoencoder)):
+                reason = "holds the indices of another autoencoder; extract them again with "
+                raise CodecError(reason + "vqcodec train indices").in_file(path)
+        self.classes = [
+            same[0]._replace(images=max(each.images for each in same))
+            for same in zip(*lists, strict=True)
+        ]
         labelled = bool(self.classes)
         names = sorted(name for name in loaded[0] if name.startswith("levels."))
         try:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from rich.console import Console
@@ -141,8 +142,10 @@ class Schedule:
 
     def progress(self, step: int) -> float:
         """0 at the start, 1 at the end."""
-        by_step = step / self.steps
-        return min(1.0, max(by_step, self.elapsed / self.seconds if self.seconds else 0.0))
+        by_time = 0.0
+        if self.seconds is not None:
+            by_time = self.elapsed / self.seconds if self.seconds else 1.0
+        return min(1.0, max(step / self.steps, by_time))
 
     def factor(self, step: int, progress: float) -> float:
         """What to multiply the learning rate with."""
@@ -177,15 +180,25 @@ class Log:
             )
 
 
-def resume(training: Training, architecture: Mapping[str, Any]) -> dict[str, Tensor]:
+def resume(
+    training: Training, architecture: Mapping[str, Any], autoencoder: str | None = None
+) -> dict[str, Tensor]:
     """Tensors of the run's checkpoint, empty for a fresh run.
 
+    Args:
+        training: The run's settings.
+        architecture: JSON-ready form of the model's config.
+        autoencoder: `export.fingerprint` of the autoencoder whose indices a prior predicts.
+
     Raises:
-        CodecError: the checkpoint is of another architecture.
+        CodecError: the checkpoint is of another architecture or autoencoder.
     """
     if not training.checkpoint.exists():
         return {}
     tensors, state = checkpoint.load(training.checkpoint)
+    if state.get("autoencoder_sha256", autoencoder) != autoencoder:
+        reason = "was trained on the indices of another autoencoder; use another output folder"
+        raise CodecError(reason).in_file(training.checkpoint)
     if state["config"] != json.loads(json.dumps(architecture)):
         reason = "holds another architecture; use another output folder"
         raise CodecError(reason).in_file(training.checkpoint)
@@ -212,12 +225,13 @@ def run(
         architecture: JSON-ready config of the model; a checkpoint must have the same.
         draw: Batch of a step, the same for the same step.
         before_step: Called with the number of steps done, the progress in 0..1 and the batch.
-        about: More to keep in the checkpoint's state, JSON-ready.
+        about: More to keep in the checkpoint's state, JSON-ready; `autoencoder_sha256` in it is
+            for `resume`.
 
     Returns:
         The checkpoint: tensors `model.*` (as trained), `average.*` (to use), `optimizer.*`.
     """
-    tensors = resume(training, architecture)
+    tensors = resume(training, architecture, (about or {}).get("autoencoder_sha256"))
     step, spent = 0, 0.0
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -248,6 +262,7 @@ def run(
         saved = {**(about or {}), "step": step, "seconds": schedule.elapsed, "config": architecture}
         checkpoint.save(training.checkpoint, named, saved)
 
+    drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules())
     last_save = schedule.elapsed
     bar = Progress(
         TextColumn("{task.description}"),
@@ -265,6 +280,9 @@ def run(
             before_step(step, progress, batch)
             for group in optimizer.param_groups:
                 group["lr"] = training.learning_rate * schedule.factor(step, progress)
+            if drops:  # every process and step its own, and the same one after a resume
+                seeds = np.random.SeedSequence([training.seed, processes.rank, step])
+                torch.manual_seed(int(seeds.generate_state(1)[0]))
             loss, means = wrapped(*batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

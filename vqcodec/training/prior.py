@@ -14,7 +14,7 @@ from vqcodec.errors import CodecError
 from vqcodec.models.family import AnyConfig
 from vqcodec.models.prior import Prior, PriorConfig, calibrated, set_mode
 from vqcodec.training import vqvae
-from vqcodec.training.export import code_vectors, load_autoencoder
+from vqcodec.training.export import code_vectors, fingerprint, load_autoencoder
 from vqcodec.training.indices import IndexSampler
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
 
@@ -106,28 +106,31 @@ def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) ->
     """The prior's architecture: the autoencoder's codebooks, the classes and the run's sizes.
 
     Raises:
-        CodecError: the autoencoder has no such level.
+        CodecError: the autoencoder has no such level, or the sizes do not fit together.
     """
     levels = autoencoder.levels
     if not 0 <= config.level < len(levels):
         raise CodecError(f"no level {config.level}; the autoencoder has 0 to {len(levels) - 1}")
     strides = [level.stride for level in levels]
     heads = config.attention_heads
-    return PriorConfig(
-        codebooks=levels[config.level].codebooks,
-        coarser=tuple(level.codebooks for level in levels[: config.level]),
-        factors=tuple(strides[m] // strides[m + 1] for m in range(config.level)),
-        channels=config.channels,
-        blocks=config.blocks,
-        context_blocks=config.context_blocks,
-        attention_heads=(4 if config.level == 0 else 0) if heads is None else heads,
-        attention_layers=config.attention_layers,
-        head_channels=config.head_channels,
-        qualities=len(autoencoder.lmbdas),
-        classes=classes,
-        dropout=config.dropout,
-        attention_dropout=config.attention_dropout,
-    )
+    try:
+        return PriorConfig(
+            codebooks=levels[config.level].codebooks,
+            coarser=tuple(level.codebooks for level in levels[: config.level]),
+            factors=tuple(strides[m] // strides[m + 1] for m in range(config.level)),
+            channels=config.channels,
+            blocks=config.blocks,
+            context_blocks=config.context_blocks,
+            attention_heads=(4 if config.level == 0 else 0) if heads is None else heads,
+            attention_layers=config.attention_layers,
+            head_channels=config.head_channels,
+            qualities=len(autoencoder.lmbdas),
+            classes=classes,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+        )
+    except ValueError as error:
+        raise CodecError(str(error)) from error
 
 
 @torch.no_grad()
@@ -142,10 +145,12 @@ def train(config: PriorTraining) -> Path:
     """Trains, or goes on from the checkpoint in `config.output`; returns the checkpoint.
 
     Raises:
-        CodecError: unusable checkpoint or indices, or no such level.
+        CodecError: unusable checkpoint or indices, no such level, or indices or a checkpoint in
+            `config.output` of another autoencoder.
     """
     autoencoder = load_autoencoder(config.autoencoder)
-    sampler = IndexSampler(config.indices)
+    mark = fingerprint(autoencoder)
+    sampler = IndexSampler(config.indices, mark)
     architecture = prior_config(config, autoencoder.config, len(sampler.classes))
     with Processes(config.device) as processes:
         torch.manual_seed(config.seed)
@@ -172,11 +177,17 @@ def train(config: PriorTraining) -> Path:
             if progress >= config.quantized_from and not prior.embedding.quantized:
                 if not calibrated(prior):  # a resumed run may be
                     set_mode(prior, "calibrate")
+                    prior.eval()  # the integer prior drops nothing
                     with torch.no_grad():
                         objective(*batch)
+                    prior.train()
                 set_mode(prior, "quantized")
 
-        about = {"classes": sampler.classes, "side": sampler.side}
+        about = {
+            "classes": sampler.classes,
+            "side": sampler.side,
+            "autoencoder_sha256": mark,
+        }
         return run(
             config, processes, prior, objective, architecture.to_dict(), draw, quantize, about
         )

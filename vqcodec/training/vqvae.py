@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from vqcodec.errors import CodecError
 from vqcodec.models.vqvae import PIXEL_SCALE, VQVAE, Quantizer, VQVAEConfig, VQVAELevel
+from vqcodec.photos import CropSampler
 from vqcodec.training.loop import Processes, fast_bfloat16, resume, run
-from vqcodec.training.photos import CropSampler
 
 if TYPE_CHECKING:  # it imports this module
     from vqcodec.training.autoencoder import AutoencoderSettings

@@ -6,12 +6,18 @@ in, or an `.npz` file with the arrays of MNIST: `x_train`, `y_train`, `x_test`, 
 
 from __future__ import annotations
 
+import lzma
 import math
 import tarfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
+from itertools import starmap
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -27,33 +33,20 @@ SPLITS = ("all", "train", "validation")
 VALIDATION_EVERY = 11  # the last of every eleven images of a label is kept for validation
 
 
+_Entry = TypeVar("_Entry")
+
+
 class Photo(NamedTuple):
     """An image and what it shows.
 
     Attributes:
         pixels: uint8 [H, W, 3].
-        label: Name of the folder it lies in, or the digit of an `.npz` file.
+        label: Name of the folder it lies in, or the digit of an `.npz` file; "" where there is
+            none. It never leads out of a folder.
     """
 
     pixels: npt.NDArray[np.uint8]
     label: str
-
-
-def _members(source: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Name, label and bytes of the images of a folder or an archive, as they lie there."""
-    if source.is_dir():
-        for path in source.rglob("*"):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield str(path), path.parent.name, path.read_bytes()
-    elif source.is_file() and tarfile.is_tarfile(source):
-        with tarfile.open(source) as archive:
-            for member in archive:  # in their order: going back in a compressed archive is slow
-                stream = archive.extractfile(member)
-                if stream is not None and member.name.lower().endswith(SUFFIXES):
-                    label = Path(member.name).parent.name
-                    yield f"{source}:{member.name}", label, stream.read()
-    else:
-        raise CodecError(f"{source}: neither a folder nor a tar archive of images")
 
 
 def in_split(number: int, split: str) -> bool:
@@ -72,29 +65,106 @@ def _scaled(pixels: npt.NDArray[np.uint8], short_side: int | None) -> npt.NDArra
     return np.asarray(PillowImage.fromarray(pixels).resize(size, PillowImage.Resampling.LANCZOS))
 
 
+def _folder_name(path: str) -> str:
+    """The last part of a path, which an archive may have from anyone, unless it leads upwards."""
+    name = Path(path).name
+    return "" if name == ".." else name
+
+
+def _label(name: str) -> str:
+    return _folder_name(str(Path(name).parent))
+
+
+def _chosen(entries: Iterable[tuple[str, _Entry]], split: str) -> list[tuple[str, _Entry]]:
+    """Those of (name, entry) that are images and of the split, in the order of their names."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for name, entry in sorted(entries, key=itemgetter(0)):
+        if name.lower().endswith(SUFFIXES):
+            label = _label(name)
+            if in_split(seen[label], split):
+                chosen.append((name, entry))
+            seen[label] += 1
+    return chosen
+
+
+def _decode(name: str, data: bytes, short_side: int | None) -> npt.NDArray[np.uint8]:
+    try:
+        return _scaled(load(data).pixels, short_side)
+    except CodecError as error:
+        raise error.in_file(name) from error
+
+
+def _read_folder(source: Path, short_side: int | None, split: str) -> Iterator[Photo]:
+    files = [(str(path), path) for path in source.rglob("*") if path.is_file()]
+    for name, path in _chosen(files, split):
+        yield Photo(_decode(name, path.read_bytes(), short_side), _label(name))
+
+
+def _read_archive(source: Path, short_side: int | None, split: str) -> Iterator[Photo]:
+    with tarfile.open(source) as archive:
+        chosen = _chosen([(each.name, each) for each in archive if not each.isdir()], split)
+
+        def decoded(name: str, member: tarfile.TarInfo) -> Photo:
+            stream = archive.extractfile(member)
+            if stream is None:
+                raise CodecError("is no file").in_file(f"{source}:{name}")
+            photo = _decode(f"{source}:{name}", stream.read(), short_side)
+            return Photo(photo, _label(name))
+
+        if isinstance(archive.fileobj, BufferedReader):
+            yield from starmap(decoded, chosen)
+        else:  # going back in a compressed archive is slow
+            in_place = sorted(chosen, key=lambda item: item[1].offset)
+            found = [(name, decoded(name, member)) for name, member in in_place]
+            yield from (photo for _, photo in sorted(found, key=itemgetter(0)))
+
+
+def _read_images(source: Path, short_side: int | None, split: str) -> Iterator[Photo]:
+    """Images of a folder or an archive, in the order of their names, each read when asked for."""
+    try:
+        if source.is_dir():
+            yield from _read_folder(source, short_side, split)
+        elif source.is_file() and tarfile.is_tarfile(source):
+            yield from _read_archive(source, short_side, split)
+        else:
+            raise CodecError(f"{source}: neither a folder nor a tar archive of images")
+    except (OSError, EOFError, KeyError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+        reason = f"cannot be read to its end ({error}); it may be damaged"
+        raise CodecError(reason).in_file(source) from error
+
+
 def _read_arrays(source: Path, side: int, split: str) -> list[Photo]:
     """Images of an `.npz` file, centred in squares of at least `side` pixels."""
     parts = {"all": ("train", "test"), "train": ("train",), "validation": ("test",)}[split]
     photos = []
     try:
-        with np.load(source, allow_pickle=False) as arrays:
+        # Opened here, since numpy leaves a file open that turns out to be damaged.
+        with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             for part in parts:
                 images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-                before = [max(0, side - size) // 2 for size in images.shape[1:3]]
-                after = [
-                    max(0, side - size) - n
-                    for size, n in zip(images.shape[1:3], before, strict=True)
-                ]
-                around = [(0, 0), *zip(before, after, strict=True), *[(0, 0)] * (images.ndim - 3)]
-                images = np.pad(images.astype(np.uint8, casting="safe"), around, "edge")
                 if images.ndim == 3:
                     images = images[..., None].repeat(3, -1)
+                if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+                    shape = list(images.shape)
+                    raise ValueError(
+                        f"x_{part} is {images.dtype} {shape}, not [N, H, W] or [.., 3]"
+                    )
+                missing = [max(0, side - size) for size in images.shape[1:3]]
+                around = [(size // 2, size - size // 2) for size in missing]
+                images = np.pad(images, [(0, 0), *around, (0, 0)], "edge")
                 photos += [
-                    Photo(image, str(label)) for image, label in zip(images, labels, strict=True)
+                    Photo(image, _folder_name(str(label)))
+                    for image, label in zip(images, labels, strict=True)
                 ]
-    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+    except (
+        *(OSError, EOFError, BadZipFile, zlib.error),
+        *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+    ) as error:
         reason = f"no arrays x_train, y_train, x_test, y_test of uint8 images ({error})"
         raise CodecError(reason).in_file(source) from error
+    if not photos:
+        raise CodecError("its arrays hold no images").in_file(source)
     return photos
 
 
@@ -110,9 +180,10 @@ def read_photos(
 
     Args:
         source: A folder (searched deeply), a tar archive, or an `.npz` file.
-        min_side: Images with a shorter side than this, in pixels, are left out; those of an `.npz`
-            file are extended to it.
-        limit: At most this many images.
+        min_side: Images with a shorter side than this, in pixels, are left out, after the split;
+            those of an `.npz` file are extended to it.
+        limit: At most this many images, the first by name; the rest is not decoded, unless it
+            comes before them in a compressed archive.
         short_side: Larger images are scaled until their shorter side has so many pixels.
         split: Which of `SPLITS`: of every label's images, by name, every eleventh is kept for
             "validation"; an `.npz` file's validation images are its test images.
@@ -121,29 +192,28 @@ def read_photos(
         In the order of their names.
 
     Raises:
-        CodecError: no such source or split, an undecodable image, or none large enough.
+        CodecError: no such source or split, a damaged archive, an undecodable image, or none of
+            the split or large enough.
     """
     if split not in SPLITS:
         raise CodecError(f"unknown split {split!r}; there are: {', '.join(SPLITS)}")
     if source.suffix == ".npz":
         return _read_arrays(source, min_side, split)[:limit]
-    found: list[tuple[str, Photo]] = []
-    for name, label, data in _members(source):
-        try:
-            pixels = _scaled(load(data).pixels, short_side)
-        except CodecError as error:
-            raise error.in_file(name) from error
-        if min(pixels.shape[:2]) >= min_side:
-            found.append((name, Photo(pixels, label)))
-    seen: Counter[str] = Counter()
     photos = []
-    for _, photo in sorted(found, key=lambda item: item[0]):
-        if in_split(seen[photo.label], split):
+    any_size = False
+    for photo in _read_images(source, short_side, split):
+        any_size = True
+        if min(photo.pixels.shape[:2]) >= min_side:
             photos.append(photo)
-        seen[photo.label] += 1
+        if len(photos) == limit:
+            break
+    if not any_size:
+        kept = f"every {VALIDATION_EVERY}th of a label is kept for validation"
+        of_split = "" if split == "all" else f" of the split {split!r} ({kept}); use another split"
+        raise CodecError(f"{source}: holds no image{of_split}")
     if not photos:
         raise CodecError(f"{source}: no image with both sides of at least {min_side} pixels")
-    return photos[:limit]
+    return photos
 
 
 class CropSampler:
