@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from vqcodec.errors import ModelError, UnknownModelError, WeightsError
 
 DEFAULT_MODEL = "hvq-photo-1"
-DEFAULT_GENERATOR: str | None = None  # the model that draws images by class
+DEFAULT_GENERATOR: str | None = "hvq-imagenet64-1"  # the model that draws images by class
 
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_METADATA_LENGTH = 1 << 20
@@ -76,6 +76,12 @@ MODELS: dict[str, Model] = {
         filename="hvq-photo-1.safetensors",
         sha256="9b7521432db879358d7afacb5309c795b3cb0d5a9b476e4c599f9f7fee66f65a",
         summary="photographs, 8 qualities, strides 32, 16 and 8",
+    ),
+    "hvq-imagenet64-1": Model(
+        model_id="hvq-imagenet64-1",
+        filename="hvq-imagenet64-1.safetensors",
+        sha256="d98932039c896b33d1767dc79e99c2c2e15ff15657889f68cc1d6821516c18aa",
+        summary="draws 64 x 64 images of the 1,000 classes of ImageNet; strides 16, 8 and 4",
     ),
 }
 
