@@ -350,7 +350,7 @@ class TestClasses:
     def test_of_a_model_without(
         self, weights: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(ModelError, match="tiny-test has no classes; (use|give) one that has"):
+        with pytest.raises(ModelError, match=r"tiny-test has no classes; (use|give) one that has"):
             draw(model=tiny_model, classes=[0])
         entry = registry.Model(MODEL_ID, weights.name, registry.sha256_of(weights), "Of a test.")
         monkeypatch.setattr(registry, "MODELS", {MODEL_ID: entry})
