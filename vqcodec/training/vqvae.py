@@ -183,7 +183,7 @@ def start_from_latents(autoencoder: VQVAE, pixels: Tensor, seed: int) -> None:
 def restart_unused(
     autoencoder: VQVAE, pixels: Tensor, processes: Processes, threshold: float, seed: int
 ) -> None:
-    """Moves unused codes to random latents of a batch, uint8 [B, H, W, 3]."""
+    """Moves unused codes to badly coded latents of a batch, uint8 [B, H, W, 3]."""
     autoencoder.eval()
     generator = torch.Generator().manual_seed(seed)
 
