@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import multiprocessing
@@ -21,7 +20,6 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -111,25 +109,6 @@ def kodak_sized(path: Path | None) -> tuple[str, Image]:
     if path is not None:
         return path.name, load_picture(path)
     return "two photographs side by side", tiled_photograph(*KODAK_SIZE)
-
-
-def psnr(original: Pixels, restored: Pixels) -> float:
-    """PSNR in dB over all 8-bit samples; infinite if the images are equal."""
-    # Row by row: the image may fill a good part of memory.
-    squares = sum(
-        int(np.square(a.astype(np.int64) - b).sum())
-        for a, b in zip(original, restored, strict=True)
-    )
-    return float("inf") if not squares else 10 * float(np.log10(255**2 * original.size / squares))
-
-
-def encoded_size(pixels: Pixels, format: str, **options: Any) -> tuple[int, Pixels]:
-    """Bytes of a picture in one of Pillow's formats, and the picture that comes back."""
-    stream = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(stream, format, **options)
-    size = len(stream.getvalue())
-    with PIL.Image.open(stream) as picture:
-        return size, np.asarray(picture.convert("RGB"))
 
 
 def restored(model: Model, photos: Sequence[Photo], side: int) -> Tensor:

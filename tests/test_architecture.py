@@ -78,14 +78,22 @@ def test_training_is_imported_by_its_own_commands_only() -> None:
     assert outside == {"vqcodec.cli.train", "vqcodec.cli.export"}
 
 
-def test_metrics_are_imported_by_commands_only() -> None:
+def test_the_benchmark_is_imported_by_its_command_only() -> None:
+    outside = {name for name in importers("vqcodec.bench") if not within(name, "vqcodec.bench")}
+    assert outside == {"vqcodec.cli.bench"}
+
+
+def test_metrics_are_imported_by_commands_and_the_benchmark_only() -> None:
     for name in importers("vqcodec.metrics"):
-        assert within(name, "vqcodec.metrics") or within(name, "vqcodec.cli"), name
+        assert any(within(name, f"vqcodec.{part}") for part in ("metrics", "bench", "cli")), name
 
 
 def test_only_the_corridor_and_above_know_the_corridor() -> None:
-    for name in importers("vqcodec.codec") | importers("vqcodec.cli"):
-        assert name in {"vqcodec", "vqcodec.__main__"} or within(name, "vqcodec.cli")
+    above = {"vqcodec", "vqcodec.__main__"}
+    for name in importers("vqcodec.codec") - above:
+        assert within(name, "vqcodec.bench") or within(name, "vqcodec.cli"), name
+    for name in importers("vqcodec.cli") - above:
+        assert within(name, "vqcodec.cli"), name
 
 
 @pytest.mark.parametrize("part", STANDARD_LIBRARY_ONLY)
@@ -152,6 +160,7 @@ def vqz_bytes() -> bytes:
         ["models"],
         ["verify", "--quick"],
         ["evaluate", "cas", "--help"],
+        ["bench", "--help"],
     ],
 )
 def test_quick_commands_load_no_torch(

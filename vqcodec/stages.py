@@ -247,12 +247,16 @@ class Stages:
         return grow(tile, self.halo, *self.area)
 
     def _batches_with_halo(self) -> list[list[Window]]:
-        """Batches of tiles that have equal shapes with their halo, too."""
+        """Batches of tiles that have equal shapes with their halo, too.
+
+        On a CPU a tile at a time is as fast, and takes a fraction of the memory.
+        """
         groups: dict[tuple[int, int], list[Window]] = {}
         for tile in self.tiles:
             around = self._grown(tile)
             groups.setdefault((around.height, around.width), []).append(tile)
-        return [part for group in groups.values() for part in batches(group, self.batch)]
+        batch = 1 if self.model.device.type == "cpu" else self.batch
+        return [part for group in groups.values() for part in batches(group, batch)]
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:

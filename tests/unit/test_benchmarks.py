@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a sc
 import common
 import exactness
 import hostile
-import prior_savings
-import speed
+import integer_cost
 
 from vqcodec import container
 from vqcodec.codec import compress, decompress
@@ -74,13 +73,6 @@ def small_file(tiny_model: Path) -> bytes:
 # What the scripts share
 
 
-def test_psnr() -> None:
-    black = np.zeros((4, 4, 3), np.uint8)
-    assert common.psnr(black, black) == math.inf
-    assert common.psnr(black, black + 255) == 0
-    assert common.psnr(black, black + 1) == pytest.approx(48.1308, abs=1e-4)
-
-
 def test_tiled_photograph_fills_any_size() -> None:
     tiled = common.tiled_photograph(700, 1300).pixels
     assert tiled.shape == (700, 1300, 3)
@@ -112,120 +104,26 @@ def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ONEDNN_MAX_CPU_ISA" not in common.os.environ
 
 
-# Rate and distortion
+# The scripts
 
 
-@pytest.fixture
-def rate_distortion() -> Any:
-    reason = "bjontegaard belongs to the extra `benchmarks`, which the tests do without"
-    pytest.importorskip("bjontegaard", reason=reason)
-    import rate_distortion
-
-    return rate_distortion
-
-
-def curve(module: Any, rates: list[float], gain: float) -> list[Any]:
-    return [
-        module.Point(n, rate, 30 + gain + 5 * math.log2(rate)) for n, rate in enumerate(rates, 1)
-    ]
-
-
-@pytest.mark.parametrize("method", ["pchip", "akima"])
-def test_bjontegaard_deltas_of_curves_that_are_known(rate_distortion: Any, method: str) -> None:
-    anchor = curve(rate_distortion, [0.1, 0.2, 0.4, 0.8, 1.6], 0)
-    better = curve(rate_distortion, [0.15, 0.3, 0.6], 5)
-    rate, distortion = rate_distortion.bjontegaard_deltas(anchor, better, method)
-    assert rate == pytest.approx(-50)  # 5 dB are a factor of two in rate here
-    assert distortion == pytest.approx(5)
-
-
-def test_no_deltas_of_one_point_or_apart(rate_distortion: Any) -> None:
-    anchor = curve(rate_distortion, [0.1, 0.2, 0.4], 0)
-    one = curve(rate_distortion, [0.2], 3)
-    assert all(map(math.isnan, rate_distortion.bjontegaard_deltas(anchor, one, "pchip")))
-    apart = curve(rate_distortion, [4, 8], 30)
-    assert all(map(math.isnan, rate_distortion.bjontegaard_deltas(anchor, apart, "pchip")))
-    assert rate_distortion.overlap(anchor, apart, "bpp") is None
-
-
-def test_gap_to_an_anchor(rate_distortion: Any) -> None:
-    anchor = curve(rate_distortion, [0.1, 0.2, 0.4, 0.8], 0)
-    inside, outside = curve(rate_distortion, [0.3, 1.0], 2)
-    assert rate_distortion.gap(anchor, inside) == pytest.approx(2)
-    assert math.isnan(rate_distortion.gap(anchor, outside))
-
-
-def test_rate_distortion_runs(rate_distortion: Any, script: Script, one_image: Path) -> None:
-    found = script("rate_distortion", one_image, "--quality", "1", "--anchor", "jpeg")
-    assert found["all_indices_identical"]
-    assert found["all_sizes_inside"]
-    assert [point["quality"] for point in found["points"]] == [1]
-    assert [each["quality"] for each in found["anchors"]["jpeg"]["curve"]][:12] == [
-        *range(5, 65, 5)
-    ]
-
-
-# The other scripts
-
-
-def test_prior_savings_against_the_bits_of_the_codec(tiny_model: Path, astronaut: Path) -> None:
-    from vqcodec.model import load as load_model
-
-    picture = load(astronaut)
-    compressed = compress(picture, quality=2, model=tiny_model)
-    bits = prior_savings.bits_of(load_model(tiny_model), [], picture.pixels, 2)
-    assert bits["integer"].tolist() == pytest.approx(compressed.ideal_bits)
-    rows = prior_savings.summary(2, bits)
-    assert [row["level"] for row in rows] == [0, 1, 2, "all"]
-    assert rows[-1]["bits"]["integer"] == pytest.approx(sum(compressed.ideal_bits))
-
-
-def test_prior_savings_with_float_priors(tiny_model: Path, astronaut: Path) -> None:
+def test_integer_cost(tiny_model: Path, astronaut: Path) -> None:
     from tiny import tiny_autoencoder, tiny_priors
 
     from vqcodec.model import load as load_model
 
-    pixels = prior_savings.centre(load(astronaut).pixels, 64)
-    assert pixels.shape == (64, 64, 3)
+    picture = load(astronaut)
+    model = load_model(tiny_model)
     priors = tiny_priors(tiny_autoencoder())
-    bits = prior_savings.bits_of(load_model(tiny_model), priors, pixels, 1)
-    last = prior_savings.summary(1, bits)[-1]
-    assert set(last["bits"]) == {"non-spatial", "integer", "float", "quantized"}
-    assert last["bits"]["quantized"] == pytest.approx(last["bits"]["integer"], rel=0.02)
-
-
-def test_prior_savings_runs(script: Script, one_image: Path) -> None:
-    found = script("prior_savings", one_image, "--quality", "2")
-    assert [row["quality"] for row in found["rows"]] == [2] * 4 + ["all"] * 4
-
-
-def test_stage_clock_adds_up() -> None:
-    def run(clock: speed.StageClock) -> str:
-        clock("one", 1, 2)
-        clock("one", 2, 2)
-        clock("two", 1, 1)
-        return "result"
-
-    result, seconds = speed.timed(run)
-    assert result == "result"
-    assert list(seconds) == ["one", "two", "rest", "all"]
-    parts = [seconds[name] for name in ("one", "two", "rest")]
-    assert seconds["all"] == pytest.approx(sum(parts))
-
-
-def test_positions_are_spread() -> None:
-    assert speed.some_of(100, 3) == [16, 50, 83]
-    assert speed.some_of(2, 5) == [0, 1]
-
-
-def test_speed_runs(script: Script, astronaut: Path) -> None:
-    found = script("speed", astronaut, "--runs", "1", "--positions", "1", "--threads", "1")
-    assert found["size"] == [96, 128]
-    assert {"analysis", "encode level 2", "all"} <= set(found["seconds"]["compress"])
-    assert {"decode level 0", "synthesis", "all"} <= set(found["seconds"]["decompress"])
-    levels = found["usual_way_extrapolated"]["levels"]
-    assert [level["positions"] for level in levels] == [12, 48, 192]
-    assert all(level["exact"] for level in levels)
+    bits = integer_cost.bits_of(model, priors, picture.pixels, 2)
+    coded = compress(picture, quality=2, model=tiny_model).ideal_bits
+    assert bits["integer"].tolist() == pytest.approx(coded)
+    rows = integer_cost.summary(2, bits)
+    assert [row["level"] for row in rows] == [0, 1, 2, "all"]
+    assert rows[-1]["bits"]["integer"] == pytest.approx(sum(coded))
+    assert set(rows[-1]["bits"]) == {"integer", "float", "quantized"}
+    assert rows[-1]["bits"]["quantized"] == pytest.approx(sum(coded), rel=0.02)
+    assert integer_cost.centre(picture.pixels, 64).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("batch", [1, 16])
@@ -292,16 +190,9 @@ def test_hostile_runs(script: Script, astronaut: Path) -> None:
     assert found["kinds"]["random mutations, seed 0"]["files"] == 20
 
 
-def test_memory_runs(script: Script) -> None:
-    found = script("memory", "--megapixels", "0.01", "--tile", "64")
-    assert found["side"] == 100
-    assert [run["command"] for run in found["runs"]] == ["compress", "decompress"]
-    assert all(run["peak"] > 0 for run in found["runs"])
-
-
 def test_an_unknown_model_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
     finished = subprocess.run(
-        [sys.executable, BENCHMARKS / "speed.py", "--model", "nonsense"],
+        [sys.executable, BENCHMARKS / "hostile.py", "--model", "nonsense"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -34,6 +34,7 @@ _COMMANDS = (
     "train",
     "export",
     "evaluate",
+    "bench",
 )
 _ALIASES = {"generate": "sample"}
 

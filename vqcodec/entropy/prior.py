@@ -28,7 +28,7 @@ REQUANTIZE_BITS = 24
 INT64_SAFE = 2.0**62
 WORK_WORTH_THREADS = 512 * 128**2  # rows of a step times channels squared
 ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
-ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, bounds the memory of attention
+ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, of all maps; bounds the memory of attention
 
 Weights = Mapping[str, Tensor]
 
@@ -184,7 +184,7 @@ class Attention:
         )
         seen.keys[:, :, positions] = key
         seen.values[:, :, positions] = value
-        rows_per_call = max(1, ATTENTION_LOGITS_PER_CALL // len(seen.steps))
+        rows_per_call = max(1, ATTENTION_LOGITS_PER_CALL // (count * len(seen.steps)))
         for part, rows in zip(
             torch.split(positions, rows_per_call),
             torch.split(query, rows_per_call, 2),

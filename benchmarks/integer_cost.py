@@ -1,7 +1,7 @@
-"""Bits of the spatial integer priors against the non-spatial hierarchical prior.
+"""What running the priors in integers costs, in bits.
 
-The non-spatial prior is the autoencoder's own rate model: it sees the coarser levels and the
-earlier codebooks of a position, but no neighbours. Both code the same indices of whole images.
+The same indices of whole images are coded by the packaged integer priors, by the float priors that
+they were made from, and by these rounded to the integer grids.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vqcodec.models.prior import Prior, set_mode
 from vqcodec.tiling import pad
 from vqcodec.training.export import load_prior
 
-NON_SPATIAL, INTEGER, FLOAT, QUANTIZED = "non-spatial", "integer", "float", "quantized"
+INTEGER, FLOAT, QUANTIZED = "integer", "float", "quantized"
 CROP = 1024
 
 Bits = dict[str, npt.NDArray[np.float64]]
@@ -63,13 +63,12 @@ def bits_of(
 ) -> Bits:
     padded = np.array(pad(centre(pixels, CROP), model.strides[0]))
     chosen = torch.tensor([quality - 1])
-    indices, non_spatial = model.autoencoder.quantize(torch.from_numpy(padded)[None], chosen)
+    indices, _ = model.autoencoder.quantize(torch.from_numpy(padded)[None], chosen)
     levels = range(len(indices))
     found: Bits = {
-        NON_SPATIAL: non_spatial[0].double().numpy(),
-        INTEGER: np.array([integer_bits(model, indices, chosen, level) for level in levels]),
+        INTEGER: np.array([integer_bits(model, indices, chosen, level) for level in levels])
     }
-    for mode in (FLOAT, QUANTIZED) if priors else ():
+    for mode in (FLOAT, QUANTIZED):
         sums = []
         for level, prior in enumerate(priors):
             set_mode(prior, mode)
@@ -78,42 +77,41 @@ def bits_of(
     return found
 
 
-def change(bits: float, reference: float) -> float:
-    """In %, how many more bits than the reference."""
-    return 100 * (bits / reference - 1)
-
-
 def summary(quality: int | str, bits: Bits) -> list[dict[str, Any]]:
     """One row a level and one for all levels."""
-    levels = len(bits[NON_SPATIAL])
-    parts: list[tuple[int | str, Any]] = [(level, level) for level in range(levels)]
+    parts: list[tuple[int | str, Any]] = [(level, level) for level in range(len(bits[FLOAT]))]
     rows = []
     for name, part in [*parts, ("all", slice(None))]:
         sums = {kind: float(np.sum(values[part])) for kind, values in bits.items()}
         row: dict[str, Any] = {"quality": quality, "level": name, "bits": sums}
-        row["saving_percent"] = -change(sums[INTEGER], sums[NON_SPATIAL])
-        if FLOAT in sums:
-            row["int8_cost_percent"] = change(sums[INTEGER], sums[FLOAT])
-            row["rounding_cost_percent"] = change(sums[QUANTIZED], sums[FLOAT])
+        for kind in (INTEGER, QUANTIZED):
+            row[f"{kind}_cost_percent"] = 100 * (sums[kind] / sums[FLOAT] - 1)
         rows.append(row)
     return rows
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
     kinds = list(rows[0]["bits"])
-    with_float = FLOAT in kinds
-    table = []
-    for row in rows:
-        cells = [row["quality"], row["level"], *(f"{row['bits'][kind]:.0f}" for kind in kinds)]
-        cells.append(f"{row['saving_percent']:.2f}")
-        if with_float:
-            cells.append(f"{row['int8_cost_percent']:+.3f}")
-            cells.append(f"{row['rounding_cost_percent']:+.3f}")
-        table.append(cells)
-    columns = ["quality", "level", *(f"{kind} bits" for kind in kinds), "saving %"]
-    if with_float:
-        columns += ["int8 over float %", "quantized over float %"]
-    print_table("integer spatial priors against the non-spatial prior", columns, table)
+    print_table(
+        "integer priors against the float priors they were made from",
+        [
+            "quality",
+            "level",
+            *(f"{kind} bits" for kind in kinds),
+            "integer over float %",
+            "quantized over float %",
+        ],
+        [
+            [
+                row["quality"],
+                row["level"],
+                *(f"{row['bits'][kind]:.0f}" for kind in kinds),
+                f"{row['integer_cost_percent']:+.3f}",
+                f"{row['quantized_cost_percent']:+.3f}",
+            ]
+            for row in rows
+        ],
+    )
 
 
 @click.command(cls=Benchmark)
@@ -122,6 +120,7 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
     "--priors",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
+    required=True,
     metavar="CHECKPOINT",
     help="Training checkpoints of the priors, one a level, coarse to fine: the option repeated.",
 )
@@ -139,7 +138,7 @@ def main(
 ) -> None:
     """Bits of the priors over the images in FOLDER, by level and quality."""
     loaded = load(model)
-    if priors and len(priors) != len(loaded.priors):
+    if len(priors) != len(loaded.priors):
         raise click.UsageError(f"{model} has {len(loaded.priors)} levels; give as many --priors")
     floats = [load_prior(path, loaded.autoencoder) for path in priors]
     wanted = sorted(set(qualities)) or list(range(1, loaded.qualities + 1))
@@ -156,7 +155,7 @@ def main(
         rows += summary(quality, sums)
     rows += summary("all", total)
     report(rows)
-    store(json_file, "prior_savings", model, {"images": len(pictures), "rows": rows})
+    store(json_file, "integer_cost", model, {"images": len(pictures), "rows": rows})
 
 
 if __name__ == "__main__":

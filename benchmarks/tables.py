@@ -1,0 +1,324 @@
+"""Writes the tables of Markdown files from the results of `vqcodec bench`.
+
+A table stands between the lines `<!-- table NAME -->` and `<!-- end -->`, and replaces what was
+there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from vqcodec.errors import CodecError
+from vqcodec.files import read_bytes, write_atomically
+
+Results = Mapping[str, Any]
+
+FORMAT = 1
+OURS = "vqcodec"
+NEAR_BPP = 0.3
+METHOD = "pchip"
+DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4}
+BLOCK = re.compile(r"^<!-- table (\S+) -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+MARKER = re.compile(r"^<!-- (?:table\b.*|end) -->$", re.MULTILINE)
+
+
+# Text
+
+
+def number(value: float | None, digits: int, sign: str = "") -> str:
+    """A number with so many digits after the point, with its sign if `sign` is "+"."""
+    return "" if value is None else f"{value:{sign},.{digits}f}"
+
+
+def span(values: Sequence[float] | None, digits: int) -> str:
+    """A range."""
+    return "none" if values is None else " to ".join(number(value, digits) for value in values)
+
+
+def seconds(value: float | None) -> str:
+    """Two or three significant digits, as long as there are seconds."""
+    return number(value, 3 if value is not None and value < 0.1 else 2 if (value or 0) < 10 else 1)
+
+
+def megabytes(value: float | None) -> str:
+    """Bytes, in 10**6 bytes."""
+    return number(None if value is None else value / 1e6, 0)
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table; text cells of Markdown, with columns nobody has a value for left out."""
+    body = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    kept = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in body)]
+    lines = [columns, ["---"] * len(columns), *body]
+    return "".join("| " + " | ".join(line[n] for n in kept) + " |\n" for line in lines)
+
+
+def profile(results: Results, part: str) -> Any:
+    """A part of the profile."""
+    if not results["profile"]:
+        raise click.ClickException("these results have no profile; run vqcodec bench --profile")
+    return results["profile"][part]
+
+
+# Tables
+
+
+def rate(results: Results) -> str:
+    """Rate, distortion and dB above the measured peers, by quality."""
+    above = {(each["anchor"], each["quality"]): each["db"] for each in results["above"]}
+    anchors = list(dict.fromkeys(anchor for anchor, _ in above))
+    metrics = results["metrics"]
+    return markdown(
+        [
+            "quality",
+            "bpp",
+            *(", ".join(filter(None, (each["name"], each["unit"]))) for each in metrics),
+            *(f"dB above {anchor}" for anchor in anchors),
+        ],
+        (
+            [
+                point["quality"],
+                number(point["bpp"], 3),
+                *(number(point.get(each["key"]), DIGITS[each["key"]]) for each in metrics),
+                *(number(above.get((anchor, point["quality"])), 2, "+") for anchor in anchors),
+            ]
+            for point in results["points"]
+            if point["codec"] == OURS
+        ),
+    )
+
+
+def bd_rate(results: Results) -> str:
+    """BD-rate in % by every metric, with the range of PSNR that it is over."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for each in results["comparisons"]:
+        found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
+    rows = []
+    for (anchor, source), compared in found.items():
+        row = [anchor, source]
+        for metric in results["metrics"]:
+            own = compared.get(metric["key"])
+            row.append(number(own and own["bd_rate_percent"][METHOD], 1, "+"))
+        psnr = compared.get("psnr")
+        row += [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)] if psnr else ["", ""]
+        rows.append(row)
+    names = (f"BD-rate by {metric['name']}, %" for metric in results["metrics"])
+    return markdown(["anchor", "source", *names, "common bpp", "common PSNR, dB"], rows)
+
+
+def speed(results: Results) -> str:
+    """Seconds and peak memory of every codec at the quality nearest to `NEAR_BPP`."""
+    rows = []
+    for codec in results["codecs"]:
+        own = [each for each in results["points"] if each["codec"] == codec["key"]]
+        runs = [each for each in results["speed"] if each["codec"] == codec["key"]]
+        if own:
+            point = min(own, key=lambda each: abs(each["bpp"] - NEAR_BPP))
+            label = f"quality {point['quality']}, {number(point['bpp'], 3)} bpp"
+            runs = [point]
+        else:
+            label = "random weights, time alone"
+        rows.append(
+            [
+                codec["name"],
+                codec["settings"],
+                label,
+                *(seconds(joined(median, runs, f"{way}_seconds")) for way in ("encode", "decode")),
+                *(megabytes(joined(max, runs, f"{way}_peak")) for way in ("encode", "decode")),
+            ]
+        )
+    sides = ("encode, s", "decode, s", "encode, MB", "decode, MB")
+    return markdown(["codec", "settings", "at", *sides], rows)
+
+
+def joined(join: Any, rows: Iterable[Mapping[str, Any]], column: str) -> float | None:
+    """The median or maximum of the values that are there."""
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return join(values) if values else None
+
+
+def bits(results: Results) -> str:
+    """Bits per pixel of each level's indices under the four codes, codebooks together."""
+    pixels = sum(each["width"] * each["height"] for each in results["images"])
+    codes = ("uniform", "marginal", "hierarchical", "full")
+    rows = []
+    for row in profile(results, "bits"):
+        if row["codebook"] == "all":
+            full, simpler = row["full"], row["hierarchical"]
+            rows.append(
+                [
+                    row["quality"],
+                    row["level"],
+                    number(row["symbols"], 0),
+                    *(number(None if row[c] is None else row[c] / pixels, 4) for c in codes),
+                    number(100 * (full / simpler - 1) if simpler else None, 1, "+"),
+                ]
+            )
+    columns = [*(f"{code}, bpp" for code in codes), "full against hierarchical, %"]
+    return markdown(["quality", "level", "indices", *columns], rows)
+
+
+def stages(results: Results) -> str:
+    """Milliseconds of each stage of the corridor."""
+    return markdown(
+        ["", "stage", "ms"],
+        ([r["verb"], r["stage"], number(r["milliseconds"], 1)] for r in profile(results, "stages")),
+    )
+
+
+def raster(results: Results) -> str:
+    """The wavefront against raster order, by level."""
+    return markdown(
+        [
+            "level",
+            "positions",
+            "codebooks",
+            "steps of the wavefront",
+            "wavefront, s",
+            "raster order, cached features, s",
+            "a full pass a position, s (extrapolated)",
+            "same indices",
+        ],
+        (
+            [
+                row["level"],
+                number(row["positions"], 0),
+                row["codebooks"],
+                number(row["wavefront_steps"], 0),
+                seconds(row["wavefront_seconds"]),
+                seconds(row["raster_seconds"]),
+                number(row["extrapolated_seconds"], 0),
+                "yes" if row["identical"] else "NO",
+            ]
+            for row in profile(results, "raster")
+        ),
+    )
+
+
+def scaling(results: Results) -> str:
+    """Seconds and peak memory against megapixels, with the fitted lines in the last rows."""
+    found = profile(results, "scaling")
+    columns = {
+        "compress_seconds": ("compress, s", seconds),
+        "decompress_seconds": ("decompress, s", seconds),
+        "compress_peak": ("compress, MB", megabytes),
+        "decompress_peak": ("decompress, MB", megabytes),
+    }
+    rows = [
+        [
+            number(row["megapixels"], 1),
+            f"{row['width']} x {row['height']}",
+            number(row["bpp"], 3),
+            *(text(row[column]) for column, (_, text) in columns.items()),
+        ]
+        for row in found["rows"]
+    ]
+    fits = [found["fit"].get(column) or {} for column in columns]
+    for title, key in (("at 0 (fit)", "intercept"), ("each further (fit)", "slope")):
+        texts = zip((text for _, text in columns.values()), fits, strict=True)
+        rows.append([title, "", "", *(text(fit.get(key)) for text, fit in texts)])
+    rows.append(["R2 of the fit", "", "", *(number(fit.get("r2"), 4) for fit in fits)])
+    names = [name for name, _ in columns.values()]
+    return markdown(["megapixels", "size", "bpp", *names], rows)
+
+
+def machine(results: Results) -> str:
+    """What the numbers depend on, in one line."""
+    made = results["made"]
+    on, versions = made["machine"], made["versions"]
+    commit = (made["commit"] or "unknown")[:12] + (", changed" if made["changed"] else "")
+    return (
+        f"Measured on {made['date']} by `{made['command']}` in {number(made['seconds'], 0)} s: "
+        f"commit {commit}; weights {made['model_id']}, SHA-256 {made['weights_sha256'][:16]}; "
+        f"{on['processor']}, {on['threads']} threads of {on['processors']} processors, "
+        f"{on['cpu_capability']}, {on['platform']}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
+    )
+
+
+TABLES = {
+    "rate": rate,
+    "bd-rate": bd_rate,
+    "speed": speed,
+    "bits": bits,
+    "stages": stages,
+    "raster": raster,
+    "scaling": scaling,
+    "machine": machine,
+}
+
+
+# Files
+
+
+def rewritten(text: str, results: Results) -> str:
+    """A Markdown text with its tables made anew.
+
+    Raises:
+        click.ClickException: A table of an unknown name, a table without an end or the reverse, or
+            results that lack what it shows.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        name, inside = found.groups()
+        if name not in TABLES:
+            known = ", ".join(TABLES)
+            raise click.ClickException(f"there is no table {name!r}; there are {known}")
+        if MARKER.search(inside):
+            raise click.ClickException(f"table {name} has no <!-- end --> before the next table")
+        # A table needs empty lines around it to be one beside an HTML comment.
+        return f"<!-- table {name} -->\n\n{TABLES[name](results)}\n<!-- end -->"
+
+    if MARKER.search(BLOCK.sub("", text)):
+        raise click.ClickException("a <!-- table NAME --> or <!-- end --> stands alone")
+    return BLOCK.sub(block, text)
+
+
+def load(path: Path) -> Results:
+    """The results of `vqcodec bench`."""
+    try:
+        results = json.loads(read_bytes(path))
+    except CodecError as error:
+        raise click.ClickException(str(error)) from error
+    except ValueError as error:
+        raise click.ClickException(f"{path}: is not JSON") from error
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
+        raise click.ClickException(f"{path}: is not a results.json of this vqcodec bench")
+    return results
+
+
+@click.command()
+@click.argument("results_file", metavar="RESULTS.json", type=click.Path(path_type=Path))
+@click.argument(
+    "files", metavar="FILE.md...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a table is another.")
+def main(results_file: Path, files: tuple[Path, ...], check: bool) -> None:
+    """Rewrite the tables of Markdown files from the results of vqcodec bench."""
+    results = load(results_file)
+    stale = []
+    for path in files:
+        try:
+            text = read_bytes(path).decode()
+            made = rewritten(text, results)
+            if made != text and check:
+                stale.append(str(path))
+            elif made != text:
+                write_atomically(path, made.encode(), force=True)
+        except CodecError as error:
+            raise click.ClickException(str(error)) from error
+        except click.ClickException as error:
+            raise click.ClickException(f"{path}: {error.message}") from error
+    if stale:
+        raise click.ClickException(f"{', '.join(stale)}: tables are not those of {results_file}")
+
+
+if __name__ == "__main__":
+    main()

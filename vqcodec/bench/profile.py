@@ -1,0 +1,452 @@
+"""Where the bits and the time of the corridor go.
+
+The codec runs as it is: what is timed is timed from outside, and raster order is the wavefront with
+other steps.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqcodec import codec, container
+from vqcodec import stages as corridor
+from vqcodec.bench.codecs import Pixels
+from vqcodec.bench.scaling import MEGAPIXELS, scaling
+from vqcodec.cone import step_of
+from vqcodec.entropy import prior as priors
+from vqcodec.entropy.coder import Decoder, Encoder
+from vqcodec.entropy.frequencies import TOTAL_BITS
+from vqcodec.entropy.prior import Prior, State
+from vqcodec.entropy.wavefront import steps
+from vqcodec.image import Image, load
+from vqcodec.model import Model
+from vqcodec.model import load as load_model
+from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.models.family import AnyAutoencoder
+from vqcodec.stages import Progress, Stages, stages_for
+from vqcodec.tiling import crop, pad, split
+
+ALL, REST = "all", "rest"
+CODES = ("uniform", "marginal", "hierarchical", "full")
+
+Row = dict[str, Any]
+
+
+def profile(
+    model: str,
+    pictures: Sequence[Path],
+    progress: Progress,
+    *,
+    qualities: Sequence[int] = (),
+    quality: int | None = None,
+    runs: int = 5,
+    megapixels: Sequence[float] = MEGAPIXELS,
+) -> dict[str, Any]:
+    """Where the bits and the time go, with as many threads as PyTorch has.
+
+    Args:
+        model: A model id, or the path of a weights file.
+        pictures: Image files, one at least; raster order and scaling use the first one.
+        progress: Called with (stage, done, total).
+        qualities: To count bits at; all if empty.
+        quality: To take times at; None for the middle.
+        runs: Of which the median time is taken, at least.
+        megapixels: Sizes of the scaling run, 10**6 pixels.
+
+    Returns:
+        "bits", "stages", "raster" and "scaling": what the functions of these names give.
+
+    Raises:
+        CodecError: no such model or quality, or a picture that cannot be read.
+    """
+    loaded = load_model(model)
+    wanted = [loaded.checked_quality(each) for each in qualities or range(1, loaded.qualities + 1)]
+    pixels = [load(path).pixels for path in pictures]
+    return {
+        "bits": bits(model, pixels, wanted, progress),
+        "stages": stages(model, pixels, quality, -(-runs // len(pixels)), progress),
+        "raster": raster(model, pixels[0], quality, runs, progress),
+        "scaling": scaling(model, pictures[0], progress, quality=quality, megapixels=megapixels),
+    }
+
+
+# Bits
+
+
+@dataclass
+class _Tally:
+    """What the indices of one codebook cost so far.
+
+    Attributes:
+        counts: How often each index occurred, int64 [K].
+        hierarchical: Bits under the autoencoder's rate model; None if it has none.
+        full: Bits under the spatial prior.
+    """
+
+    counts: Tensor
+    hierarchical: float | None = None
+    full: float = 0.0
+
+    def row(self) -> Row:
+        """Symbols, and the bits of each of `CODES`."""
+        symbols = int(self.counts.sum())
+        nats = float(torch.special.entr(self.counts.double() / symbols).sum())
+        return {
+            "symbols": symbols,
+            "uniform": symbols * math.log2(len(self.counts)),
+            "marginal": symbols * nats / math.log(2),
+            "hierarchical": self.hierarchical,
+            "full": self.full,
+        }
+
+
+def bits(
+    model: str, pictures: Sequence[Pixels], qualities: Sequence[int], progress: Progress
+) -> list[Row]:
+    """Bits of the same indices under four codes, by quality, level and codebook.
+
+    - uniform: log2 K an index;
+    - marginal: an ideal static code for each codebook, made for these very indices; its table is
+      not counted, which flatters it where pictures are few;
+    - hierarchical: the autoencoder's rate model, which sees coarser levels and earlier codebooks,
+      but no neighbours; None for families that have no such model;
+    - full: the integer spatial prior that files are coded with.
+
+    Pictures larger than a tile are cut up, and each piece is taken for a picture; of the others the
+    full bits are the `Compressed.ideal_bits` of their files.
+
+    Args:
+        model: A model id, or the path of a weights file.
+        pictures: uint8 [H, W, 3] each.
+        qualities: Of the model.
+        progress: Called with (stage, done, total).
+
+    Returns:
+        Rows of "quality", "level", "codebook", "symbols" and the bits of each code, sums over all
+        pictures; level and codebook are numbers, or "all" for a sum over them.
+    """
+    loaded = load_model(model)
+    rows: list[Row] = []
+    for n, quality in enumerate(qualities):
+        levels = [
+            [_Tally(torch.zeros(k, dtype=torch.int64)) for k in p.sizes] for p in loaded.priors
+        ]
+        for m, pixels in enumerate(pictures):
+            for tile in split(len(pixels), pixels.shape[1], codec.DEFAULT_TILE):
+                _count(levels, loaded, pixels[tile.slices], quality)
+            progress("bits", n * len(pictures) + m + 1, len(qualities) * len(pictures))
+        found = [
+            {"quality": quality, "level": level, "codebook": codebook, **tally.row()}
+            for level, tallies in enumerate(levels)
+            for codebook, tally in enumerate(tallies)
+        ]
+        for level in range(len(levels)):
+            own = [row for row in found if row["level"] == level]
+            rows += [*own, _sum(own, level)]
+        rows.append(_sum(found, ALL))
+    return rows
+
+
+@torch.inference_mode()
+def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, quality: int) -> None:
+    """Adds the indices of a picture of one tile."""
+    padded = torch.from_numpy(pad(pixels, model.strides[0]).copy())[None]
+    with _rate_model(model.autoencoder) as rates:
+        indices, _ = model.autoencoder.quantize(padded, torch.tensor([quality - 1]))
+    for level, tallies in enumerate(levels):
+        own = indices[level]
+        frequencies = model.priors[level].parallel(_fresh(model, indices, level, quality), own)
+        chosen = frequencies.gather(-1, own.flatten(2)[..., None]).double()
+        full = (TOTAL_BITS - chosen.log2()).sum((0, 2, 3)).tolist()
+        for g, tally in enumerate(tallies):
+            tally.counts += torch.bincount(own[:, g].flatten(), minlength=len(tally.counts))
+            tally.full += full[g]
+            if rates:
+                rate = float(rates[level][..., g].double().sum())
+                tally.hierarchical = (tally.hierarchical or 0.0) + rate
+
+
+@contextmanager
+def _rate_model(autoencoder: AnyAutoencoder) -> Iterator[list[Tensor]]:
+    """Keeps the bits of each index that an autoencoder's rate model finds meanwhile.
+
+    Yields:
+        A list that gets float32 [B, h, w, G] a level; stays empty for a family without rate model.
+    """
+    found: list[Tensor] = []
+    with ExitStack() as hooks:
+        for level in autoencoder.levels if isinstance(autoencoder, Autoencoder) else ():
+            hooks.enter_context(
+                level.quantizer.register_forward_hook(
+                    lambda module, inputs, choice: found.append(choice.bits)
+                )
+            )
+        yield found
+
+
+def _fresh(model: Model, indices: Sequence[Tensor], level: int, quality: int) -> State:
+    """A state of a level's prior: of one map, int64 [1, G, h, w] a level."""
+    chosen = torch.tensor([quality - 1])
+    return model.priors[level].start(
+        indices[:level], chosen, torch.zeros_like(chosen), *indices[level].shape[2:]
+    )
+
+
+def _sum(rows: Sequence[Row], level: int | str) -> Row:
+    total: Row = {"quality": rows[0]["quality"], "level": level, "codebook": ALL}
+    for name in ("symbols", *CODES):
+        values = [row[name] for row in rows]
+        total[name] = None if None in values else sum(values)
+    return total
+
+
+# Stages
+
+
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """An attribute of a class or module is another one for the block."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+class Clock:
+    """Seconds of functions, each without those it calls that are watched too."""
+
+    def __init__(self) -> None:
+        self.seconds = {REST: 0.0}
+        self.running = [REST]
+        self._last = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """The block's seconds are those of a stage."""
+        self.seconds.setdefault(name, 0.0)
+        self._charge()
+        self.running.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self.running.pop()
+
+    @contextmanager
+    def watch(self, owner: object, function: str, name: Callable[..., str]) -> Iterator[None]:
+        """The seconds of a class's or module's function are those of a stage, for the block.
+
+        Args:
+            owner: The class or module.
+            function: Its name there.
+            name: Gives the stage's name from the function's arguments.
+        """
+        original = getattr(owner, function)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            with self.stage(name(*arguments, **options)):
+                return original(*arguments, **options)
+
+        with _replaced(owner, function, watched):
+            yield
+
+    def milliseconds(self) -> dict[str, float]:
+        """Milliseconds by stage so far, in the order of their start, then "rest" and "all"."""
+        self._charge()
+        found = {name: 1000 * seconds for name, seconds in self.seconds.items()}
+        rest = found.pop(REST)
+        return {**found, REST: rest, ALL: rest + sum(found.values())}
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.running[-1]] += now - self._last
+        self._last = now
+
+
+def _clocked(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """Result of a compression or decompression, and its milliseconds by stage."""
+    clock = Clock()
+
+    def coding(*arguments: Any) -> str:
+        return clock.running[-1].replace("frequencies", "coding")
+
+    watched: list[tuple[object, str, Callable[..., str]]] = [
+        (codec, "load", lambda *_: "weights"),
+        (corridor, "load", lambda *_: "weights"),
+        *((corridor, name, lambda *_: "tiling") for name in ("split", "pad", "crop")),
+        (Stages, "analyze", lambda *_: "analysis"),
+        (Stages, "encode", lambda _, indices: f"level {len(indices) - 1}, frequencies"),
+        *((Encoder, name, coding) for name in ("__init__", "encode", "payload")),
+        (Stages, "indices_crc", lambda *_: "checksum of indices"),
+        (container, "pack", lambda *_: "pack"),
+        (container, "unpack", lambda *_, **__: "unpack"),
+        (Stages, "decode", lambda _, payloads, coarser: f"level {len(coarser)}, frequencies"),
+        *((Decoder, name, coding) for name in ("__init__", "decode", "finish")),
+        (Stages, "synthesize", lambda *_: "synthesis"),
+    ]
+    with ExitStack() as watches:
+        for each in watched:
+            watches.enter_context(clock.watch(*each))
+        result = action()
+        return result, clock.milliseconds()
+
+
+def stages(
+    model: str, pictures: Sequence[Pixels], quality: int | None, runs: int, progress: Progress
+) -> list[Row]:
+    """Milliseconds of each stage of the corridor, both ways, warm, from pixels to the file's bytes.
+
+    They are those of one run, the one that takes the median time of all runs of all pictures, so
+    that they add up. A level's "coding" is the range coder alone, its "frequencies" all else of it;
+    "weights" is finding the loaded model again, which takes the hash of its file; what no stage
+    takes is "rest".
+
+    Args:
+        model: A model id, or the path of a weights file.
+        pictures: uint8 [H, W, 3] each.
+        quality: Of the model; None for the middle.
+        runs: Of each picture.
+        progress: Called with (stage, done, total).
+
+    Returns:
+        Rows of "verb", "stage" and "milliseconds"; the last two stages of a verb are "rest" and
+        "all".
+    """
+    compressions, decompressions = [], []
+
+    def run(pixels: Pixels) -> tuple[dict[str, float], dict[str, float]]:
+        image = Image(pixels, grey=False)
+        coded, compressing = _clocked(lambda: codec.compress(image, quality=quality, model=model))
+        _, decompressing = _clocked(lambda: codec.decompress(coded.data, model=model))
+        return compressing, decompressing
+
+    run(pictures[0])  # warms up
+    for n, pixels in enumerate(pictures):
+        for _ in range(runs):
+            compressing, decompressing = run(pixels)
+            compressions.append(compressing)
+            decompressions.append(decompressing)
+        progress("stages", n + 1, len(pictures))
+    return [
+        {"verb": verb, "stage": stage, "milliseconds": milliseconds}
+        for verb, found in (("compress", compressions), ("decompress", decompressions))
+        for stage, milliseconds in _median_run(found).items()
+    ]
+
+
+def _median_run(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    return sorted(found, key=lambda each: each[ALL])[(len(found) - 1) // 2]
+
+
+# Raster order
+
+
+def raster(
+    model: str, pixels: Pixels, quality: int | None, passes: int, progress: Progress
+) -> list[Row]:
+    """Seconds to decode each level in wavefront steps, in raster order, and the usual way.
+
+    Raster order is really run, one position a step, with the wavefront's cached features. A prior
+    with attention sees all positions of earlier steps, of which some come later in raster order; it
+    takes the positions one by one in the order of the steps, which is as long.
+
+    The usual way is a full pass of the prior for every position. That takes hours, so a few passes
+    are timed and multiplied; what could be kept between them, the conditioning on coarser levels,
+    is not counted.
+
+    Args:
+        model: A model id, or the path of a weights file.
+        pixels: uint8 [H, W, 3]; of a larger picture the first tile is taken.
+        quality: Of the model; None for the middle.
+        passes: How many full passes to time, and how many runs of the wavefront; medians count.
+        progress: Called with (stage, done, total).
+
+    Returns:
+        A row a level; "identical" says whether both orders decoded the indices, and the full passes
+        found the frequencies, that the file was coded with.
+    """
+    picture = Image(crop(pixels, codec.DEFAULT_TILE, codec.DEFAULT_TILE), grey=False)
+    contents = container.unpack(codec.compress(picture, quality=quality, model=model).data)
+    stages = stages_for(contents.header, model, "cpu", 1, None)
+    indices = stages.analyze(picture.pixels)
+    rows: list[Row] = []
+    for level, payloads in enumerate(contents.sections):
+        prior, coarser, own = stages.model.priors[level], indices[:level], indices[level]
+        waves = [_timed(stages.decode, payloads, coarser) for _ in range(1 + passes)][1:]
+        with _one_by_one(prior):
+            in_raster, _ = stages.encode(indices[: level + 1])
+            found, raster_seconds = _timed(stages.decode, in_raster, coarser)
+        exact, pass_seconds = _full_passes(stages, indices[: level + 1], passes)
+        height, width = own.shape[1:]
+        rows.append(
+            {
+                "level": level,
+                "positions": height * width,
+                "codebooks": len(own),
+                "wavefront_steps": len(steps(height, width)),
+                "wavefront_seconds": statistics.median(seconds for _, seconds in waves),
+                "raster_seconds": raster_seconds,
+                "full_pass_seconds": statistics.median(pass_seconds),
+                "full_passes_timed": len(pass_seconds),
+                "extrapolated_seconds": height * width * statistics.median(pass_seconds),
+                "identical": exact and all(torch.equal(each, own) for each in (found, waves[0][0])),
+            }
+        )
+        progress("raster order", level + 1, len(contents.sections))
+    return rows
+
+
+def _timed(function: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, float]:
+    start = time.perf_counter()
+    return function(*arguments), time.perf_counter() - start
+
+
+@contextmanager
+def _one_by_one(prior: Prior) -> Iterator[None]:
+    """The corridor takes one position a step for the block."""
+
+    def single(height: int, width: int) -> tuple[Tensor, ...]:
+        order = (
+            torch.cat(steps(height, width)) if prior.attentions else torch.arange(height * width)
+        )
+        return tuple(order[:, None])
+
+    with _replaced(priors, "steps", single), _replaced(corridor, "steps", single):
+        yield
+
+
+def _full_passes(
+    stages: Stages, indices: Sequence[Tensor], wanted: int
+) -> tuple[bool, list[float]]:
+    """Decodes a few positions of the last of some levels, each with a full pass of its prior.
+
+    Returns:
+        Whether the frequencies were those of all positions' one pass, and the seconds of each pass.
+    """
+    level = len(indices) - 1
+    maps = [each[None] for each in indices]
+    state = _fresh(stages.model, maps, level, stages.header.quality)
+    prior, own = stages.model.priors[level], maps[level]
+    expected = prior.parallel(state, own)
+    step = step_of(*own.shape[2:])
+    positions = {(2 * n + 1) * len(step) // (2 * wanted) for n in range(wanted)}  # evenly spread
+    exact, seconds = True, []
+    for position in sorted(positions):
+        known = step < step[position]
+        known[position] = True  # its codebooks see those before
+        found, taken = _timed(prior.parallel, state, own * known.view(own.shape[2:]))
+        exact &= torch.equal(found[:, :, position], expected[:, :, position])
+        seconds.append(taken)
+    return exact, seconds

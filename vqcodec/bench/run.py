@@ -1,0 +1,250 @@
+"""A whole benchmark: images in, a folder with results, plots and a page out.
+
+images -> files, seconds, memory, distortion -> curves, comparisons -> results.json, report.html
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqcodec.bench import compressai, curves, profile, report, results
+from vqcodec.bench.codecs import (
+    Codec,
+    Missing,
+    PillowCodec,
+    Pixels,
+    Vqcodec,
+    chosen_peers,
+    matched,
+    vqcodec,
+)
+from vqcodec.bench.coding import picture
+from vqcodec.bench.measure import Measuring, covered, runs_for
+from vqcodec.bench.report import Version, View
+from vqcodec.errors import CodecError, OutputError
+from vqcodec.files import check_writable
+from vqcodec.metrics import distortion
+from vqcodec.metrics.lpips import Lpips
+from vqcodec.photos import SUFFIXES
+from vqcodec.stages import Progress
+
+RESULTS, CODED = "results.json", "files"
+SPEED_RUNS = 3
+VIEW_SIDE = 1024  # of larger images the page shows the middle
+LPIPS_MISSING = Missing(
+    "LPIPS", "its weights were not given", "benchmarks/lpips_weights.py makes them; --lpips FILE"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a benchmark.
+
+    Attributes:
+        images: Image files, and folders of them.
+        out: Folder for what comes out.
+        model: A model id, or the path of a weights file.
+        qualities: Of the model; all of them if empty.
+        peers: Keys of `codecs.PEERS` and of `compressai.MODELS`.
+        views: Image files to look at in the page; the first of the images if empty.
+        lpips: Weights of LPIPS, or None to leave it out.
+        runs: How often each image is encoded and decoded; None for as often as a quality needs to
+            have five timings.
+        threads: Of every codec that can be told, or None for torch's default.
+        profile: Whether to find out where bits and time go.
+        keep: Whether to keep the codecs' files.
+        force: Whether to replace earlier results.
+        command: How the benchmark was asked for.
+    """
+
+    images: Sequence[Path]
+    out: Path
+    model: str
+    qualities: Sequence[int]
+    peers: Sequence[str]
+    views: Sequence[Path]
+    lpips: Path | None
+    runs: int | None
+    threads: int | None
+    profile: bool
+    keep: bool
+    force: bool
+    command: str
+
+
+def run(settings: Settings, progress: Progress) -> dict[str, Any]:
+    """Measures, compares, and writes results, plots and page to a folder.
+
+    Returns:
+        The results: see `vqcodec.bench.results`.
+
+    Raises:
+        CodecError: no such image, model, quality or peer, or results that are there already.
+    """
+    start = time.perf_counter()
+    sources, views = found_images(settings.images), found_images(settings.views)
+    _check_out(settings)
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
+    threads = torch.get_num_threads()
+    ours = vqcodec(settings.model, settings.qualities, threads)
+    timed = [peer for peer in settings.peers if peer in compressai.MODELS]
+    peers, missing = chosen_peers([peer for peer in settings.peers if peer not in timed], threads)
+    metrics = list(results.METRICS)
+    if settings.lpips is None:
+        missing.append(LPIPS_MISSING)
+    else:
+        name = Lpips(settings.lpips).name
+        metrics.append({"key": "lpips", "name": name, "unit": "", "better": "lower"})
+    if timed and (reason := compressai.available()) is not None:
+        missing += [Missing(name, reason, compressai.REMEDY) for name in timed]
+        timed = []
+
+    with _folder(settings) as folder:
+        measuring = Measuring(
+            sources,
+            folder,
+            runs=settings.runs or runs_for(len(sources)),
+            judges=os.cpu_count() or 1,
+            lpips=settings.lpips,
+            progress=progress,
+        )
+        own = measuring.measure(ours)
+        rows = list(own)
+        for peer in peers:
+            rows += measuring.measure(peer, enough=lambda theirs: covered(theirs, own))
+    speed = []
+    for done, name in enumerate(timed):
+        progress(name, done, len(timed))
+        cost = compressai.measure(name, sources[0], settings.runs or SPEED_RUNS, threads)
+        speed.append({"codec": name, "image": sources[0].name, **cost})
+
+    measured: list[Codec] = [ours, *peers]
+    codecs = [_described(codec) for codec in measured]
+    codecs += [compressai.described(name) for name in timed]
+    images = [_size(source) for source in sources]
+    published = curves.published() if curves.is_kodak(images) else {}
+    points = curves.means(rows, metrics)
+    found: dict[str, Any] = {
+        "format": results.FORMAT,
+        "made": {"command": settings.command, "date": date.today().isoformat()},
+        "images": images,
+        "metrics": metrics,
+        "codecs": codecs,
+        "missing": [asdict(each) for each in missing],
+        "rows": rows,
+        "points": points,
+        "comparisons": curves.comparisons(points, codecs, metrics, published),
+        "above": curves.above(points, codecs, metrics),
+        "speed": speed,
+        "profile": None,
+    }
+    if settings.profile:
+        found["profile"] = profile.profile(
+            settings.model, sources, progress, qualities=ours.qualities
+        )
+    found["made"] |= {
+        "seconds": time.perf_counter() - start,
+        **results.commit(),
+        **results.weights(settings.model),
+        "versions": results.versions(),
+        "machine": results.machine(threads),
+    }
+    found = results.rounded(found)
+    results.write(settings.out / RESULTS, found, force=True)
+    pages = [_view(source, ours, peers) for source in views or sources[:1]]
+    report.write(settings.out, found, pages, published)
+    return found
+
+
+def found_images(paths: Sequence[Path]) -> list[Path]:
+    """Image files, and those in folders, in the order of their names.
+
+    Raises:
+        CodecError: no such file or folder, a folder without images, or two images of one name.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+        if not inside or not all(each.is_file() for each in inside):
+            raise CodecError("holds no images; name image files or folders of them").in_file(path)
+        found += inside
+    stems = [path.stem for path in found]
+    for path in found:
+        if stems.count(path.stem) > 1:
+            raise CodecError("has the name of another image; rename one of them").in_file(path)
+    return found
+
+
+def _check_out(settings: Settings) -> None:
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be made a folder ({error.strerror}); choose another place"
+        raise OutputError(reason).in_file(settings.out) from error
+    for name in (RESULTS, report.PAGE):
+        check_writable(settings.out / name, settings.force)
+
+
+@contextmanager
+def _folder(settings: Settings) -> Iterator[Path]:
+    """Where the codecs' files go."""
+    if settings.keep:
+        yield settings.out / CODED
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def _described(codec: Codec) -> dict[str, str]:
+    return {
+        "key": codec.key,
+        "name": codec.name,
+        "settings": codec.settings,
+        "measured": "all",
+    }
+
+
+def _size(source: Path) -> dict[str, Any]:
+    height, width = picture(source).shape[:2]
+    return {"name": source.name, "width": width, "height": height}
+
+
+def _view(source: Path, ours: Vqcodec, peers: Sequence[PillowCodec]) -> View:
+    """An image as vqcodec restores it at its middle quality, and the peers in as many bytes."""
+    original = picture(source)
+    area = original.shape[0] * original.shape[1]
+
+    def middle(pixels: Pixels) -> Pixels:
+        top, left = (max(0, (side - VIEW_SIDE) // 2) for side in pixels.shape[:2])
+        return pixels[top : top + VIEW_SIDE, left : left + VIEW_SIDE]
+
+    def version(label: str, data: bytes, restored: Pixels) -> Version:
+        psnr = distortion.psnr(original, restored)
+        return Version(label, len(data), 8 * len(data) / area, psnr, middle(restored))
+
+    quality = ours.qualities[len(ours.qualities) // 2]
+    coded = ours.encode(original, quality).data
+    size = source.stat().st_size
+    versions = [
+        Version("Original", size, 8 * size / area, None, middle(original)),
+        version(f"{ours.name}, quality {quality}", coded, ours.decode(coded)),
+    ]
+    for peer in peers:
+        peer.prepare()
+        chosen, data = matched(peer, original, len(coded))
+        what = "ratio" if peer.compression_ratios else "quality"
+        versions.append(version(f"{peer.name}, {what} {chosen}", data, peer.decode(data)))
+    height, width = versions[0].pixels.shape[:2]
+    return View(source.name, width, height, versions)
