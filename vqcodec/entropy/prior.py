@@ -7,27 +7,33 @@ other (decompress, sample). Both are the same integers, because every operation 
 
 The architecture is that of `vqcodec.models.prior`, and the grids too: residual streams in steps of
 2**-10, inputs of products int8, weights int8 in [-63, 63], sums int32, requantization
-(sum * multiplier + offset) >> 24 in int64.
+(sum * multiplier + offset) >> 24.
+
+Streams and requantization are integers in float64: below 2**53 it has every integer and every
+multiple of 2**-24 that occurs, so nothing is ever rounded, and processors do more with it at a time
+than with int64.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.cone import CONE3, CONE5, FULL3, step_of
-from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
+from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies, look_up
 from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM, WEIGHT_LIMIT, matrix_product
 from vqcodec.entropy.wavefront import Grid, steps
 
 REQUANTIZE_BITS = 24
-INT64_SAFE = 2.0**62
+EXACT_IN_FLOAT64 = 2.0**53
 WORK_WORTH_THREADS = 512 * 128**2  # rows of a step times channels squared
-ROWS_PER_CALL = 4096  # keeps the int64 intermediates in the processor's cache
+ROWS_PER_CALL = 4096  # keeps the intermediates in the processor's cache
 ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, of all maps; bounds the memory of attention
 
 Weights = Mapping[str, Tensor]
@@ -73,18 +79,18 @@ class Linear:
         sizes = self.weight.short().abs()
         if self.weight.dtype != torch.int8 or int(sizes.amax()) > WEIGHT_LIMIT:
             raise ValueError(f"weights must be int8 in -{WEIGHT_LIMIT}..{WEIGHT_LIMIT}")
-        self.multiplier = weights["multiplier"]
-        self.offset = weights["offset"]
+        self.multiplier = weights["multiplier"].double() / (1 << REQUANTIZE_BITS)
+        self.offset = weights["offset"].double() / (1 << REQUANTIZE_BITS)
         sums = sizes.sum(0) * ACTIVATION_LIMIT
-        scaled = sums.double() * self.multiplier.abs() + self.offset.abs()
-        if int(sums.amax()) >= INT32_SUM or float(scaled.amax()) >= INT64_SAFE:
+        scaled = sums.double() * weights["multiplier"].abs() + weights["offset"].abs()
+        if int(sums.amax()) >= INT32_SUM or float(scaled.amax()) >= EXACT_IN_FLOAT64:
             raise ValueError("a filter's sums are too large")
         self.product = matrix_product(self.weight.device, int(sums.amax()))
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """int8 [P, K] to int64 [P, N]."""
-        sums = self.product(rows, self.weight).long()
-        return sums.mul_(self.multiplier).add_(self.offset).bitwise_right_shift_(REQUANTIZE_BITS)
+        """int8 [P, K] to integers, float64 [P, N]."""
+        sums = self.product(rows, self.weight).double()
+        return torch.addcmul(self.offset, sums, self.multiplier).floor_()
 
 
 class Activation:
@@ -96,13 +102,13 @@ class Activation:
 
     def __init__(self, weights: Weights) -> None:
         self.table = weights["table"]
-        self.shift = int(weights["shift"])
-        self.half = 1 << (self.shift - 1)
+        self.step = 2.0 ** -int(weights["shift"])
 
     def __call__(self, stream: Tensor) -> Tensor:
-        """Stream rows [P, C] to int8 [P, C]."""
-        places = (stream + self.half).bitwise_right_shift_(self.shift).clamp_(-128, 127).add_(128)
-        return self.table[places.long()]
+        """Stream rows, float64 [P, C], to int8 [P, C]."""
+        # (stream + half a step) >> shift, and 128 up; the conversion drops the fraction.
+        places = (stream * self.step).add_(128.5).clamp_(0, 255).long()
+        return look_up(self.table, places)
 
 
 class Cache:
@@ -116,7 +122,7 @@ class Cache:
 
     def write(self, places: Tensor, rows: Tensor) -> None:
         """Stores rows, int8 [P, C], in cells, int64 [P]."""
-        self.values[places] = rows
+        self.values.index_copy_(0, places, rows)
 
     def neighbours(self, places: Tensor) -> Tensor:
         """Features under the taps of each place: int8 [P, taps * C]."""
@@ -139,15 +145,14 @@ class GatedBlock:
         self.gates = gates
 
     def __call__(self, stream: Tensor, cache: Cache, places: Tensor) -> Tensor:
-        """Adds the block to the stream rows [P, C] of these places, in place, and returns them."""
+        """Adds the block to stream rows, float64 [P, C], in place, and returns them."""
         cache.write(places, self.activation(stream))
         for rows, some in zip(
             torch.split(stream, ROWS_PER_CALL), torch.split(places, ROWS_PER_CALL), strict=True
         ):
-            pair = self.gate(cache.neighbours(some)).clamp_(-128, 127).add_(128)
-            half = pair.shape[1] // 2
-            gated = self.gates[pair[:, :half].mul_(256).add_(pair[:, half:])]
-            rows += self.project(gated)
+            first, second = self.gate(cache.neighbours(some)).clamp_(-128, 127).chunk(2, 1)
+            pairs = torch.add(second, first, alpha=256).add_(128 * 256 + 128).long()
+            rows += self.project(look_up(self.gates, pairs))
         return stream
 
 
@@ -178,7 +183,7 @@ class Attention:
     def __call__(self, stream: Tensor, seen: AttentionCache, positions: Tensor) -> Tensor:
         """Adds the attention to the stream rows [N * p, C], in place, and returns them."""
         count = len(stream) // len(positions)
-        mixed = self.query_key_value(self.activation(stream)).clamp_(-127, 127).double()
+        mixed = self.query_key_value(self.activation(stream)).clamp_(-127, 127)
         query, key, value = mixed.view(count, len(positions), 3, self.heads, -1).permute(
             2, 0, 3, 1, 4
         )
@@ -226,11 +231,11 @@ class Context:
     """From the coarser levels' indices, quality and class to a stream, all integers."""
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, tables: Tables) -> None:
-        self.quality = weights["quality"]
-        self.classes = weights["classes"]
+        self.quality = weights["quality"].double()
+        self.classes = weights["classes"].double()
         self.factors = [int(factor) for factor in config["factors"]]
         self.embeddings = [
-            [weights[f"embeddings.{m}.{g}"] for g in range(len(books))]
+            [weights[f"embeddings.{m}.{g}"].double() for g in range(len(books))]
             for m, books in enumerate(config["coarser"])
         ]
         self.blocks = [
@@ -250,7 +255,7 @@ class Context:
     def __call__(
         self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
     ) -> Tensor:
-        """Stream of the level's positions: int64 [N, height * width, C].
+        """Stream of the level's positions: float64 [N, height * width, C].
 
         Args:
             coarser: Indices of the coarser levels, int64 [N, G, h, w] each, coarsest first.
@@ -259,7 +264,7 @@ class Context:
             height: Rows of the level.
             width: Columns of the level.
         """
-        start = (self.quality[quality] + self.classes[label]).long()[:, None, :]
+        start = (self.quality[quality] + self.classes[label])[:, None, :]
         if not coarser:
             return start.expand(-1, height * width, -1).contiguous()
         stream = start
@@ -267,7 +272,7 @@ class Context:
             count, _, h, w = indices.shape
             flat = indices.flatten(2)
             stream = stream + torch.stack(
-                [table.long()[flat[:, g]] for g, table in enumerate(self.embeddings[m])]
+                [table[flat[:, g]] for g, table in enumerate(self.embeddings[m])]
             ).sum(0)
             rows = stream.flatten(0, 1)
             grid = Grid(count, h, w, FULL3)
@@ -313,7 +318,11 @@ class Prior:
         self.head_channels = int(config["head_channels"])
         self.exponential = tables.exponential
         self.context = Context(config, under("context", weights), tables)
-        self.embeddings = [weights[f"embedding.{g}"].short() for g in range(len(self.sizes))]
+        # One table, so that a position's codebooks are summed in one go; float32 has all sums.
+        tables_of_books = [weights[f"embedding.{g}"] for g in range(len(self.sizes))]
+        self.embedding = torch.cat(tables_of_books).float()
+        starts = [0, *itertools.accumulate(map(len, tables_of_books))][:-1]
+        self.embedding_starts = torch.tensor(starts, device=self.embedding.device)
         self.enter = Linear(under("enter", weights))
         self.blocks = [
             GatedBlock(under(f"blocks.{n}", weights), tables.gate) for n in range(config["blocks"])
@@ -329,12 +338,13 @@ class Prior:
         }
         self.activation = Activation(under("activation", weights))
         self.hidden = Linear(under("hidden", weights))
-        self.earlier = [weights[f"earlier.{g}"].long() for g in range(len(self.sizes) - 1)]
+        self.earlier = [weights[f"earlier.{g}"].double() for g in range(len(self.sizes) - 1)]
         self.head_activations = [
             Activation(under(f"head_activations.{g}", weights)) for g in range(len(self.sizes))
         ]
         self.heads = [Linear(under(f"heads.{g}", weights)) for g in range(len(self.sizes))]
 
+    @torch.inference_mode()
     def start(
         self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
     ) -> State:
@@ -353,9 +363,7 @@ class Prior:
             positions: Raster positions, int64 [p].
             indices: Their indices, int64 [N * p, G].
         """
-        total = self.embeddings[0][indices[:, 0]]
-        for g in range(1, len(self.sizes)):
-            total = total + self.embeddings[g][indices[:, g]]
+        total = F.embedding_bag(indices + self.embedding_starts, self.embedding, mode="sum")
         embedded = total.clamp_(-127, 127).to(torch.int8)
         state.embedded.write(state.grid.places(positions), embedded)
 
@@ -378,7 +386,7 @@ class Prior:
         return self.activation(stream)
 
     def open_heads(self, features: Tensor) -> Tensor:
-        """What the heads start from, for rows of `advance`: int64 [P, G * head_channels]."""
+        """What the heads start from, for rows of `advance`: float64 [P, G * head_channels]."""
         return self.hidden(features)
 
     def head(self, hidden: Tensor, codebook: int) -> Tensor:
@@ -390,7 +398,7 @@ class Prior:
             codebook: Which.
         """
         mine = hidden[:, codebook * self.head_channels : (codebook + 1) * self.head_channels]
-        return self.heads[codebook](self.head_activations[codebook](mine))
+        return self.heads[codebook](self.head_activations[codebook](mine)).long()
 
     def frequencies(self, logits: Tensor, temperature: int = TEMPERATURE_ONE) -> Tensor:
         """Frequencies of logits [..., K], of sum 2**24: int64 [..., K].
@@ -406,8 +414,9 @@ class Prior:
         """Adds a codebook's indices [P] to the inputs of the heads after it, in place."""
         if codebook < len(self.earlier):
             later = hidden[:, (codebook + 1) * self.head_channels :]
-            later += self.earlier[codebook][indices]
+            later += self.earlier[codebook].index_select(0, indices)
 
+    @torch.inference_mode()
     def parallel(self, state: State, indices: Tensor) -> Tensor:
         """Frequencies of all indices in one pass.
 
@@ -438,6 +447,7 @@ class Prior:
                 self.see(hidden, g, known[:, g])
         return result.view(count, height * width, books, -1).transpose(1, 2)
 
+    @torch.inference_mode()
     def wavefront(
         self,
         state: State,

@@ -16,7 +16,7 @@ from torch import Tensor
 from vqcodec import files, registry
 from vqcodec.container import MODEL_ID
 from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM
-from vqcodec.entropy.prior import INT64_SAFE, REQUANTIZE_BITS, under
+from vqcodec.entropy.prior import EXACT_IN_FLOAT64, REQUANTIZE_BITS, under
 from vqcodec.errors import CodecError
 from vqcodec.model import WEIGHTS_FORMAT
 from vqcodec.models import prior as grids
@@ -85,7 +85,7 @@ def _linear(
     multiplier = (scale * input_step * to_output).round()
     offset = (layer.bias.detach().double() * to_output).round() + 2 ** (REQUANTIZE_BITS - 1)
     sums = rows.abs().sum(0) * ACTIVATION_LIMIT
-    if sums.max() >= INT32_SUM or (sums * multiplier + offset.abs()).max() >= INT64_SAFE:
+    if sums.max() >= INT32_SUM or (sums * multiplier + offset.abs()).max() >= EXACT_IN_FLOAT64:
         raise CodecError(f"{name}: its sums leave the integers; this prior cannot be packed")
     return {
         f"{name}.weight": rows.to(torch.int8).contiguous(),
