@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -97,9 +97,19 @@ def rate(results: Results) -> str:
 
 def bd_rate(results: Results) -> str:
     """BD-rate in % by every metric, with the range of PSNR that it is over."""
+    return _bd_rate(results, {"measured", "published"})
+
+
+def bd_rate_measured(results: Results) -> str:
+    """The same against what was measured in the same run."""
+    return _bd_rate(results, {"measured"})
+
+
+def _bd_rate(results: Results, sources: Collection[str]) -> str:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for each in results["comparisons"]:
-        found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
+        if each["source"] in sources:
+            found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
     rows = []
     for (anchor, source), compared in found.items():
         row = [anchor, source]
@@ -234,8 +244,11 @@ def machine(results: Results) -> str:
     made = results["made"]
     on, versions = made["machine"], made["versions"]
     commit = (made["commit"] or "unknown")[:12] + (", changed" if made["changed"] else "")
+    took = f"{number(made['seconds'], 0)} s"
+    if results["profile"]:
+        took += f", {number(results['profile']['seconds'], 0)} s of them for the profile"
     return (
-        f"Measured on {made['date']} by `{made['command']}` in {number(made['seconds'], 0)} s: "
+        f"Measured on {made['date']} by `{made['command']}` in {took}: "
         f"commit {commit}; weights {made['model_id']}, SHA-256 {made['weights_sha256'][:16]}; "
         f"{on['processor']}, {on['threads']} threads of {on['processors']} processors, "
         f"{on['cpu_capability']}, {on['platform']}; "
@@ -246,6 +259,7 @@ def machine(results: Results) -> str:
 TABLES = {
     "rate": rate,
     "bd-rate": bd_rate,
+    "bd-rate-measured": bd_rate_measured,
     "speed": speed,
     "bits": bits,
     "stages": stages,

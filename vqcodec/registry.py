@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,18 +220,24 @@ def no_classes(model_id: str) -> ModelError:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits.
+    """SHA-256 of a file, 64 hexadecimal digits; computed anew when the file has changed.
 
     Raises:
         WeightsError: The file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        found = os.stat(path)
+        return _sha256_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
     except OSError as error:
         raise _unreadable(error, path) from error
+
+
+@lru_cache(maxsize=16)
+def _sha256_of(path: str | Path, changed: int, size: int, number: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

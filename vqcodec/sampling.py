@@ -135,7 +135,7 @@ class Shaping:
             int64 [N, p, K]; without top-k and top-p their sum is 2**24, else it may be less.
         """
         temperature = max(1, round(self.temperature * TEMPERATURE_ONE))
-        result = prior.frequencies(logits, temperature)
+        result = prior.frequencies(logits, temperature).long()
         if self.top_k is None and self.top_p is None:
             return result
         # Stable: of equally likely indices the smaller ones come first, on every machine.
@@ -161,6 +161,7 @@ def draw_with(
     """
 
     def draw(codebook: int, logits: Tensor) -> Tensor:
+        logits = logits.long()
         if shaping.guided:
             logits = shaping.guide(*logits.chunk(2))
         cumulative = shaping.frequencies(prior, logits).cumsum(-1)

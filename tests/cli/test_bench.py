@@ -122,9 +122,7 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "results" / "results.json").exists()
 
 
-def test_an_extra_that_is_not_installed_is_named(
-    run: Run, astronaut: Path, tmp_path: Path
-) -> None:
+def test_an_extra_that_is_not_installed_is_named(run: Run, astronaut: Path, tmp_path: Path) -> None:
     absent = "raise ModuleNotFoundError(name='bjontegaard')"
     (tmp_path / "bjontegaard.py").write_text(absent)  # found before the installed one
     finished = run("bench", astronaut, "--out", "results")

@@ -17,6 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a sc
 
 import tables
 
+from vqcodec.bench.curves import is_kodak
+from vqcodec.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+STORED = ROOT / "benchmarks" / "results" / "hvq-photo-1" / "results.json"
+
 Tables = Callable[..., Result]
 
 
@@ -101,6 +107,7 @@ RESULTS: dict[str, Any] = {
         for seconds, peak in ((4.0, 1_000_000), (5.0, 3_000_000), (9.0, 2_000_000))
     ],
     "profile": {
+        "seconds": 345.6,
         "bits": [
             {"quality": 5, "level": level, "codebook": codebook, "symbols": 1200}
             | {"uniform": 8000.0, "marginal": 7000.0, "hierarchical": hierarchical, "full": 5000.0}
@@ -306,3 +313,22 @@ def test_missing_files_are_one_line(run: Tables, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
     assert "no such file" in result.stderr
+
+
+# The tables in the repository
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md", "weights/hvq-photo-1.md"])
+def test_tables_of_the_repository_are_those_of_its_results(name: str) -> None:
+    results = tables.load(STORED)
+    text = (ROOT / name).read_text()
+    assert tables.BLOCK.search(text)
+    assert tables.rewritten(text, results) == text
+
+
+def test_results_of_the_repository_are_of_the_packaged_weights() -> None:
+    results = tables.load(STORED)
+    made, packaged = results["made"], MODELS["hvq-photo-1"]
+    assert (made["model_id"], made["weights_sha256"]) == ("hvq-photo-1", packaged.sha256)
+    assert is_kodak(results["images"])
+    assert not made["changed"]

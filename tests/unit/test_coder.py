@@ -75,7 +75,7 @@ def test_frequencies_are_not_rounded(size: int, spread: int) -> None:
     The first point of a payload is divided by scale = (2**64 - 1) >> 24, see FORMAT.md.
     """
     freqs = message(size, 1, spread)[1]
-    starts = (freqs.cumsum(1) - freqs)[0].tolist()
+    starts = (freqs.cumsum(1) - freqs)[0].long().tolist()
     scale = (2**64 - 1) >> TOTAL_BITS
     for symbol, start in enumerate(starts):
         for point, expected in ((scale * start, symbol), (scale * start - 1, symbol - 1)):

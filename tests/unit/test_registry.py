@@ -144,6 +144,18 @@ def test_sha256_of_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def fail(*_args: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
+    (tmp_path / "a").write_bytes(b"some")
     monkeypatch.setattr("builtins.open", fail)
     with pytest.raises(WeightsError, match="Input/output error"):
         registry.sha256_of(tmp_path / "a")
+    with pytest.raises(WeightsError, match="No such file"):
+        registry.sha256_of(tmp_path / "b")
+
+
+def test_sha256_of_a_file_that_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = registry.sha256_of(path)
+    assert registry.sha256_of(path) == first == hashlib.sha256(b"one").hexdigest()
+    path.write_bytes(b"three")
+    assert registry.sha256_of(path) == hashlib.sha256(b"three").hexdigest()

@@ -11,7 +11,7 @@ A dict of plain values with the entries
 - `points`: means of the rows of a codec and quality (seconds: medians; peaks: the largest);
 - `comparisons`, `above`: see `curves`;
 - `speed`: codecs of which the time alone was measured;
-- `profile`: see `profile`, or null.
+- `profile`: see `profile`, and the seconds it took; or null.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def weights(model: str) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit of the sources that run, and whether they differ from it; null if unknown."""
+    """The commit of the package that runs, and whether it differs from it; null if unknown."""
     here = Path(vqcodec.__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -85,7 +85,7 @@ def commit() -> dict[str, Any]:
 
     if not git("ls-files", "--", "."):  # an installed copy, in whatever repository
         return {"commit": None, "changed": None}
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    changed = git("status", "--porcelain", "--", ".")
     return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
 
 

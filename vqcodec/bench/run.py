@@ -149,9 +149,9 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         "profile": None,
     }
     if settings.profile:
-        found["profile"] = profile.profile(
-            settings.model, sources, progress, qualities=ours.qualities
-        )
+        profiling = time.perf_counter()
+        parts = profile.profile(settings.model, sources, progress, qualities=ours.qualities)
+        found["profile"] = {**parts, "seconds": time.perf_counter() - profiling}
     found["made"] |= {
         "seconds": time.perf_counter() - start,
         **results.commit(),

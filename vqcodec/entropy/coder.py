@@ -29,7 +29,7 @@ class Encoder:
         self._coder = constriction.stream.queue.RangeEncoder()
 
     def encode(self, symbols: Tensor, frequencies: Tensor) -> None:
-        """Codes symbols [m] with frequencies [m, K], int64 both."""
+        """Codes integer symbols [m] with frequencies [m, K], integers of any dtype."""
         self._coder.encode(symbols.int().cpu().numpy(), _MODEL, _probabilities(frequencies))
 
     def payload(self) -> bytes:

@@ -34,21 +34,22 @@ def frequencies(logits: Tensor, exponential: Tensor, temperature: int = TEMPERAT
     """Frequencies of every symbol, each at least 1, each row with the sum 2**24.
 
     Args:
-        logits: In units of 1/16 nat, integers [P, K] with K at most 2**16.
+        logits: In units of 1/16 nat, integers in int64 or float64 [P, K], K at most 2**16.
         exponential: `Tables.exponential`.
         temperature: In units of 1/256; below 256 likely symbols become likelier.
 
     Returns:
-        int64 [P, K].
+        Integers in float64 [P, K], which has all of them exactly and is what is computed fastest.
     """
     below = logits.amax(1, keepdim=True) - logits
     if temperature != TEMPERATURE_ONE:
-        below = below * TEMPERATURE_ONE // max(1, temperature)
-    weights = look_up(exponential, below.clamp_(max=len(exponential) - 1).long())
-    # The largest weight is 2**20, so the reciprocal is at most 2**24 and products fit int64.
+        below = below.long() * TEMPERATURE_ONE // max(1, temperature)
+    places = below.clamp_(max=len(exponential) - 1).long()
+    weights = look_up(exponential, places).double()
+    # The largest weight is 2**20: the reciprocal is at most 2**24, and products are below 2**53.
     room = (TOTAL - logits.shape[1]) << RECIPROCAL_BITS
-    reciprocal = torch.div(room, weights.sum(1, keepdim=True), rounding_mode="floor")
-    result = (weights * reciprocal).bitwise_right_shift_(RECIPROCAL_BITS).add_(1)
+    reciprocal = torch.div(room, weights.sum(1, keepdim=True).long(), rounding_mode="floor")
+    result = weights.mul_(reciprocal.double().mul_(2.0**-RECIPROCAL_BITS)).floor_().add_(1)
     result[:, 0] += TOTAL - result.sum(1)
     return result
 

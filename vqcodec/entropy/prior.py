@@ -39,7 +39,10 @@ ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, of all maps; bounds the memory 
 Weights = Mapping[str, Tensor]
 
 Choose = Callable[[int, Tensor], Tensor]
-"""Codebook and logits of one step, int64 [N, p, K] in 1/16 nat, to its symbols, int64 [N, p]."""
+"""Codebook and logits of one step to its symbols, int64 [N, p].
+
+Logits are integers in float64 [N, p, K], in 1/16 nat.
+"""
 
 
 def under(prefix: str, weights: Weights) -> dict[str, Tensor]:
@@ -103,31 +106,28 @@ class Activation:
     def __init__(self, weights: Weights) -> None:
         self.table = weights["table"]
         self.step = 2.0 ** -int(weights["shift"])
+        self.half_up = torch.tensor(128.5, dtype=torch.float64, device=self.table.device)
 
     def __call__(self, stream: Tensor) -> Tensor:
         """Stream rows, float64 [P, C], to int8 [P, C]."""
         # (stream + half a step) >> shift, and 128 up; the conversion drops the fraction.
-        places = (stream * self.step).add_(128.5).clamp_(0, 255).long()
+        places = torch.add(self.half_up, stream, alpha=self.step).clamp_(0, 255).long()
         return look_up(self.table, places)
 
 
 class Cache:
     """int8 features of every cell of a grid, [cells, C], zero until written."""
 
-    def __init__(
-        self, grid: Grid, channels: int, taps: Sequence[tuple[int, int]], device: torch.device
-    ) -> None:
+    def __init__(self, grid: Grid, channels: int, device: torch.device) -> None:
         self.values = torch.zeros(grid.cells, channels, dtype=torch.int8, device=device)
-        self.offsets = grid.offsets(taps).to(device)
 
     def write(self, places: Tensor, rows: Tensor) -> None:
         """Stores rows, int8 [P, C], in cells, int64 [P]."""
         self.values.index_copy_(0, places, rows)
 
-    def neighbours(self, places: Tensor) -> Tensor:
-        """Features under the taps of each place: int8 [P, taps * C]."""
-        cells = (places[:, None] + self.offsets).flatten()
-        return self.values.index_select(0, cells).view(len(places), -1)
+    def features(self, cells: Tensor) -> Tensor:
+        """Features of cells, int64 [P, T]: int8 [P, T * C]."""
+        return self.values.index_select(0, cells.flatten()).view(len(cells), -1)
 
 
 class GatedBlock:
@@ -144,13 +144,23 @@ class GatedBlock:
         self.project = Linear(under("project", weights))
         self.gates = gates
 
-    def __call__(self, stream: Tensor, cache: Cache, places: Tensor) -> Tensor:
-        """Adds the block to stream rows, float64 [P, C], in place, and returns them."""
+    def __call__(self, stream: Tensor, cache: Cache, places: Tensor, cells: Tensor) -> Tensor:
+        """Adds the block to a stream.
+
+        Args:
+            stream: Rows, float64 [P, C]; changed in place.
+            cache: Of the block.
+            places: Of the rows in the cache, int64 [P].
+            cells: Under the taps of each place, int64 [P, T].
+
+        Returns:
+            The stream.
+        """
         cache.write(places, self.activation(stream))
         for rows, some in zip(
-            torch.split(stream, ROWS_PER_CALL), torch.split(places, ROWS_PER_CALL), strict=True
+            torch.split(stream, ROWS_PER_CALL), torch.split(cells, ROWS_PER_CALL), strict=True
         ):
-            first, second = self.gate(cache.neighbours(some)).clamp_(-128, 127).chunk(2, 1)
+            first, second = self.gate(cache.features(some)).clamp_(-128, 127).chunk(2, 1)
             pairs = torch.add(second, first, alpha=256).add_(128 * 256 + 128).long()
             rows += self.project(look_up(self.gates, pairs))
         return stream
@@ -277,9 +287,10 @@ class Context:
             rows = stream.flatten(0, 1)
             grid = Grid(count, h, w, FULL3)
             places = grid.places(torch.arange(h * w, device=flat.device))
+            cells = places[:, None] + grid.offsets(FULL3).to(flat.device)
             for block in self.blocks[m]:
-                cache = Cache(grid, rows.shape[1], FULL3, rows.device)
-                rows = block(rows, cache, places)
+                cache = Cache(grid, rows.shape[1], rows.device)
+                rows = block(rows, cache, places, cells)
             factor = self.factors[m]
             wide = self.upsamples[m](self.activations[m](rows))
             spread = wide.view(count, h, w, factor, factor, -1).permute(0, 1, 3, 2, 4, 5)
@@ -296,8 +307,10 @@ class State:
         channels = context.shape[-1]
         self.grid = grid
         self.context = context
-        self.embedded = Cache(grid, channels, CONE5, device)
-        self.blocks = [Cache(grid, channels, CONE3, device) for _ in prior.blocks]
+        self.cone3 = grid.offsets(CONE3).to(device)
+        self.cone5 = grid.offsets(CONE5).to(device)
+        self.embedded = Cache(grid, channels, device)
+        self.blocks = [Cache(grid, channels, device) for _ in prior.blocks]
         self.attentions = {
             place: AttentionCache(grid, channels, attention.heads, device)
             for place, attention in prior.attentions.items()
@@ -378,11 +391,12 @@ class Prior:
         for rows, some in zip(
             torch.split(stream, ROWS_PER_CALL), torch.split(places, ROWS_PER_CALL), strict=True
         ):
-            rows += self.enter(state.embedded.neighbours(some))
+            rows += self.enter(state.embedded.features(some[:, None] + state.cone5))
+        cells = places[:, None] + state.cone3
         for n, block in enumerate(self.blocks):
             if n in self.attentions:
                 stream = self.attentions[n](stream, state.attentions[n], positions)
-            stream = block(stream, state.blocks[n], places)
+            stream = block(stream, state.blocks[n], places, cells)
         return self.activation(stream)
 
     def open_heads(self, features: Tensor) -> Tensor:
@@ -390,7 +404,7 @@ class Prior:
         return self.hidden(features)
 
     def head(self, hidden: Tensor, codebook: int) -> Tensor:
-        """Logits of one codebook's index, in 1/16 nat: int64 [P, K].
+        """Logits of one codebook's index, in 1/16 nat: integers in float64 [P, K].
 
         Args:
             hidden: What `open_heads` gave, with every earlier codebook of the position added by
@@ -398,10 +412,10 @@ class Prior:
             codebook: Which.
         """
         mine = hidden[:, codebook * self.head_channels : (codebook + 1) * self.head_channels]
-        return self.heads[codebook](self.head_activations[codebook](mine)).long()
+        return self.heads[codebook](self.head_activations[codebook](mine))
 
     def frequencies(self, logits: Tensor, temperature: int = TEMPERATURE_ONE) -> Tensor:
-        """Frequencies of logits [..., K], of sum 2**24: int64 [..., K].
+        """Frequencies of logits [..., K], of sum 2**24: integers in float64 [..., K].
 
         Args:
             logits: In 1/16 nat.
