@@ -124,6 +124,15 @@ def page(driver: Any, written: Path) -> Page:
     return Page(driver, written)
 
 
+def test_the_page_of_the_packaged_weights_opens_in_peace(driver: Any) -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "hvq-photo-1" / "report.html"
+    page = Page(driver, path)
+    assert page.driver.title == "vqcodec bench: hvq-photo-1 on 24 images"
+    assert page.messages() == []
+    assert page.requests() == []
+    assert page.run("return [...document.images].every((image) => image.naturalWidth > 0)")
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_opens_in_peace(driver: Any, written: Path, width: int, dark: bool) -> None:

@@ -310,8 +310,7 @@ def stages(
 
     They are those of one run, the one that takes the median time of all runs of all pictures, so
     that they add up. A level's "coding" is the range coder alone, its "frequencies" all else of it;
-    "weights" is finding the loaded model again, which takes the hash of its file; what no stage
-    takes is "rest".
+    "weights" is finding the loaded model again; what no stage takes is "rest".
 
     Args:
         model: A model id, or the path of a weights file.

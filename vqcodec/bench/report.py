@@ -165,6 +165,7 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
         stages=_stages(profile.get("stages") or []),
         raster=profile.get("raster") or [],
         scaling=_scaling(profile.get("scaling")),
+        profile_seconds=profile.get("seconds"),
         published={
             name: sorted({str(row["source"]) for row in rows}) for name, rows in published.items()
         },
