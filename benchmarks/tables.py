@@ -44,7 +44,8 @@ def span(values: Sequence[float] | None, digits: int) -> str:
 
 def seconds(value: float | None) -> str:
     """Two or three significant digits, as long as there are seconds."""
-    return number(value, 3 if value is not None and value < 0.1 else 2 if (value or 0) < 10 else 1)
+    size = abs(value or 0)
+    return number(value, 3 if 0 < size < 0.1 else 2 if size < 10 else 1)
 
 
 def megabytes(value: float | None) -> str:
@@ -120,7 +121,8 @@ def _bd_rate(results: Results, sources: Collection[str]) -> str:
         row += [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)] if psnr else ["", ""]
         rows.append(row)
     names = (f"BD-rate by {metric['name']}, %" for metric in results["metrics"])
-    return markdown(["anchor", "source", *names, "common bpp", "common PSNR, dB"], rows)
+    common = ("bpp in common, by PSNR", "PSNR in common, dB")
+    return markdown(["anchor", "source", *names, *common], rows)
 
 
 def speed(results: Results) -> str:

@@ -227,13 +227,14 @@ def sha256_of(path: str | Path) -> str:
     """
     try:
         found = os.stat(path)
-        return _sha256_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
+        changed = (found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        return _sha256_of(path, changed, (found.st_dev, found.st_ino))
     except OSError as error:
         raise _unreadable(error, path) from error
 
 
 @lru_cache(maxsize=16)
-def _sha256_of(path: str | Path, changed: int, size: int, number: int) -> str:
+def _sha256_of(path: str | Path, changed: tuple[int, ...], identity: tuple[int, int]) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while chunk := stream.read(_CHUNK):

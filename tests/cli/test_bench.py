@@ -105,6 +105,7 @@ def test_earlier_results_are_kept(results: dict[str, Any], folder: Path, astrona
         (["a.png", "--model", "nonsense"], "not known"),
         (["a.png", "--quality", "200"], "no quality 200"),
         (["a.png", "--view", "nothing.png"], "holds no images"),
+        (["a.png", "--view", "text.png"], "of no known kind"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -130,3 +131,10 @@ def test_an_extra_that_is_not_installed_is_named(run: Run, astronaut: Path, tmp_
     assert b"bench needs bjontegaard, which is not installed" in finished.stderr
     assert b"pip install 'vqcodec[bench]'" in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
+
+
+def test_images_without_loss_have_no_psnr() -> None:
+    from vqcodec.cli.bench import _point
+
+    point = {"bpp": 2.0, "psnr": None, "encode_seconds": 1.0, "decode_seconds": 2.0}
+    assert _point(point) == "2.0000 bpp, an image without loss, 1.00 s, 2.00 s back"

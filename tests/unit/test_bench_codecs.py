@@ -112,3 +112,17 @@ def test_processes_of_peers_load_no_torch(environment: dict[str, str], tmp_path:
     subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=60
     )
+
+
+def test_jpeg_xl_of_a_tiny_image_is_no_failure() -> None:
+    if "jxl" not in {peer.key for peer in PRESENT}:
+        pytest.skip("pillow-jxl-plugin belongs to the extra `peers`, which the tests do without")
+    tiny = np.zeros((1, 1, 3), np.uint8)
+    codecs.PEERS["jxl"].prepare()
+    quality, _ = codecs.matched(codecs.PEERS["jxl"], tiny, 10_000)
+    assert quality == codecs.PEERS["jxl"].highest
+
+
+def test_a_damaged_file_is_a_codec_error() -> None:
+    with pytest.raises(CodecError, match="JPEG cannot decode its own file"):
+        codecs.PEERS["jpeg"].decode(b"no picture")

@@ -148,6 +148,15 @@ class TestPage:
         for absent in ("BD-rate is", "Missing", "Profile", "Published", "None", "nan", "Undefined"):
             assert absent not in text
 
+    def test_a_family_without_rate_model_has_no_hierarchical_bits(
+        self, results: dict[str, Any]
+    ) -> None:
+        bits = [{**row, "hierarchical": None} for row in results["profile"]["bits"]]
+        changed = {**results, "profile": {**results["profile"], "bits": bits}}
+        found = report.page(changed, [], {})
+        assert "Marginal" in found
+        assert ">Hierarchical<" not in found
+
     def test_a_null_profile_part_is_left_out(self, results: dict[str, Any]) -> None:
         changed = {**results, "profile": {"bits": [], "stages": [], "raster": [], "scaling": None}}
         assert "Where bits and time go" not in report.page(changed, [], {})
@@ -285,11 +294,10 @@ class TestCurves:
         assert len(points) == 6
         assert points[0] == (changed["points"][1]["bpp"], pytest.approx(10.0), 2)
 
-    def test_published_lpips_is_of_one_network(self, results: dict[str, Any]) -> None:
+    def test_published_lpips_is_left_out(self, results: dict[str, Any]) -> None:
         rows = [{"bpp": 0.2, "psnr_db": 30.0, "ms_ssim": 0.9, "lpips": 0.1, "source": "s"}]
-        assert plots.curves(results, {"HiFiC": rows}, LPIPS)[-1].points
-        other = {**LPIPS, "name": "LPIPS (VGG)"}
-        assert not plots.curves(results, {"HiFiC": rows}, other)[-1].points
+        assert plots.curves(results, {"HiFiC": rows}, MS_SSIM)[-1].points
+        assert not plots.curves(results, {"HiFiC": rows}, LPIPS)[-1].points
 
 
 def drawing(results: dict[str, Any], metric: dict[str, str], narrow: bool = False) -> Any:

@@ -24,6 +24,8 @@ from vqcodec.image import Image
 
 Pixels = npt.NDArray[np.uint8]
 
+_FAILURES = (OSError, ValueError, RuntimeError, SyntaxError)  # of Pillow and its plugins
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -130,6 +132,7 @@ class PillowCodec:
         plugin: Module that brings the format, if Pillow itself does not.
         compression_ratios: Whether the qualities are ratios of pixels' bytes to the file's.
         threads: Name of the option that takes the number of threads, and that number.
+        highest: The largest number it takes as a quality.
     """
 
     key: str
@@ -142,6 +145,7 @@ class PillowCodec:
     plugin: str | None = None
     compression_ratios: bool = False
     threads: tuple[str, int] | None = None
+    highest: int = 100
 
     def prepare(self) -> None:
         """Loads the plugin, if there is one."""
@@ -149,20 +153,36 @@ class PillowCodec:
             importlib.import_module(self.plugin)
 
     def encode(self, pixels: Pixels, quality: int) -> Encoded:
-        """Saves with these options; raises what Pillow raises."""
+        """Saves with these options.
+
+        Raises:
+            CodecError: Pillow or the plugin fails.
+        """
         chosen: dict[str, Any] = (
             {"quality_layers": [quality]} if self.compression_ratios else {"quality": quality}
         )
         if self.threads is not None:
             chosen[self.threads[0]] = self.threads[1]
         stream = io.BytesIO()
-        PIL.Image.fromarray(pixels).save(stream, self.format, **self.options, **chosen)
+        try:
+            PIL.Image.fromarray(pixels).save(stream, self.format, **self.options, **chosen)
+        except _FAILURES as error:
+            reason = f"cannot encode at quality {quality}: {error}"
+            raise CodecError(f"{self.name} {reason}; leave it out with --peer") from error
         return Encoded(stream.getvalue())
 
     def decode(self, data: bytes) -> Pixels:
-        """Loads; raises what Pillow raises."""
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture.convert("RGB"))
+        """Loads.
+
+        Raises:
+            CodecError: Pillow or the plugin fails.
+        """
+        try:
+            with PIL.Image.open(io.BytesIO(data)) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except _FAILURES as error:
+            reason = f"cannot decode its own file: {error}"
+            raise CodecError(f"{self.name} {reason}; leave it out with --peer") from error
 
 
 PEERS = {
@@ -216,6 +236,7 @@ PEERS = {
             {"effort": 7},
             plugin="pillow_jxl",
             threads=("num_threads", 1),
+            highest=99,
         ),
     )
 }
@@ -270,7 +291,7 @@ def vqcodec(model: str, qualities: Sequence[int], threads: int) -> Vqcodec:
 
 
 def matched(codec: PillowCodec, pixels: Pixels, size: int) -> tuple[int, bytes]:
-    """The best quality whose file is not larger than another one.
+    """The best quality whose file is not larger than another one, as far as the codec can.
 
     Args:
         codec: Whose.
@@ -279,11 +300,12 @@ def matched(codec: PillowCodec, pixels: Pixels, size: int) -> tuple[int, bytes]:
 
     Returns:
         The quality and the bytes of the file; of the lowest quality, if its file is larger still.
+        A compression ratio is what is asked for, and headers may exceed it.
     """
     if codec.compression_ratios:
         quality = -(-pixels.size // size)
         return quality, codec.encode(pixels, quality).data
-    lowest, highest = min(codec.qualities), 100
+    lowest, highest = min(codec.qualities), codec.highest
     best = lowest, codec.encode(pixels, lowest).data
     while lowest < highest:
         middle = (lowest + highest + 1) // 2

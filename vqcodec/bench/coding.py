@@ -16,8 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from vqcodec import image
-from vqcodec.bench.codecs import Codec, Encoded, Pixels
-from vqcodec.errors import CodecError
+from vqcodec.bench.codecs import Codec, Pixels
 
 _Result = TypeVar("_Result")
 
@@ -80,16 +79,9 @@ def encode(
         CodecError: the codec fails.
     """
     pixels = picture(source)
-    encoded, cost = measured(lambda: _encoded(codec, pixels, quality), runs)
+    encoded, cost = measured(lambda: codec.encode(pixels, quality), runs)
     target.write_bytes(encoded.data)
     return target.stat().st_size, encoded.level_bits, cost
-
-
-def _encoded(codec: Codec, pixels: Pixels, quality: int) -> Encoded:
-    try:
-        return codec.encode(pixels, quality)
-    except (OSError, ValueError) as error:  # how Pillow and its plugins fail
-        raise CodecError(f"{codec.name} cannot encode at quality {quality}: {error}") from error
 
 
 def decode(codec: Codec, file: Path, pixels: Path, runs: int) -> Cost:

@@ -26,8 +26,8 @@ OURS = "vqcodec"
 METHODS = ("pchip", "akima")
 
 _PUBLISHED = Path(__file__).with_name("published_kodak.csv")
-_PUBLISHED_COLUMNS = {"psnr": "psnr_db"}  # others are called as the metric is
-_PUBLISHED_LPIPS = "AlexNet"
+# Metric -> column. Published LPIPS is left out: of which network it is, is not certain.
+PUBLISHED_COLUMNS = {"psnr": "psnr_db", "ms_ssim": "ms_ssim"}
 _KODAK_SIZES = {(768, 512), (512, 768)}
 
 
@@ -198,8 +198,8 @@ def comparisons(
         points: From `means`.
         codecs: "key", "name" and "measured" of each; those measured for speed alone do not count.
         metrics: "key", "name" and "better" of each.
-        published: From `published` if `is_kodak`, else empty. A curve counts for the metrics that
-            it has, LPIPS only if ours is of the same network.
+        published: From `published` if `is_kodak`, else empty. A curve counts for those of
+            `PUBLISHED_COLUMNS` that it has.
 
     Returns:
         By anchor and metric: "bd_rate_percent" and "bd_distortion" by `METHODS` as
@@ -213,10 +213,8 @@ def comparisons(
             found.append(_comparison(anchor["name"], "measured", points, theirs, metric))
     for name, curve in published.items():
         for metric in metrics:
-            if metric["key"] == "lpips" and _PUBLISHED_LPIPS not in metric["name"]:
-                continue
-            theirs = rising(curve, metric, _PUBLISHED_COLUMNS.get(metric["key"]))
-            if theirs:
+            column = PUBLISHED_COLUMNS.get(metric["key"])
+            if column and (theirs := rising(curve, metric, column)):
                 found.append(_comparison(name, "published", points, theirs, metric))
     return found
 

@@ -2,19 +2,20 @@
 
 A codec encodes in one process and decodes in another, which sees nothing but the files. Both are
 warm when the first measurement begins, and nothing else of the benchmark runs beside them; the
-distortion is judged between codecs, by all processors.
+distortion is judged between qualities, by all processors.
 """
 
 from __future__ import annotations
 
 import math
 import multiprocessing
+import signal
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,15 @@ def _lpips(weights: Path) -> Lpips:
 def _processes(
     count: int, prepare: Callable[..., None], *arguments: object
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes that share nothing with this one."""
+    """Processes that share nothing with this one, and leave an interrupt to it."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, spawn, prepare, arguments) as processes:
+    with ProcessPoolExecutor(count, spawn, partial(_begin, prepare, *arguments)) as processes:
         yield processes
+
+
+def _begin(prepare: Callable[..., None], *arguments: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare(*arguments)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,11 @@ class Measuring:
         folder = self.folder / codec.key
         folder.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, Any]] = []
-        with _processes(1, codec.prepare) as encoding, _processes(1, codec.prepare) as decoding:
+        with (
+            _processes(1, codec.prepare) as encoding,
+            _processes(1, codec.prepare) as decoding,
+            _processes(self.judges, torch.set_num_threads, 1) as judging,
+        ):
 
             def code(source: Path, quality: int, runs: int) -> dict[str, Any]:
                 file = folder / f"{source.stem}-{quality}{codec.suffix}"
@@ -129,31 +139,21 @@ class Measuring:
             code(self.sources[0], codec.qualities[0], runs=1)  # warms both up
             total = len(codec.qualities) * len(self.sources)
             for quality in codec.qualities:
+                found = []
                 for source in self.sources:
-                    rows.append(code(source, quality, self.runs))
-                    self.progress(codec.name, len(rows), total)
+                    found.append(code(source, quality, self.runs))
+                    self.progress(codec.name, len(rows) + len(found), total)
+                # Now, not at the end: pixels of all qualities would fill a disk.
+                judged = judging.map(
+                    _judge,
+                    self.sources,
+                    [folder / f"{source.stem}-{quality}.npy" for source in self.sources],
+                    [self.lpips] * len(found),
+                )
+                rows += [{**row, **more} for row, more in zip(found, judged, strict=True)]
                 if enough(rows):
                     break
-        self._judge(codec, rows)
         return rows
-
-    def _judge(self, codec: Codec, rows: Sequence[dict[str, Any]]) -> None:
-        """Adds the other measures of distortion to the rows."""
-        sources = {source.name: source for source in self.sources}
-        # By image, so that a process keeps the original it has read.
-        ordered = sorted(rows, key=lambda row: str(row["image"]))
-        folder = self.folder / codec.key
-        with _processes(self.judges, torch.set_num_threads, 1) as processes:
-            found = processes.map(
-                _judge,
-                [sources[row["image"]] for row in ordered],
-                [folder / f"{Path(row['image']).stem}-{row['quality']}.npy" for row in ordered],
-                [self.lpips] * len(ordered),
-                chunksize=max(1, len(ordered) // (4 * self.judges)),
-            )
-            for done, (row, distortions) in enumerate(zip(ordered, found, strict=True), 1):
-                row.update(distortions)
-                self.progress(f"distortion of {codec.name}", done, len(ordered))
 
 
 def covered(rows: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> bool:

@@ -25,6 +25,8 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
+from vqcodec.bench.curves import PUBLISHED_COLUMNS
+
 Results = Mapping[str, Any]
 Published = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -63,8 +65,6 @@ _MARKS = {
 }
 _OTHER_MARKS = [("violet", "X"), ("blue", "<"), ("green", ">"), ("pink", "p"), ("brown", "h")]
 
-_PUBLISHED_COLUMNS = {"psnr": "psnr_db"}  # others are called as the metric is
-_PUBLISHED_LPIPS = "AlexNet"  # the network of the published values
 _BPP_TICKS = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in (1, 2, 3, 5)]
 # Rates drawn around those of ours: a published curve may go on for twenty times as far.
 _BELOW, _ABOVE = 1.7, 1.9
@@ -142,9 +142,7 @@ def curves(results: Results, published: Published, metric: Mapping[str, str]) ->
         colour, marker = marks[codec["key"]]
         ours = codec["key"] == OURS
         found.append((codec["name"], colour, marker, True, ours, points))
-    column = _PUBLISHED_COLUMNS.get(key, key)
-    if key == "lpips" and _PUBLISHED_LPIPS not in metric["name"]:
-        column = ""
+    column = PUBLISHED_COLUMNS.get(key, "")
     for name, rows in published.items():
         points = [(row["bpp"], row.get(column), None) for row in rows]
         found.append((name, by_name.get(name, "published"), "", False, False, points))

@@ -29,6 +29,7 @@ from vqcodec.errors import CodecError
 from vqcodec.files import write_atomically
 
 PAGE = "report.html"
+PLOTS = "plots"
 SPEED_BPP = 0.3  # bits per pixel at which codecs' speeds are compared
 _WEBP_SIDE = 16383  # the longest of a WebP file
 DASH = "\N{EN DASH}"
@@ -90,7 +91,7 @@ def write(folder: Path, results: Results, views: Sequence[View], published: Publ
         OutputError: a file cannot be written.
         CodecError: the folder for the plots cannot be made.
     """
-    plot_folder = folder / "plots"
+    plot_folder = folder / PLOTS
     try:
         plot_folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -435,7 +436,9 @@ def _prior_bits(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for quality, of_quality in sorted(by_quality.items()):
         levels = [row for row in of_quality if row["codebook"] == "all" and row["level"] != "all"]
-        priors = ("uniform", "marginal", "hierarchical", "full")
+        # A family without a rate model has no hierarchical bits.
+        every = ("uniform", "marginal", "hierarchical", "full")
+        priors = [each for each in every if all(level[each] is not None for level in levels)]
         totals = {prior: sum(level[prior] for level in levels) for prior in priors}
         found.append({"quality": quality, "rows": of_quality, "levels": levels, "totals": totals})
     return found

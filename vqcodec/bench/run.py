@@ -93,6 +93,7 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     """
     start = time.perf_counter()
     sources, views = found_images(settings.images), found_images(settings.views)
+    images = [_size(source) for source in [*sources, *views]][: len(sources)]  # all can be read
     _check_out(settings)
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     threads = torch.get_num_threads()
@@ -100,11 +101,11 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     timed = [peer for peer in settings.peers if peer in compressai.MODELS]
     peers, missing = chosen_peers([peer for peer in settings.peers if peer not in timed], threads)
     metrics = list(results.METRICS)
-    if settings.lpips is None:
+    lpips = None if settings.lpips is None else Lpips(settings.lpips)
+    if lpips is None:
         missing.append(LPIPS_MISSING)
     else:
-        name = Lpips(settings.lpips).name
-        metrics.append({"key": "lpips", "name": name, "unit": "", "better": "lower"})
+        metrics.append({"key": "lpips", "name": lpips.name, "unit": "", "better": "lower"})
     if timed and (reason := compressai.available()) is not None:
         missing += [Missing(name, reason, compressai.REMEDY) for name in timed]
         timed = []
@@ -131,7 +132,6 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     measured: list[Codec] = [ours, *peers]
     codecs = [_described(codec) for codec in measured]
     codecs += [compressai.described(name) for name in timed]
-    images = [_size(source) for source in sources]
     published = curves.published() if curves.is_kodak(images) else {}
     points = curves.means(rows, metrics)
     found: dict[str, Any] = {
@@ -156,6 +156,7 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         **results.commit(),
         **results.weights(settings.model),
+        "lpips_sha256": None if lpips is None else lpips.sha256,
         "versions": results.versions(),
         "machine": results.machine(threads),
     }
@@ -195,6 +196,11 @@ def _check_out(settings: Settings) -> None:
         raise OutputError(reason).in_file(settings.out) from error
     for name in (RESULTS, report.PAGE):
         check_writable(settings.out / name, settings.force)
+    for name in (report.PLOTS, *([CODED] if settings.keep else [])):
+        folder = settings.out / name
+        if folder.exists() and not (settings.force and folder.is_dir()):
+            reason = "exists already; use --force to replace what is in it"
+            raise OutputError(reason).in_file(folder)
 
 
 @contextmanager
@@ -234,7 +240,7 @@ def _view(source: Path, ours: Vqcodec, peers: Sequence[PillowCodec]) -> View:
         psnr = distortion.psnr(original, restored)
         return Version(label, len(data), 8 * len(data) / area, psnr, middle(restored))
 
-    quality = ours.qualities[len(ours.qualities) // 2]
+    quality = ours.qualities[(len(ours.qualities) - 1) // 2]
     coded = ours.encode(original, quality).data
     size = source.stat().st_size
     versions = [

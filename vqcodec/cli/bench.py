@@ -134,15 +134,16 @@ def _ours(point: dict[str, Any]) -> bool:
 
 
 def _point(point: dict[str, Any]) -> str:
+    psnr = "an image without loss" if point["psnr"] is None else f"{point['psnr']:.2f} dB"
     seconds = f"{point['encode_seconds']:.2f} s, {point['decode_seconds']:.2f} s back"
-    return f"{point['bpp']:.4f} bpp, {point['psnr']:.2f} dB, {seconds}"
+    return f"{point['bpp']:.4f} bpp, {psnr}, {seconds}"
 
 
 def _delta(comparison: dict[str, Any]) -> str:
-    rate, span = comparison["bd_rate_percent"]["pchip"], comparison["overlap_bpp"]
-    if rate is None or span is None:
-        return "-, the curves have no range in common"
-    return f"{rate:+.1f} % from {span[0]:.3f} to {span[1]:.3f} bpp"
+    rate, span = comparison["bd_rate_percent"]["pchip"], comparison["overlap_metric"]
+    if rate is None:
+        return "-, there are no two curves with a range in common"
+    return f"{rate:+.1f} % from {span[0]:.1f} to {span[1]:.1f} dB"
 
 
 def _measured(results: dict[str, Any]) -> list[dict[str, Any]]:

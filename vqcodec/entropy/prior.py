@@ -31,6 +31,7 @@ from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM, WEIGHT_LIMIT, matr
 from vqcodec.entropy.wavefront import Grid, steps
 
 REQUANTIZE_BITS = 24
+MAX_SHIFT = 24
 EXACT_IN_FLOAT64 = 2.0**53
 WORK_WORTH_THREADS = 512 * 128**2  # rows of a step times channels squared
 ROWS_PER_CALL = 4096  # keeps the intermediates in the processor's cache
@@ -70,6 +71,18 @@ def _few_threads(work: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _integers(tensor: Tensor, *dtypes: torch.dtype) -> Tensor:
+    """The tensor, if it is of one of the types: the bounds below hold for these."""
+    if tensor.dtype not in dtypes:
+        raise ValueError(f"weights of {tensor.dtype} where {dtypes[0]} belongs")
+    return tensor
+
+
+def _table(tensor: Tensor) -> Tensor:
+    """The tensor, if it is a table of what is added to streams."""
+    return _integers(tensor, torch.int16, torch.int8)
+
+
 class Linear:
     """int8 [P, K] to integers [P, N] on the grid that the multipliers were made for.
 
@@ -82,12 +95,14 @@ class Linear:
         sizes = self.weight.short().abs()
         if self.weight.dtype != torch.int8 or int(sizes.amax()) > WEIGHT_LIMIT:
             raise ValueError(f"weights must be int8 in -{WEIGHT_LIMIT}..{WEIGHT_LIMIT}")
-        self.multiplier = weights["multiplier"].double() / (1 << REQUANTIZE_BITS)
-        self.offset = weights["offset"].double() / (1 << REQUANTIZE_BITS)
+        multiplier = _integers(weights["multiplier"], torch.int64).double()
+        offset = _integers(weights["offset"], torch.int64).double()
         sums = sizes.sum(0) * ACTIVATION_LIMIT
-        scaled = sums.double() * weights["multiplier"].abs() + weights["offset"].abs()
+        scaled = sums.double() * multiplier.abs() + offset.abs()
         if int(sums.amax()) >= INT32_SUM or float(scaled.amax()) >= EXACT_IN_FLOAT64:
             raise ValueError("a filter's sums are too large")
+        self.multiplier = multiplier / (1 << REQUANTIZE_BITS)
+        self.offset = offset / (1 << REQUANTIZE_BITS)
         self.product = matrix_product(self.weight.device, int(sums.amax()))
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -105,7 +120,10 @@ class Activation:
 
     def __init__(self, weights: Weights) -> None:
         self.table = weights["table"]
-        self.step = 2.0 ** -int(weights["shift"])
+        shift = int(weights["shift"])
+        if not 1 <= shift <= MAX_SHIFT:
+            raise ValueError(f"an activation's shift must be in 1..{MAX_SHIFT}, not {shift}")
+        self.step = 2.0**-shift
         self.half_up = torch.tensor(128.5, dtype=torch.float64, device=self.table.device)
 
     def __call__(self, stream: Tensor) -> Tensor:
@@ -241,11 +259,11 @@ class Context:
     """From the coarser levels' indices, quality and class to a stream, all integers."""
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, tables: Tables) -> None:
-        self.quality = weights["quality"].double()
-        self.classes = weights["classes"].double()
+        self.quality = _table(weights["quality"]).double()
+        self.classes = _table(weights["classes"]).double()
         self.factors = [int(factor) for factor in config["factors"]]
         self.embeddings = [
-            [weights[f"embeddings.{m}.{g}"].double() for g in range(len(books))]
+            [_table(weights[f"embeddings.{m}.{g}"]).double() for g in range(len(books))]
             for m, books in enumerate(config["coarser"])
         ]
         self.blocks = [
@@ -332,7 +350,7 @@ class Prior:
         self.exponential = tables.exponential
         self.context = Context(config, under("context", weights), tables)
         # One table, so that a position's codebooks are summed in one go; float32 has all sums.
-        tables_of_books = [weights[f"embedding.{g}"] for g in range(len(self.sizes))]
+        tables_of_books = [_table(weights[f"embedding.{g}"]) for g in range(len(self.sizes))]
         self.embedding = torch.cat(tables_of_books).float()
         starts = [0, *itertools.accumulate(map(len, tables_of_books))][:-1]
         self.embedding_starts = torch.tensor(starts, device=self.embedding.device)
@@ -351,7 +369,9 @@ class Prior:
         }
         self.activation = Activation(under("activation", weights))
         self.hidden = Linear(under("hidden", weights))
-        self.earlier = [weights[f"earlier.{g}"].double() for g in range(len(self.sizes) - 1)]
+        self.earlier = [
+            _table(weights[f"earlier.{g}"]).double() for g in range(len(self.sizes) - 1)
+        ]
         self.head_activations = [
             Activation(under(f"head_activations.{g}", weights)) for g in range(len(self.sizes))
         ]
