@@ -45,7 +45,7 @@ def span(values: Sequence[float] | None, digits: int) -> str:
 def seconds(value: float | None) -> str:
     """Two or three significant digits, as long as there are seconds."""
     size = abs(value or 0)
-    return number(value, 3 if 0 < size < 0.1 else 2 if size < 10 else 1)
+    return number(value, 3 if size < 0.1 else 2 if size < 10 else 1)
 
 
 def megabytes(value: float | None) -> str:

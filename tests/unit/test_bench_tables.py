@@ -167,7 +167,7 @@ def test_bd_rate() -> None:
     assert cells("bd-rate") == [
         [
             *("anchor", "source", "BD-rate by PSNR, %", "BD-rate by MS-SSIM, %"),
-            *("common bpp", "common PSNR, dB"),
+            *("bpp in common, by PSNR", "PSNR in common, dB"),
         ],
         ["JPEG", "measured", "-60.4", "-55.0", "0.154 to 0.364", "26.9 to 31.0"],
         ["VTM", "published", "", "", "none", "none"],

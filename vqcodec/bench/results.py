@@ -4,7 +4,7 @@ A dict of plain values with the entries
 
 - `format`: 1, raised when an entry changes its meaning;
 - `made`: command, date, seconds, commit and whether the sources differ from it, the model with the
-  hash and size of its weights, the hash of those of LPIPS, versions of libraries, machine;
+  hash and size of its weights, where those of LPIPS are from, versions of libraries, machine;
 - `images`, `metrics`, `codecs`, `missing`: what was measured, by what, and what was not there;
 - `rows`: a codec, image and quality each: bytes of the file, bpp, distortion, median seconds and
   peak memory of both ways, and of vqcodec the ideal bits of each level;

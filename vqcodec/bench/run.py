@@ -156,7 +156,7 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         **results.commit(),
         **results.weights(settings.model),
-        "lpips_sha256": None if lpips is None else lpips.sha256,
+        "lpips": None if lpips is None else lpips.source,
         "versions": results.versions(),
         "machine": results.machine(threads),
     }

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vqcodec import registry
 from vqcodec.errors import WeightsError
 
 FORMAT = "vqcodec-lpips-1"
@@ -108,7 +107,7 @@ class Lpips:
     Attributes:
         kind: A key of `NETWORKS`.
         network: The network.
-        sha256: Of the file, 64 hexadecimal digits.
+        source: What the weights were taken from: package, and SHA-256 of its file.
 
     Raises:
         WeightsError: The file is missing or of another kind.
@@ -122,10 +121,11 @@ class Lpips:
                     raise ValueError(f"its format is not {FORMAT}")
                 self.kind = metadata["kind"]
                 self.network = NETWORKS[self.kind]
+                # Not the hash of this file, in which the order of its metadata is random.
+                self.source = f"{metadata['source']}, {metadata['of']}"
                 self._weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             if {n: tuple(w.shape) for n, w in self._weights.items()} != dict(self.network.shapes()):
                 raise ValueError(f"its tensors are not those of {self.network.name}")
-            self.sha256 = registry.sha256_of(Path(path))
         except (SafetensorError, OSError, LookupError, ValueError) as error:
             reason = f"is no usable weights file of LPIPS ({type(error).__name__}: {error})"
             raise WeightsError(f"{reason}; make one with benchmarks/lpips_weights.py").in_file(
