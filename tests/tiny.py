@@ -9,18 +9,45 @@ from torch import nn
 
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
 from vqcodec.models.prior import Activation, Convolution, Prior, PriorConfig
+from vqcodec.models.quantizer import CodebookConfig
+from vqcodec.training.autoencoder import books
 from vqcodec.training.export import code_vectors, write_weights
+from vqcodec.training.prior import groups_of
 
 CONFIG = AutoencoderConfig(
     levels=(
-        LevelConfig(32, ((8, 1), (16, 2)), 16, 1, 1, 8),
-        LevelConfig(16, ((16, 2), (16, 4), (32, 4)), 16, 1, 1, 8),
-        LevelConfig(8, ((16, 2), (16, 4)), 16, 1, 1, 8),
+        LevelConfig(32, books((8, 1), (16, 2)), 16, 1, 1, 8),
+        LevelConfig(16, books((16, 2), (16, 4), (32, 4)), 16, 1, 1, 8),
+        LevelConfig(8, books((16, 2), (16, 4)), 16, 1, 1, 8),
     ),
     lmbdas=(800.0, 200.0, 50.0),
     refine_channels=8,
     refine_blocks=1,
 )
+GROUPED = AutoencoderConfig(
+    levels=(
+        LevelConfig(16, books((8, 1), (16, 2)), 16, 1, 1, 8),
+        LevelConfig(
+            8,
+            (
+                *books((16, 2), (16, 4)),
+                CodebookConfig(16, 2, 0, 0.3),
+                CodebookConfig(16, 3, 6, 0.3, True),
+                CodebookConfig(8, 4, 2, 0.65),
+                CodebookConfig(8, 2, 0, 0.65, True),
+            ),
+            16,
+            1,
+            1,
+            8,
+        ),
+    ),
+    lmbdas=(800.0, 200.0, 50.0),
+    refine_channels=8,
+    refine_blocks=1,
+    qualities=10,
+)
+"""Qualities 1 to 3 have 2 codebooks at the finer level, 4 to 6 four, the others all six."""
 MODEL_ID = "tiny-test"
 
 
@@ -38,20 +65,24 @@ def tiny_autoencoder(config: AutoencoderConfig = CONFIG) -> Autoencoder:
 def tiny_priors(autoencoder: Autoencoder, classes: int = 0, channels: int = 16) -> list[Prior]:
     """One prior per level; attention in the coarsest."""
     vectors = code_vectors(autoencoder)
-    strides, lmbdas = autoencoder.config.strides, autoencoder.config.lmbdas
-    books = [level.codebooks for level in autoencoder.config.levels]
+    strides = autoencoder.config.strides
+    sizes = [
+        tuple((size, dim) for size, dim, *_ in level.codebooks)
+        for level in autoencoder.config.levels
+    ]
     priors = []
-    for n in range(len(books)):
+    for n in range(len(sizes)):
         config = PriorConfig(
-            codebooks=books[n],
-            coarser=tuple(books[:n]),
+            codebooks=sizes[n],
+            coarser=tuple(sizes[:n]),
             factors=tuple(strides[m] // strides[m + 1] for m in range(n)),
             channels=channels,
             blocks=2,
             context_blocks=1,
             attention_heads=2 if n == 0 else 0,
             head_channels=channels,
-            qualities=len(lmbdas),
+            qualities=autoencoder.config.num_qualities,
+            groups=groups_of(autoencoder.config, n),
             classes=classes,
         )
         prior = Prior(config, vectors[: n + 1])
@@ -65,7 +96,7 @@ def tiny_priors(autoencoder: Autoencoder, classes: int = 0, channels: int = 16) 
     return priors
 
 
-def write_tiny_model(path: Path) -> str:
-    """Writes the tiny model's weights file and returns its SHA-256."""
-    autoencoder = tiny_autoencoder()
+def write_tiny_model(path: Path, config: AutoencoderConfig = CONFIG) -> str:
+    """Writes a tiny model's weights file and returns its SHA-256."""
+    autoencoder = tiny_autoencoder(config)
     return write_weights(path, MODEL_ID, autoencoder, tiny_priors(autoencoder))

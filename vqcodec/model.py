@@ -50,7 +50,7 @@ class Model:
     @property
     def qualities(self) -> int:
         """Number of qualities; a file's quality is 1 to this."""
-        return len(self.autoencoder.config.lmbdas)
+        return self.autoencoder.config.num_qualities
 
     def checked_quality(self, quality: int | None) -> int:
         """The quality, or the middle one for None.

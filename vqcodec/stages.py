@@ -119,16 +119,17 @@ class Stages:
         prior = self.model.priors[level]
         payloads: dict[Window, bytes] = {}
         ideal = 0.0
-        for tiles in batches(self.tiles, self.batch):
+        for tiles in batches(self.tiles, self._networks_batch):
             own = self._stacked(indices, level, tiles)
-            frequencies = prior.parallel(self._start(indices[:level], tiles), own).cpu()
-            symbols = own.flatten(2).cpu()
+            state = self._start(indices[:level], tiles)
+            frequencies = prior.parallel(state, own)[:, : state.books].cpu()
+            symbols = own[:, : state.books].flatten(2).cpu()
             chosen = frequencies.gather(-1, symbols[..., None]).double()
             ideal += float((TOTAL_BITS - chosen.log2()).sum())
             for n, tile in enumerate(tiles):
                 encoder = Encoder()
                 for step in steps(*own.shape[2:]):
-                    for g, size in enumerate(prior.sizes):
+                    for g, size in enumerate(prior.sizes[: state.books]):
                         encoder.encode(symbols[n, g, step], frequencies[n, g, step, :size])
                 payloads[tile] = encoder.payload()
             self._report(f"encode level {level}", len(payloads), len(self.tiles))
@@ -247,16 +248,20 @@ class Stages:
         return grow(tile, self.halo, *self.area)
 
     def _batches_with_halo(self) -> list[list[Window]]:
-        """Batches of tiles that have equal shapes with their halo, too.
-
-        On a CPU a tile at a time is as fast, and takes a fraction of the memory.
-        """
+        """Batches of tiles that have equal shapes with their halo, too."""
         groups: dict[tuple[int, int], list[Window]] = {}
         for tile in self.tiles:
             around = self._grown(tile)
             groups.setdefault((around.height, around.width), []).append(tile)
-        batch = 1 if self.model.device.type == "cpu" else self.batch
-        return [part for group in groups.values() for part in batches(group, batch)]
+        return [part for same in groups.values() for part in batches(same, self._networks_batch)]
+
+    @property
+    def _networks_batch(self) -> int:
+        """Tiles at a time where all of a tile is computed at once.
+
+        On a CPU a tile at a time is as fast, and takes a fraction of the memory.
+        """
+        return 1 if self.model.device.type == "cpu" else self.batch
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:

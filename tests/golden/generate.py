@@ -30,7 +30,7 @@ from tiny import tiny_autoencoder, tiny_priors  # noqa: E402
 from vqcodec import codec, container  # noqa: E402
 from vqcodec.image import Image, dump, load  # noqa: E402
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig  # noqa: E402
-from vqcodec.training.autoencoder import start_from_data  # noqa: E402
+from vqcodec.training.autoencoder import books, start_from_data  # noqa: E402
 from vqcodec.training.export import write_weights  # noqa: E402
 
 MODEL_ID = "golden-1"
@@ -84,9 +84,9 @@ def write_model() -> None:
     """A small model of three levels that starts from a photograph, with random priors."""
     config = AutoencoderConfig(
         levels=(
-            LevelConfig(8, ((8, 1), (16, 2)), 8, 1, 1, 4),
-            LevelConfig(4, ((16, 2), (16, 4), (32, 4)), 8, 1, 1, 4),
-            LevelConfig(2, ((16, 2), (16, 4)), 8, 1, 1, 4),
+            LevelConfig(8, books((8, 1), (16, 2)), 8, 1, 1, 4),
+            LevelConfig(4, books((16, 2), (16, 4), (32, 4)), 8, 1, 1, 4),
+            LevelConfig(2, books((16, 2), (16, 4)), 8, 1, 1, 4),
         ),
         lmbdas=(800.0, 200.0, 50.0),
         refine_stride=2,

@@ -18,6 +18,7 @@ from vqcodec.training.autoencoder import (
     PHOTO,
     AutoencoderTraining,
     RateDistortion,
+    books,
     k_means,
     principal_components,
     start_from_data,
@@ -70,7 +71,7 @@ def test_shapes(autoencoder: Autoencoder, height: int, width: int) -> None:
         positions = (height // level.stride, width // level.stride)
         assert found.shape == (2, len(level.codebooks), *positions)
         assert found.dtype == torch.int64
-        for g, (size, _) in enumerate(level.codebooks):
+        for g, (size, *_) in enumerate(level.codebooks):
             assert 0 <= found[:, g].min() <= found[:, g].max() < size
     assert bits.shape == (2, len(CONFIG.levels))
     assert (bits > 0).all()
@@ -159,7 +160,7 @@ def test_codebooks_move_in_training(autoencoder: Autoencoder, crops: Tensor) -> 
 
 def test_one_level_and_no_refinement() -> None:
     config = AutoencoderConfig(
-        (LevelConfig(4, ((8, 2),), 8, 0, 0, 4),), (100.0,), refine_channels=0
+        (LevelConfig(4, books((8, 2)), 8, 0, 0, 4),), (100.0,), refine_channels=0
     )
     autoencoder = Autoencoder(config).eval()
     pixels = torch.randint(256, (1, 8, 12, 3), dtype=torch.uint8)
@@ -219,4 +220,4 @@ def test_start_from_data_reduces_the_error(crops: Tensor) -> None:
 @pytest.mark.parametrize("codebook", [(1, 4), (0, 4), (2**16 + 1, 4), (8, 0)])
 def test_codebooks_that_cannot_be_coded_are_refused(codebook: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="codebooks need"):
-        LevelConfig(8, ((16, 2), codebook), 16, 1, 1)
+        LevelConfig(8, books((16, 2), codebook), 16, 1, 1)

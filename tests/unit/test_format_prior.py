@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from tiny import GROUPED, write_tiny_model
 from vqcodec import codec, container, image
 
 CONE5 = [(-2, dx) for dx in range(-2, 3)] + [(-1, dx) for dx in range(-2, 2)] + [(0, -2), (0, -1)]
@@ -154,6 +156,14 @@ class Reader:
         books, size = len(self.config["codebooks"]), self.config["head_channels"]
         blocks = self.config["blocks"]
         coder = RangeDecoder(payload)
+        groups = self.config.get("groups") or [(1, 1)] * books
+        used = sum(count for count, first in groups if first <= quality)
+        # The first codebook after the group of each.
+        after = [
+            end
+            for end, (count, _) in zip(accumulate(n for n, _ in groups), groups, strict=True)
+            for _ in range(count)
+        ]
         context = self.context(coarser, quality, shape)
         vectors: dict[Position, Array] = {}
         features: list[dict[Position, Array]] = [{} for _ in range(blocks)]
@@ -170,37 +180,57 @@ class Reader:
                     features[n][at] = self.activation(f"blocks.{n}.activation", row)
                     row = row + self.gated(f"blocks.{n}", features[n], at, CONE3)
                 inputs[at] = self.linear("hidden", self.activation("activation", row))
-            for g in range(books):
+            for g in range(used):
                 for at in positions:
                     mine = inputs[at][g * size : (g + 1) * size]
                     active = self.activation(f"head_activations.{g}", mine)
                     index = coder.symbol(self.frequencies(self.linear(f"heads.{g}", active)))
                     result[(g, *at)] = index
-                    if g < books - 1:
-                        inputs[at][(g + 1) * size :] += self.get(f"earlier.{g}")[index]
+                    if after[g] < books:
+                        inputs[at][after[g] * size :] += self.get(f"earlier.{g}")[index]
             for at in positions:
                 rows = [
                     self.get(f"embedding.{g}")[index]
-                    for g, index in enumerate(result[(slice(None), *at)])
+                    for g, index in enumerate(result[(slice(used), *at)])
                 ]
                 vectors[at] = np.clip(sum(rows), -127, 127)
         return result
 
 
-@pytest.mark.parametrize("size", [(64, 96), (33, 20)])
+@pytest.fixture(scope="module")
+def grouped_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("grouped") / "grouped.safetensors"
+    write_tiny_model(path, GROUPED)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "quality", "size"),
+    [
+        ("tiny_model", 3, (64, 96)),
+        ("tiny_model", 3, (33, 20)),
+        *(("grouped_model", quality, (33, 20)) for quality in (1, 3, 4, 6, 7, 10)),
+    ],
+)
 def test_a_decoder_written_from_the_document_reads_the_same_indices(
-    tiny_model: Path, astronaut: Path, size: tuple[int, int]
+    name: str,
+    quality: int,
+    size: tuple[int, int],
+    astronaut: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
+    model = request.getfixturevalue(name)
     picture = image.load(astronaut)
     part = image.Image(picture.pixels[: size[0], : size[1]].copy(), grey=False)
-    data = codec.compress(part, model=tiny_model, quality=3).data
+    data = codec.compress(part, model=model, quality=quality).data
     contents = container.unpack(data)
-    strides = [32, 16, 8]
+    strides = [32, 16, 8] if name == "tiny_model" else [16, 8]
     found: list[Array] = []
     for level, stride in enumerate(strides):
         shape = tuple(-(-side // strides[0]) * strides[0] // stride for side in size)
-        reader = Reader(tiny_model, level)
-        found.append(reader.decode(contents.sections[level][0], found, 3, (shape[0], shape[1])))
+        reader = Reader(model, level)
+        payload = contents.sections[level][0]
+        found.append(reader.decode(payload, found, quality, (shape[0], shape[1])))
     crc = 0
     for indices in found:
         crc = zlib.crc32(indices.transpose(1, 2, 0).astype("<u2").tobytes(), crc)

@@ -4,9 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqcodec.models.quantizer import Choice, Codebook, ProductQuantizer
+from vqcodec.models.quantizer import (
+    Choice,
+    Codebook,
+    CodebookConfig,
+    ProductQuantizer,
+)
 
-BOOKS = ((8, 2), (4, 1), (16, 3))
+BOOKS = tuple(CodebookConfig(*book) for book in ((8, 2), (4, 1), (16, 3)))
 SHAPE = (2, 3, 5)
 
 
@@ -23,7 +28,11 @@ def choose(quantizer: ProductQuantizer, latents: Tensor, lmbda: float) -> Choice
     context = torch.ones(*latents.shape[:-1], 4)
     with torch.no_grad():
         choice: Choice = quantizer(
-            latents, context, torch.full((len(latents),), lmbda), torch.ones(6)
+            latents,
+            context,
+            torch.full((len(latents),), lmbda),
+            torch.ones(latents.shape[-1]),
+            torch.linspace(0, 1, len(latents)),
         )
     return choice
 
@@ -33,21 +42,21 @@ def test_shapes_and_types(quantizer: ProductQuantizer) -> None:
     assert choice.indices.shape == choice.bits.shape == (*SHAPE, 3)
     assert choice.vectors.shape == (*SHAPE, 6)
     assert choice.indices.dtype == torch.int64
-    for g, (size, _) in enumerate(BOOKS):
+    for g, (size, *_) in enumerate(BOOKS):
         assert 0 <= choice.indices[..., g].min() <= choice.indices[..., g].max() < size
     assert choice.bits.min() >= 0
 
 
 def test_lookup_gives_the_chosen_vectors(quantizer: ProductQuantizer) -> None:
     choice = choose(quantizer, torch.randn(*SHAPE, 6), 1.0)
-    assert torch.equal(quantizer.lookup(choice.indices), choice.vectors)
+    assert torch.equal(quantizer.lookup(choice.indices, torch.zeros(2)), choice.vectors)
 
 
 def test_without_a_rate_the_nearest_is_chosen(quantizer: ProductQuantizer) -> None:
     latents = torch.randn(*SHAPE, 6)
     choice = choose(quantizer, latents, 0.0)
     start = 0
-    for g, (_, dim) in enumerate(BOOKS):
+    for g, (_, dim, *_) in enumerate(BOOKS):
         part = latents[..., start : start + dim]
         distance = (part[..., None, :] - quantizer.codebooks[g].vectors).square().sum(-1)
         assert torch.equal(choice.indices[..., g], distance.argmin(-1))
@@ -55,8 +64,9 @@ def test_without_a_rate_the_nearest_is_chosen(quantizer: ProductQuantizer) -> No
 
 
 def test_code_vectors_are_chosen_for_themselves(quantizer: ProductQuantizer) -> None:
-    indices = torch.stack([torch.randint(k, SHAPE) for k, _ in BOOKS], -1)
-    assert torch.equal(choose(quantizer, quantizer.lookup(indices), 0.0).indices, indices)
+    indices = torch.stack([torch.randint(k, SHAPE) for k, *_ in BOOKS], -1)
+    latents = quantizer.lookup(indices, torch.zeros(2))
+    assert torch.equal(choose(quantizer, latents, 0.0).indices, indices)
 
 
 def test_a_dearer_bit_saves_bits(quantizer: ProductQuantizer) -> None:
@@ -105,7 +115,7 @@ def test_averages_move_to_the_mean_of_what_chose_a_code() -> None:
     book = Codebook(3, 2, decay=0.9)
     untouched = book.vectors[2].clone()
     latents = torch.tensor([[1.0, 2.0], [3.0, 4.0], [-5.0, 0.0]])
-    one_hot = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    one_hot = torch.eye(3)[[0, 0, 1]]
     first = book.vectors[0] * 0.9 + torch.tensor([4.0, 6.0]) * 0.1
     book.update(latents, one_hot)
     torch.testing.assert_close(book.counts, torch.tensor([1.1, 1.0, 0.9]))
@@ -141,3 +151,34 @@ def test_no_more_codes_are_restarted_than_there_are_candidates(
     quantizer.codebooks[0].counts.copy_(torch.tensor([1.0] + [0.0] * 7))
     assert quantizer.restart_unused(0, torch.ones(2, 2), threshold=0.01) == 2
     assert quantizer.restart_unused(0, torch.ones(0, 2), threshold=0.01) == 0
+
+
+def test_a_refinement_codes_what_is_left_of_its_slice() -> None:
+    torch.manual_seed(0)
+    books = (CodebookConfig(8, 2), CodebookConfig(4, 1), CodebookConfig(16, 2, 0))
+    quantizer = ProductQuantizer(books, context_channels=4, rate_channels=6).eval()
+    latents = torch.randn(*SHAPE, 3)
+    choice = choose(quantizer, latents, 0.0)
+    assert choice.vectors.shape == latents.shape
+    first, _, last = (book.vectors for book in quantizer.codebooks)
+    left = latents[..., :2] - first[choice.indices[..., 0]]
+    distance = (left[..., None, :] - last).square().sum(-1)
+    assert torch.equal(choice.indices[..., 2], distance.argmin(-1))
+    assert torch.equal(quantizer.lookup(choice.indices, torch.zeros(2)), choice.vectors)
+
+
+def test_a_codebook_is_left_out_of_low_qualities() -> None:
+    torch.manual_seed(0)
+    books = (CodebookConfig(8, 2), CodebookConfig(16, 4, None, 0.5))
+    quantizer = ProductQuantizer(books, context_channels=4, rate_channels=6)
+    for training in (False, True):
+        quantizer.train(training)
+        choice = choose(quantizer, torch.randn(*SHAPE, 6), 0.0)  # the images have shares 0 and 1
+        assert (choice.indices[0, ..., 1] == 0).all()
+        assert (choice.bits[0, ..., 1] == 0).all()
+        assert (choice.vectors[0, ..., 2:] == 0).all()
+        assert (choice.bits[1, ..., 1] > 0).all()
+    quantizer.eval()
+    choice = choose(quantizer, torch.randn(1, 3, 5, 6), 0.0)  # no image uses the second one
+    assert (choice.vectors[..., 2:] == 0).all()
+    assert (choice.vectors[..., :2] != 0).any()

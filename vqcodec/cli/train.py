@@ -75,6 +75,14 @@ _run_options = _several(
         help="Minutes at most; the learning rate's schedule fits them.",
     ),
     click.option("--learning-rate", type=_POSITIVE, metavar="R", help="Peak of the schedule."),
+    click.option(
+        "--optimizer",
+        type=click.Choice(["adamw", "muon"]),
+        help="Muon is for hidden matrices alone.",
+    ),
+    click.option(
+        "--checkpoint-minutes", type=_POSITIVE, metavar="M", help="Minutes between checkpoints."
+    ),
 )
 
 _machine_options = _several(
@@ -168,6 +176,12 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 )
 @click.option(
     "--preset", metavar="NAME", help="A paper's system, whose hyper-parameters are the defaults."
+)
+@click.option(
+    "--start",
+    type=_PATH,
+    metavar="FILE",
+    help="Start from the weights of this checkpoint, of a prior of the same shape.",
 )
 @click.option("--channels", type=_COUNT, metavar="N", help="Width of the streams.")
 @click.option("--blocks", type=_COUNT, metavar="N", help="Gated blocks of the trunk.")

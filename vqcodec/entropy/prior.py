@@ -16,6 +16,7 @@ than with int64.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,9 +41,9 @@ ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, of all maps; bounds the memory 
 Weights = Mapping[str, Tensor]
 
 Choose = Callable[[int, Tensor], Tensor]
-"""Codebook and logits of one step to its symbols, int64 [N, p].
+"""First codebook of a group of n, and the group's logits of one step, to symbols int64 [N, n * p].
 
-Logits are integers in float64 [N, p, K], in 1/16 nat.
+Logits are integers in float64 [N, n * p, K], in 1/16 nat, codebook by codebook.
 """
 
 
@@ -109,6 +110,14 @@ class Linear:
         """int8 [P, K] to integers, float64 [P, N]."""
         sums = self.product(rows, self.weight).double()
         return torch.addcmul(self.offset, sums, self.multiplier).floor_()
+
+    def first(self, outputs: int) -> Linear:
+        """The same without all but the first outputs."""
+        narrow = copy.copy(self)
+        narrow.weight = self.weight[:, :outputs].contiguous()
+        narrow.multiplier = self.multiplier[:outputs]
+        narrow.offset = self.offset[:outputs]
+        return narrow
 
 
 class Activation:
@@ -316,10 +325,75 @@ class Context:
         return stream
 
 
-class State:
-    """Everything known about a batch of maps while it is coded."""
+class Group:
+    """The heads of codebooks that don't see each other's indices, run together.
 
-    def __init__(self, prior: Prior, context: Tensor, count: int, height: int, width: int) -> None:
+    Args:
+        codebooks: Which, by number.
+        first_quality: The lowest quality that has them.
+        head_channels: Inputs of each head.
+        weights: Of the prior.
+
+    Raises:
+        ValueError: the codebooks differ in size.
+    """
+
+    def __init__(
+        self, codebooks: range, first_quality: int, head_channels: int, weights: Weights
+    ) -> None:
+        self.codebooks = codebooks
+        self.first_quality = first_quality
+        self.inputs = slice(codebooks.start * head_channels, codebooks.stop * head_channels)
+        self.activations = [Activation(under(f"head_activations.{g}", weights)) for g in codebooks]
+        self.heads = [Linear(under(f"heads.{g}", weights)) for g in codebooks]
+        sizes = {head.weight.shape[1] for head in self.heads}
+        if len(sizes) > 1:
+            raise ValueError(f"codebooks of {sorted(sizes)} codes cannot be in one group")
+        self.earlier: Tensor | None = None
+        if f"earlier.{codebooks.start}" in weights:
+            # One table, so that indices are summed in one go; float32 has all sums.
+            tables = [_table(weights[f"earlier.{g}"]) for g in codebooks]
+            self.earlier = torch.cat(tables).float()
+            self.starts = torch.arange(len(codebooks), device=self.earlier.device) * len(tables[0])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of the codebooks' indices, in 1/16 nat: integers in float64 [n, P, K].
+
+        Args:
+            hidden: What all heads start from, with every earlier group's indices added by `see`.
+        """
+        parts = hidden[:, self.inputs].chunk(len(self.heads), 1)
+        each = zip(self.heads, self.activations, parts, strict=True)
+        return torch.stack([head(activation(part)) for head, activation, part in each])
+
+    def see(self, hidden: Tensor, indices: Tensor) -> None:
+        """Adds the codebooks' indices [P, n] to the inputs of the heads after them, in place."""
+        later = hidden[:, self.inputs.stop :]
+        if self.earlier is not None and later.shape[1]:
+            table = self.earlier[:, : later.shape[1]]
+            later += F.embedding_bag(indices + self.starts, table, mode="sum")
+
+
+class State:
+    """Everything known about a batch of maps while it is coded.
+
+    Attributes:
+        groups: The groups of codebooks that their quality has.
+        books: How many codebooks these are.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        groups: Sequence[Group],
+        context: Tensor,
+        count: int,
+        height: int,
+        width: int,
+    ) -> None:
+        self.groups = groups
+        self.books = groups[-1].codebooks.stop
+        self.open_heads = prior.hidden.first(groups[-1].inputs.stop)
         device = context.device
         grid = Grid(count, height, width, CONE5)
         channels = context.shape[-1]
@@ -346,7 +420,6 @@ class Prior:
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, tables: Tables) -> None:
         self.sizes = [int(k) for k, _ in config["codebooks"]]
-        self.head_channels = int(config["head_channels"])
         self.exponential = tables.exponential
         self.context = Context(config, under("context", weights), tables)
         # One table, so that a position's codebooks are summed in one go; float32 has all sums.
@@ -369,13 +442,14 @@ class Prior:
         }
         self.activation = Activation(under("activation", weights))
         self.hidden = Linear(under("hidden", weights))
-        self.earlier = [
-            _table(weights[f"earlier.{g}"]).double() for g in range(len(self.sizes) - 1)
+        counts = config.get("groups") or [(1, 1)] * len(self.sizes)
+        ends = list(itertools.accumulate(count for count, _ in counts))
+        if ends[-1] != len(self.sizes):
+            raise ValueError(f"groups of {ends[-1]} codebooks, and there are {len(self.sizes)}")
+        self.groups = [
+            Group(range(end - count, end), first, int(config["head_channels"]), weights)
+            for end, (count, first) in zip(ends, counts, strict=True)
         ]
-        self.head_activations = [
-            Activation(under(f"head_activations.{g}", weights)) for g in range(len(self.sizes))
-        ]
-        self.heads = [Linear(under(f"heads.{g}", weights)) for g in range(len(self.sizes))]
 
     @torch.inference_mode()
     def start(
@@ -384,9 +458,19 @@ class Prior:
         """State of N maps [height, width] of which nothing is known yet.
 
         The arguments are those of `Context`.
+
+        Raises:
+            ValueError: some of the maps' qualities leave codebooks out which others have.
         """
+        counts = {self.used(each) for each in quality.tolist()}
+        if len(counts) > 1:
+            raise ValueError("maps of one batch need the same codebooks")
         context = self.context(coarser, quality, label, height, width)
-        return State(self, context, len(quality), height, width)
+        return State(self, self.groups[: counts.pop()], context, len(quality), height, width)
+
+    def used(self, quality: int) -> int:
+        """How many groups of codebooks a quality, from 0, has."""
+        return sum(group.first_quality <= quality + 1 for group in self.groups)
 
     def write(self, state: State, positions: Tensor, indices: Tensor) -> None:
         """Makes indices known.
@@ -394,9 +478,10 @@ class Prior:
         Args:
             state: Of N maps.
             positions: Raster positions, int64 [p].
-            indices: Their indices, int64 [N * p, G].
+            indices: Their indices, of the codebooks that the state has: int64 [N * p, books].
         """
-        total = F.embedding_bag(indices + self.embedding_starts, self.embedding, mode="sum")
+        starts = self.embedding_starts[: state.books]
+        total = F.embedding_bag(indices + starts, self.embedding, mode="sum")
         embedded = total.clamp_(-127, 127).to(torch.int8)
         state.embedded.write(state.grid.places(positions), embedded)
 
@@ -404,7 +489,7 @@ class Prior:
         """Features of positions whose causal neighbours are known and were advanced before.
 
         Returns:
-            Input of `open_heads`: int8 [N * p, C].
+            Input of `State.open_heads`: int8 [N * p, C].
         """
         places = state.grid.places(positions)
         stream = state.context[:, positions].flatten(0, 1)
@@ -419,21 +504,6 @@ class Prior:
             stream = block(stream, state.blocks[n], places, cells)
         return self.activation(stream)
 
-    def open_heads(self, features: Tensor) -> Tensor:
-        """What the heads start from, for rows of `advance`: float64 [P, G * head_channels]."""
-        return self.hidden(features)
-
-    def head(self, hidden: Tensor, codebook: int) -> Tensor:
-        """Logits of one codebook's index, in 1/16 nat: integers in float64 [P, K].
-
-        Args:
-            hidden: What `open_heads` gave, with every earlier codebook of the position added by
-                `see`.
-            codebook: Which.
-        """
-        mine = hidden[:, codebook * self.head_channels : (codebook + 1) * self.head_channels]
-        return self.heads[codebook](self.head_activations[codebook](mine))
-
     def frequencies(self, logits: Tensor, temperature: int = TEMPERATURE_ONE) -> Tensor:
         """Frequencies of logits [..., K], of sum 2**24: integers in float64 [..., K].
 
@@ -444,12 +514,6 @@ class Prior:
         rows = frequencies(logits.flatten(0, -2), self.exponential, temperature)
         return rows.view(logits.shape)
 
-    def see(self, hidden: Tensor, codebook: int, indices: Tensor) -> None:
-        """Adds a codebook's indices [P] to the inputs of the heads after it, in place."""
-        if codebook < len(self.earlier):
-            later = hidden[:, (codebook + 1) * self.head_channels :]
-            later += self.earlier[codebook].index_select(0, indices)
-
     @torch.inference_mode()
     def parallel(self, state: State, indices: Tensor) -> Tensor:
         """Frequencies of all indices in one pass.
@@ -459,11 +523,12 @@ class Prior:
             indices: int64 [N, G, H, W].
 
         Returns:
-            int32 [N, G, H * W, K]; codebooks smaller than the largest K are padded with zeros.
+            int32 [N, G, H * W, K]; codebooks smaller than the largest K are padded with zeros, and
+            those left out at this quality are zero.
         """
         count, books, height, width = indices.shape
         everywhere = torch.arange(height * width, device=indices.device)
-        rows = indices.flatten(2).permute(0, 2, 1).flatten(0, 1)
+        rows = indices[:, : state.books].flatten(2).permute(0, 2, 1).flatten(0, 1)
         self.write(state, everywhere, rows)
         features = self.advance(state, everywhere)
         result = torch.zeros(
@@ -475,10 +540,12 @@ class Prior:
             torch.split(result, ROWS_PER_CALL),
             strict=True,
         ):
-            hidden = self.open_heads(some)
-            for g, size in enumerate(self.sizes):
-                found[:, g, :size] = self.frequencies(self.head(hidden, g))
-                self.see(hidden, g, known[:, g])
+            hidden = state.open_heads(some)
+            for group in state.groups:
+                logits = group.logits(hidden).transpose(0, 1)
+                part = slice(group.codebooks.start, group.codebooks.stop)
+                found[:, part, : logits.shape[2]] = self.frequencies(logits)
+                group.see(hidden, known[:, part])
         return result.view(count, height * width, books, -1).transpose(1, 2)
 
     @torch.inference_mode()
@@ -492,11 +559,11 @@ class Prior:
 
         Args:
             state: A fresh one, of N maps.
-            choose: Gives the symbols of each codebook of each step.
+            choose: Gives the symbols of each group of each step.
             progress: Called with the number of steps done and of all steps.
 
         Returns:
-            int64 [N, G, H, W].
+            int64 [N, G, H, W], 0 for codebooks left out.
         """
         grid = state.grid
         device = state.context.device
@@ -508,16 +575,18 @@ class Prior:
         with _few_threads(rows * state.context.shape[-1] ** 2):
             for n, step in enumerate(order):
                 positions = step.to(device)
-                hidden = self.open_heads(self.advance(state, positions))
+                hidden = state.open_heads(self.advance(state, positions))
                 chosen = []
-                for g in range(len(self.sizes)):
-                    logits = self.head(hidden, g).view(grid.count, len(step), -1)
-                    symbols = choose(g, logits).to(device).flatten()
-                    self.see(hidden, g, symbols)
-                    chosen.append(symbols)
-                known = torch.stack(chosen, 1)
+                for group in state.groups:
+                    logits = group.logits(hidden).unflatten(1, (grid.count, -1))
+                    by_map = logits.transpose(0, 1).flatten(1, 2)
+                    symbols = choose(group.codebooks.start, by_map).to(device)
+                    found = symbols.view(grid.count, -1, len(step)).transpose(1, 2).flatten(0, 1)
+                    group.see(hidden, found)
+                    chosen.append(found)
+                known = torch.cat(chosen, 1)
                 self.write(state, positions, known)
-                result[:, positions] = known.view(grid.count, len(step), -1)
+                result[:, positions, : state.books] = known.view(grid.count, len(step), -1)
                 if progress is not None:
                     progress(n + 1, len(order))
         return result.transpose(1, 2).reshape(grid.count, len(self.sizes), grid.height, grid.width)

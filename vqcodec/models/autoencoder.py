@@ -2,7 +2,7 @@
 
     pixels [B,H,W,3] -> for each level, coarse to fine:
         residual = pixels - prediction of the coarser levels
-        latents  = analysis(residual | context)            [B, H/s, W/s, sum of D]
+        latents  = analysis(residual | context)            [B, H/s, W/s, size]
         indices  = quantize(latents | context)             [B, G, H/s, W/s]
         state, prediction = synthesis(lookup(indices) | context)
     -> prediction of the last level, refined
@@ -29,13 +29,15 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.models.layers import (
+    Knots,
     ListOf,
     ResidualBlock,
+    ZeroLinear,
     depth_to_space,
+    interpolation,
     space_to_depth,
-    zero_linear,
 )
-from vqcodec.models.quantizer import Choice, ProductQuantizer
+from vqcodec.models.quantizer import Choice, CodebookConfig, ProductQuantizer
 
 PIXEL_MEAN = 127.5
 MAX_NUM_EMBEDDINGS = 1 << 16  # a file's checksum of indices takes them as u16
@@ -48,8 +50,7 @@ class LevelConfig:
 
     Attributes:
         stride: Pixels per position, each way; divides the stride of the level before.
-        codebooks: (num_embeddings K, embedding_dim D) of each codebook of a position, in coding
-            order.
+        codebooks: Of each position, in coding order.
         channels: Width of the level's networks.
         analysis_blocks: Residual blocks of the analysis.
         synthesis_blocks: Residual blocks of the synthesis.
@@ -57,15 +58,19 @@ class LevelConfig:
     """
 
     stride: int
-    codebooks: tuple[tuple[int, int], ...]
+    codebooks: tuple[CodebookConfig, ...]
     channels: int
     analysis_blocks: int
     synthesis_blocks: int
     rate_channels: int = 96
 
     def __post_init__(self) -> None:
-        if not all(2 <= size <= MAX_NUM_EMBEDDINGS and dim >= 1 for size, dim in self.codebooks):
-            raise ValueError(f"codebooks need 2 to {MAX_NUM_EMBEDDINGS} codes: {self.codebooks}")
+        books = self.codebooks
+        if not all(2 <= size <= MAX_NUM_EMBEDDINGS and dim >= 1 for size, dim, *_ in books):
+            raise ValueError(f"codebooks need 2 to {MAX_NUM_EMBEDDINGS} codes: {books}")
+        shares = [each.share for each in books]
+        if shares != sorted(shares) or shares[0] > 0:
+            raise ValueError(f"codebooks of all qualities come first: {books}")
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,15 @@ class AutoencoderConfig:
 
     Attributes:
         levels: Coarse to fine.
-        lmbdas: The rate weight of each quality, lowest quality first: training minimizes
-            MSE (8-bit units) + lmbda * bits per pixel. Quality q of a file is entry q - 1.
+        lmbdas: The rate weights of the knots, lowest quality first: training minimizes
+            MSE (8-bit units) + lmbda * bits per pixel. Between knots everything that depends on
+            the quality is interpolated, lmbda geometrically.
         refine_stride: Pixels per position of the refinement after the last level.
         refine_channels: Its width; 0 for none.
         refine_blocks: Its residual blocks.
         choice_weight: How much more the rate counts when an index is chosen than in the loss.
+        qualities: Of files, evenly spaced from the first knot to the last; None for one at each
+            knot, where training stays at the knots too.
     """
 
     levels: tuple[LevelConfig, ...]
@@ -88,13 +96,14 @@ class AutoencoderConfig:
     refine_channels: int = 64
     refine_blocks: int = 2
     choice_weight: float = 2.5
+    qualities: int | None = None
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> AutoencoderConfig:
         """Rebuilds a config from `to_dict`'s JSON-ready form."""
         levels = tuple(
             LevelConfig(
-                **{**level, "codebooks": tuple((int(k), int(d)) for k, d in level["codebooks"])}
+                **{**level, "codebooks": tuple(CodebookConfig(*b) for b in level["codebooks"])}
             )
             for level in fields["levels"]
         )
@@ -103,6 +112,29 @@ class AutoencoderConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form of the config."""
         return asdict(self)
+
+    @property
+    def last_knot(self) -> int:
+        """The position of the highest quality among the knots."""
+        return len(self.lmbdas) - 1
+
+    @property
+    def num_qualities(self) -> int:
+        """Number of qualities of files."""
+        return self.qualities or len(self.lmbdas)
+
+    def position(self, quality: Tensor) -> Tensor:
+        """Where among the knots a file's quality is: int64 [B], from 0, to float32 [B]."""
+        if self.qualities is None:
+            return quality.float()
+        return quality * (self.last_knot / (self.qualities - 1))
+
+    def first_quality(self, share: float) -> int:
+        """The lowest quality, from 1, at or above a share of the range."""
+        if share <= 0:
+            return 1
+        shares = self.position(torch.arange(self.num_qualities)) / self.last_knot
+        return int((shares < share).sum()) + 1
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -132,13 +164,15 @@ class Level(nn.Module):
 
     latent_scale: Tensor
 
-    def __init__(self, config: LevelConfig, qualities: int, coarser: LevelConfig | None) -> None:
+    def __init__(self, config: LevelConfig, knots: int, coarser: LevelConfig | None) -> None:
         super().__init__()
         self.config = config
         self.stride = config.stride
+        self.last_knot = max(1, knots - 1)
         block_size = 3 * config.stride**2
-        latent_size = sum(dim for _, dim in config.codebooks)
         channels = config.channels
+        self.quantizer = ProductQuantizer(config.codebooks, channels, config.rate_channels)
+        latent_size = self.quantizer.latent_size
         self.basis = nn.Parameter(torch.empty(block_size, latent_size))
         nn.init.orthogonal_(self.basis)
         self.register_buffer("latent_scale", torch.ones(latent_size))
@@ -147,19 +181,18 @@ class Level(nn.Module):
         if coarser is not None:
             self.upsample_factor = coarser.stride // config.stride
             self.upsample = nn.Linear(coarser.channels, channels * self.upsample_factor**2)
-        self.analysis_quality = nn.Embedding(qualities, channels)
-        self.synthesis_quality = nn.Embedding(qualities, channels)
+        self.analysis_quality = Knots(knots, channels)
+        self.synthesis_quality = Knots(knots, channels)
         self.analysis_in = nn.Linear(block_size, channels)
         self.analysis_blocks = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(config.analysis_blocks))
         )
-        self.analysis_out = zero_linear(channels, latent_size)
-        self.quantizer = ProductQuantizer(config.codebooks, channels, config.rate_channels)
+        self.analysis_out = ZeroLinear(channels, latent_size)
         self.synthesis_in = nn.Linear(latent_size, channels)
         self.synthesis_blocks = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(config.synthesis_blocks))
         )
-        self.synthesis_out = zero_linear(channels, block_size)
+        self.synthesis_out = ZeroLinear(channels, block_size)
 
     def context(self, state: Tensor | None, quality: Tensor, shape: Sequence[int]) -> Tensor:
         """What the coarser levels know about this one: [B, H/s, W/s, C]."""
@@ -169,7 +202,7 @@ class Level(nn.Module):
         return depth_to_space(self.upsample(state), self.upsample_factor) + embedded
 
     def analysis(self, residual: Tensor, context: Tensor, quality: Tensor) -> Tensor:
-        """Residual pixels [B, H, W, 3] to latents [B, H/s, W/s, sum of D], float32."""
+        """Residual pixels [B, H, W, 3] to latents [B, H/s, W/s, size], float32."""
         blocks = space_to_depth(residual, self.stride)
         embedded = self.analysis_quality(quality)[:, None, None, :]
         hidden = self.analysis_in(blocks) + context + embedded
@@ -177,8 +210,18 @@ class Level(nn.Module):
         with torch.autocast(residual.device.type, enabled=False):
             return blocks @ self.basis + correction.float() * self.latent_scale
 
+    def quantize(self, latents: Tensor, context: Tensor, quality: Tensor, lmbda: Tensor) -> Choice:
+        """The choice of indices for latents [B, H/s, W/s, size]; see `ProductQuantizer`."""
+        share = quality / self.last_knot
+        choice: Choice = self.quantizer(latents, context, lmbda, self.latent_scale, share)
+        return choice
+
+    def lookup(self, indices: Tensor, quality: Tensor) -> Tensor:
+        """int64 [B, H/s, W/s, G] to what they stand for, [B, H/s, W/s, size]."""
+        return self.quantizer.lookup(indices, quality / self.last_knot)
+
     def synthesis(self, vectors: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Code vectors [B, H/s, W/s, sum of D] to (state [B, H/s, W/s, C], pixels [B, H, W, 3])."""
+        """What indices stand for to (state [B, H/s, W/s, C], pixels [B, H, W, 3])."""
         state = self.synthesis_in(vectors / self.latent_scale) + context
         state = self.synthesis_blocks(state)
         correction = self.synthesis_out(state)
@@ -198,7 +241,7 @@ class Refinement(nn.Module):
         self.pixels_in = nn.Linear(3 * self.stride**2, channels)
         self.state_in = nn.Linear(config.levels[-1].channels, channels * self.factor**2)
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.refine_blocks)))
-        self.pixels_out = zero_linear(channels, 3 * self.stride**2)
+        self.pixels_out = ZeroLinear(channels, 3 * self.stride**2)
 
     def forward(self, prediction: Tensor, state: Tensor) -> Tensor:
         """Prediction [B, H, W, 3] and state [B, H/s, W/s, C] of the last level to [B, H, W, 3]."""
@@ -227,29 +270,36 @@ class Autoencoder(nn.Module):
         """uint8 [B, H, W, 3] to float32 network units."""
         return (pixels.float() - PIXEL_MEAN) / PIXEL_SCALE
 
-    def choice_lmbda(self, quality: Tensor) -> Tensor:
+    def position(self, quality: Tensor) -> Tensor:
+        """See `AutoencoderConfig.position`."""
+        return self.config.position(quality)
+
+    def lmbda(self, position: Tensor) -> Tensor:
+        """The rate weight at positions among the knots: [B]."""
+        return torch.exp(interpolation(position, len(self.lmbdas)) @ self.lmbdas.log())
+
+    def choice_lmbda(self, position: Tensor) -> Tensor:
         """Weight of one bit against squared latent distance, network units: [B]."""
         # MSE averages over 3 components a pixel, bpp over pixels: one bit is worth 3 * lmbda.
-        return 3.0 * self.config.choice_weight * self.lmbdas[quality] / PIXEL_SCALE**2
+        return 3.0 * self.config.choice_weight * self.lmbda(position) / PIXEL_SCALE**2
 
-    def forward(self, pixels: Tensor, quality: Tensor) -> Reconstruction:
+    def forward(self, pixels: Tensor, position: Tensor) -> Reconstruction:
         """One training pass.
 
         Args:
             pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
-            quality: int64 [B], entries of `config.lmbdas`.
+            position: Among the knots `config.lmbdas`, float32 [B].
         """
         target = self.normalize(pixels)
         prediction = torch.zeros_like(target)
         state: Tensor | None = None
         predictions, bits = [], []
         commitment = torch.zeros(len(pixels), device=pixels.device)
+        lmbda = self.choice_lmbda(position)
         for level in self.levels:
-            context = level.context(state, quality, target.shape[1:3])
-            latents = level.analysis(target - prediction, context, quality)
-            choice: Choice = level.quantizer(
-                latents, context, self.choice_lmbda(quality), level.latent_scale
-            )
+            context = level.context(state, position, target.shape[1:3])
+            latents = level.analysis(target - prediction, context, position)
+            choice = level.quantize(latents, context, position, lmbda)
             bits.append(choice.bits.flatten(1).sum(1))
             commitment = commitment + (latents - choice.vectors).square().flatten(1).sum(1)
             straight_through = latents + (choice.vectors - latents).detach()
@@ -268,7 +318,7 @@ class Autoencoder(nn.Module):
 
         Args:
             pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
-            quality: int64 [B], entries of `config.lmbdas`.
+            quality: int64 [B], from 0.
             levels: So many levels only, coarsest first; None for all.
 
         Returns:
@@ -279,13 +329,13 @@ class Autoencoder(nn.Module):
         prediction = torch.zeros_like(target)
         state: Tensor | None = None
         indices, bits = [], []
+        position = self.position(quality)
+        lmbda = self.choice_lmbda(position)
         wanted = list(self.levels)[:levels]
         for level in wanted:
-            context = level.context(state, quality, target.shape[1:3])
-            latents = level.analysis(target - prediction, context, quality)
-            choice: Choice = level.quantizer(
-                latents, context, self.choice_lmbda(quality), level.latent_scale
-            )
+            context = level.context(state, position, target.shape[1:3])
+            latents = level.analysis(target - prediction, context, position)
+            choice = level.quantize(latents, context, position, lmbda)
             indices.append(choice.indices.permute(0, 3, 1, 2))
             bits.append(choice.bits.flatten(1).sum(1))
             if level is not wanted[-1]:
@@ -299,7 +349,7 @@ class Autoencoder(nn.Module):
 
         Args:
             indices: Per level int64 [B, G, H/s, W/s], one level at least, coarse to fine.
-            quality: int64 [B], entries of `config.lmbdas`.
+            quality: int64 [B], from 0.
 
         Returns:
             uint8 [B, H, W, 3].
@@ -308,9 +358,10 @@ class Autoencoder(nn.Module):
         shape = (h * self.levels[0].stride, w * self.levels[0].stride)
         prediction = torch.zeros(b, *shape, 3, device=indices[0].device)
         state: Tensor | None = None
+        position = self.position(quality)
         for level, chosen in zip(self.levels, indices, strict=False):
-            context = level.context(state, quality, shape)
-            vectors = level.quantizer.lookup(chosen.permute(0, 2, 3, 1))
+            context = level.context(state, position, shape)
+            vectors = level.lookup(chosen.permute(0, 2, 3, 1), position)
             state, correction = level.synthesis(vectors, context)
             prediction = prediction + correction
         if self.refinement is not None and len(indices) == len(self.levels):

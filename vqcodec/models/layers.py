@@ -41,12 +41,35 @@ def depth_to_space(features: Tensor, stride: int) -> Tensor:
     return blocks.permute(0, 1, 3, 2, 4, 5).reshape(b, h * stride, w * stride, c // stride**2)
 
 
-def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+class ZeroLinear(nn.Linear):
     """A linear layer that starts as zero, so that what it is added to starts unchanged."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+
+    def reset_parameters(self) -> None:
+        """Sets it to zero."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def interpolation(position: Tensor, knots: int) -> Tensor:
+    """Weights of linear interpolation between knots 0, 1, ...
+
+    Args:
+        position: [B], float or integer, in 0..knots - 1; a whole number is exactly that knot.
+        knots: How many there are.
+
+    Returns:
+        float32 [B, knots], rows that sum to 1.
+    """
+    distance = position.float()[:, None] - torch.arange(knots, device=position.device)
+    return (1.0 - distance.abs()).clamp(min=0.0)
+
+
+class Knots(nn.Embedding):
+    """A vector for each knot, and linear interpolation between them."""
+
+    def forward(self, position: Tensor) -> Tensor:
+        """[B], in 0..knots - 1, to [B, C]."""
+        return interpolation(position, self.num_embeddings) @ self.weight
 
 
 class ResidualBlock(nn.Module):

@@ -20,6 +20,7 @@ coarser levels is that of Razavi et al. 2019, section 3.2, on indices instead of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.cone import CONE3, CONE5, FULL3, POINT, step_of
-from vqcodec.models.layers import ListOf, depth_to_space
+from vqcodec.models.layers import ListOf, depth_to_space, interpolation
 
 # Grids shared with the integer prior; FORMAT.md names them.
 STREAM_BITS = 10  # residual streams: 2**-10
@@ -57,13 +58,19 @@ class PriorConfig:
         attention_layers: Layers of attention, evenly between the blocks.
         head_channels: Hidden width of a codebook's head.
         qualities: Number of qualities.
+        quality_knots: So many vectors, evenly spread over the qualities and interpolated between;
+            0 for a vector of each quality's own.
+        groups: Codebooks and first quality (from 1) of each group, in coding order. Codebooks of a
+            group don't see each other, and lower qualities leave the group out: its indices are 0,
+            and nothing sees them. Empty for groups of one codebook that all qualities have.
         classes: Number of classes; 0 for an unconditional prior. Entry 0 of the class table is
             "no class".
         dropout: Share of the values that a residual block adds which training drops.
         attention_dropout: Share of the attention's logits which training drops.
 
     Raises:
-        ValueError: more layers of attention than blocks, or channels that its heads do not divide.
+        ValueError: more layers of attention than blocks, channels that its heads do not divide, or
+            groups that don't fit the codebooks.
     """
 
     codebooks: tuple[tuple[int, int], ...]
@@ -76,6 +83,8 @@ class PriorConfig:
     attention_layers: int = 1
     head_channels: int = 96
     qualities: int = 1
+    quality_knots: int = 0
+    groups: tuple[tuple[int, int], ...] = ()
     classes: int = 0
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -88,6 +97,13 @@ class PriorConfig:
         if heads and self.channels % heads:
             reason = f"{self.channels} channels cannot be shared by {heads} attention heads"
             raise ValueError(f"{reason}; give a multiple of {heads} channels")
+        firsts = [first for _, first in self.groups]
+        if self.groups and (
+            sum(count for count, _ in self.groups) != len(self.codebooks)
+            or firsts != sorted(firsts)
+            or firsts[0] != 1
+        ):
+            raise ValueError(f"groups {self.groups} don't fit {len(self.codebooks)} codebooks")
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PriorConfig:
@@ -102,12 +118,27 @@ class PriorConfig:
                 "codebooks": pairs(fields["codebooks"]),
                 "coarser": tuple(pairs(books) for books in fields["coarser"]),
                 "factors": tuple(fields["factors"]),
+                "groups": pairs(fields.get("groups", ())),
             }
         )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form of the config."""
         return asdict(self)
+
+    @property
+    def group_ranges(self) -> list[range]:
+        """The codebooks of each group, by number."""
+        counts = [count for count, _ in self.groups] or [1] * len(self.codebooks)
+        ends = list(itertools.accumulate(counts))
+        return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+    @property
+    def first_qualities(self) -> list[int]:
+        """The lowest quality, from 1, that has each codebook."""
+        if not self.groups:
+            return [1] * len(self.codebooks)
+        return [first for count, first in self.groups for _ in range(count)]
 
     @property
     def attention_places(self) -> list[int]:
@@ -162,7 +193,7 @@ class Activation(Quantizable):
 
     def forward(self, x: Tensor) -> Tensor:
         """Stream [..., C] to [..., C]; calibrating, also sets the exponent."""
-        if self.mode == "calibrate":
+        if self.mode == "calibrate" and x.numel():
             some = x.detach().float().abs().flatten()[:: max(1, x.numel() // 100_000)]
             largest = some.quantile(self.KEPT_SHARE)
             exponent = torch.floor(torch.log2(127.0 / largest.clamp(min=1e-3)))
@@ -255,11 +286,19 @@ class CodeEmbedding(Quantizable):
         """int64 [...] of one codebook to [..., outputs]."""
         return F.embedding(indices, self.table(codebook))
 
-    def forward(self, indices: Tensor) -> Tensor:
-        """int64 [B, G, H, W] to the sum of all tables' entries [B, H, W, outputs]."""
+    def forward(self, indices: Tensor, used: Tensor | None = None) -> Tensor:
+        """The sum of all tables' entries, [B, H, W, outputs].
+
+        Args:
+            indices: int64 [B, G, H, W].
+            used: Which codebooks of each image count, bool [B, G]; None for all.
+        """
         total = self.lookup(indices[:, 0], 0)
         for g in range(1, indices.shape[1]):
-            total = total + self.lookup(indices[:, g], g)
+            found = self.lookup(indices[:, g], g)
+            if used is not None and not bool(used[:, g].all()):
+                found = found * used[:, g, None, None, None]
+            total = total + found
         return round_to(total, self.step) if self.quantized and self.step else total
 
 
@@ -329,7 +368,9 @@ class Context(nn.Module):
     def __init__(self, config: PriorConfig, vectors: Sequence[Sequence[Tensor]]) -> None:
         super().__init__()
         channels = config.channels
-        self.quality = nn.Parameter(torch.randn(config.qualities, channels) * 0.05)
+        self.qualities = config.qualities
+        rows = config.quality_knots or config.qualities
+        self.quality = nn.Parameter(torch.randn(rows, channels) * 0.05)
         self.classes = nn.Parameter(torch.zeros(config.classes + 1, channels))
         self.embeddings = ListOf[CodeEmbedding](
             CodeEmbedding(codes, [channels] * len(codes), None) for codes in vectors
@@ -346,11 +387,19 @@ class Context(nn.Module):
         )
         self.factors = config.factors
 
+    def quality_table(self) -> Tensor:
+        """The vector of every quality: [qualities, C]."""
+        rows = len(self.quality)
+        if rows == self.qualities:
+            return self.quality
+        every = torch.arange(self.qualities, device=self.quality.device)
+        return interpolation(every * ((rows - 1) / (self.qualities - 1)), rows) @ self.quality
+
     def forward(
         self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
     ) -> Tensor:
         """int64 [B, G, h, w] per coarser level, [B], [B] to the stream [B, height, width, C]."""
-        start = (self.quality[quality] + self.classes[label])[:, None, None, :]
+        start = (self.quality_table()[quality] + self.classes[label])[:, None, None, :]
         if not coarser:
             return start.expand(-1, height, width, -1)
         stream: Tensor = start
@@ -372,6 +421,8 @@ class Prior(nn.Module):
             per codebook; embeddings start from them.
     """
 
+    first_qualities: Tensor
+
     def __init__(self, config: PriorConfig, vectors: Sequence[Sequence[Tensor]]) -> None:
         super().__init__()
         self.config = config
@@ -389,9 +440,14 @@ class Prior(nn.Module):
         )
         self.activation = Activation()
         self.hidden = Convolution(channels, hidden * count, POINT)
+        ranges = config.group_ranges
         self.earlier = CodeEmbedding(
-            own[:-1], [hidden * (count - 1 - g) for g in range(count - 1)], None
+            own[: ranges[-1].start],
+            [hidden * (count - group.stop) for group in ranges[:-1] for _ in group],
+            None,
         )
+        firsts = torch.tensor(config.first_qualities)
+        self.register_buffer("first_qualities", firsts, persistent=False)
         self.head_activations = ListOf[Activation](Activation() for _ in own)
         self.heads = ListOf[Convolution](Convolution(hidden, len(codes), POINT) for codes in own)
         for head in self.heads:
@@ -413,24 +469,34 @@ class Prior(nn.Module):
             label: Class + 1, or 0 for none: int64 [B].
 
         Returns:
-            Per codebook, [B, H, W, K] in nats.
+            Per codebook, [b, H, W, K] in nats, of the b images whose quality has it.
         """
         label = torch.zeros_like(quality) if label is None else label
-        stream = self.enter(self.embedding(indices))
+        used = self.used(quality)
+        stream = self.enter(self.embedding(indices, used))
         stream = stream + self.context(coarser, quality, label, *indices.shape[2:])
         for n, block in enumerate(self.blocks):
             if n in self.config.attention_places:
                 stream = self.attentions[self.config.attention_places.index(n)](stream)
             stream = block(stream)
-        size = self.config.head_channels
-        inputs = list(self.hidden(self.activation(stream)).split(size, -1))
+        hidden: Tensor = self.hidden(self.activation(stream))
         logits = []
-        for g, (activation, head) in enumerate(zip(self.head_activations, self.heads, strict=True)):
-            logits.append(head(activation(inputs[g])))
-            if g < len(self.heads) - 1:
-                later = self.earlier.lookup(indices[:, g], g).split(size, -1)
-                inputs[g + 1 :] = [a + b for a, b in zip(inputs[g + 1 :], later, strict=True)]
+        for group in self.config.group_ranges:
+            here = used[:, group.start]
+            if not bool(here.all()):
+                hidden, indices, used = hidden[here], indices[here], used[here]
+            size = self.config.head_channels * len(group)
+            parts = hidden[..., :size].chunk(len(group), -1)
+            hidden = hidden[..., size:]
+            for g, part in zip(group, parts, strict=True):
+                logits.append(self.heads[g](self.head_activations[g](part)))
+                if hidden.shape[-1]:
+                    hidden = hidden + self.earlier.lookup(indices[:, g], g)
         return logits
+
+    def used(self, quality: Tensor) -> Tensor:
+        """Which codebooks images of some quality have: int64 [B], from 0, to bool [B, G]."""
+        return quality[:, None] + 1 >= self.first_qualities
 
     def bits(
         self,
@@ -441,8 +507,12 @@ class Prior(nn.Module):
     ) -> Tensor:
         """Ideal code length of every codebook's map, in bits: float32 [B, G]."""
         logits = self(indices, coarser, quality, label)
-        nats = [
-            F.cross_entropy(maps.float().permute(0, 3, 1, 2), indices[:, g], reduction="none")
-            for g, maps in enumerate(logits)
-        ]
-        return torch.stack(nats, 1).flatten(2).sum(2) / 0.6931471805599453
+        used = self.used(quality)
+        found = []
+        for g, maps in enumerate(logits):
+            rows = torch.nonzero(used[:, g]).squeeze(1)
+            wanted = indices[rows, g]
+            nats = F.cross_entropy(maps.float().permute(0, 3, 1, 2), wanted, reduction="none")
+            bits = nats.flatten(1).sum(1) / 0.6931471805599453
+            found.append(bits.new_zeros(len(used)).index_copy(0, rows, bits))
+        return torch.stack(found, 1)

@@ -1,8 +1,10 @@
 """Entropy-constrained product quantization with EMA codebooks.
 
-A position's latent vector is cut into consecutive sub-vectors, one per codebook. Each codebook in
-turn chooses argmin(squared distance + lmbda * bits), where the bits come from a rate model that
-sees the context of the position and the code vectors chosen before.
+Each codebook codes a slice of a position's latent vector: the slice after the one before, or, for a
+refinement, what earlier codebooks left of some slice. In turn they choose
+argmin(squared distance + lmbda * bits), where the bits come from a rate model that sees the context
+of the position and the code vectors chosen before. Codebooks of one group don't see each other, so
+that a decoder can take them at once; low qualities leave the last groups out.
 
 Source: codebook updates by exponential moving averages, van den Oord et al. 2017, appendix A.1;
 entropy-constrained choice, Chou et al. 1989.
@@ -13,13 +15,50 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqcodec.models.layers import ListOf, zero_linear
+from vqcodec.models.layers import ListOf, ZeroLinear
+
+
+class CodebookConfig(NamedTuple):
+    """One codebook.
+
+    Attributes:
+        num_embeddings: K.
+        embedding_dim: D.
+        start: First latent of its slice; None for the one after all slices before.
+        share: Of the range of qualities, 0 to 1, from where on it is used; below, its index is 0,
+            its vector zero, and nothing is coded. Never less than that of the codebook before.
+        grouped: Whether it is of the same group as the codebook before.
+    """
+
+    num_embeddings: int
+    embedding_dim: int
+    start: int | None = None
+    share: float = 0.0
+    grouped: bool = False
+
+
+def slices(codebooks: Sequence[CodebookConfig]) -> list[slice]:
+    """The latents that each codebook codes."""
+    found: list[slice] = []
+    end = 0
+    for codebook in codebooks:
+        start = end if codebook.start is None else codebook.start
+        found.append(slice(start, start + codebook.embedding_dim))
+        end = max(end, found[-1].stop)
+    return found
+
+
+def groups(codebooks: Sequence[CodebookConfig]) -> list[range]:
+    """The codebooks of each group, by number, in coding order."""
+    starts = [g for g, codebook in enumerate(codebooks) if not codebook.grouped or g == 0]
+    return [range(*ends) for ends in zip(starts, [*starts[1:], len(codebooks)], strict=True)]
 
 
 @dataclass
@@ -28,7 +67,8 @@ class Choice:
 
     Attributes:
         indices: int64 [B, H, W, G].
-        vectors: Code vectors, float32 [B, H, W, sum of D]; no gradient.
+        vectors: What they stand for, the sum of the code vectors of every slice, float32
+            [B, H, W, size]; no gradient.
         bits: Bits of each index under the rate model, float32 [B, H, W, G].
     """
 
@@ -79,80 +119,107 @@ class ProductQuantizer(nn.Module):
     """The codebooks of one level and their rate model.
 
     Args:
-        codebooks: (num_embeddings K, embedding_dim D) in coding order.
+        codebooks: In coding order.
         context_channels: C of the context.
         rate_channels: Hidden width R of the rate model, per codebook.
     """
 
     def __init__(
         self,
-        codebooks: Sequence[tuple[int, int]],
+        codebooks: Sequence[CodebookConfig],
         context_channels: int,
         rate_channels: int,
     ) -> None:
         super().__init__()
-        self.dims = [dim for _, dim in codebooks]
+        self.configs = list(codebooks)
+        self.slices = slices(codebooks)
+        self.latent_size = max(part.stop for part in self.slices)
         self.rate_channels = rate_channels
-        self.codebooks = ListOf[Codebook](Codebook(k, d) for k, d in codebooks)
-        count = len(self.codebooks)
-        self.rate_context = nn.Linear(context_channels, rate_channels * count)
-        self.rate_earlier = ListOf[nn.Linear](
-            nn.Linear(dim, rate_channels * (count - 1 - g), bias=False)
-            for g, dim in enumerate(self.dims[:-1])
+        self.codebooks = ListOf[Codebook](
+            Codebook(each.num_embeddings, each.embedding_dim) for each in codebooks
         )
-        self.rate_logits = ListOf[nn.Linear](zero_linear(rate_channels, k) for k, _ in codebooks)
+        count = len(codebooks)
+        self.rate_context = nn.Linear(context_channels, rate_channels * count)
+        # Codebooks that see it: those of later groups.
+        self.later = [count - group.stop for group in groups(codebooks) for _ in group]
+        self.rate_earlier = ListOf[nn.Linear](
+            nn.Linear(each.embedding_dim, rate_channels * later, bias=False)
+            for each, later in zip(codebooks, self.later, strict=True)
+            if later
+        )
+        self.rate_logits = ListOf[nn.Linear](
+            ZeroLinear(rate_channels, each.num_embeddings) for each in codebooks
+        )
 
-    def forward(self, latents: Tensor, context: Tensor, lmbda: Tensor, scale: Tensor) -> Choice:
+    def used(self, codebook: int, share: Tensor) -> Tensor:
+        """Whether a codebook is used, by the share of the range of qualities: bool [B]."""
+        return share >= self.configs[codebook].share
+
+    def forward(
+        self, latents: Tensor, context: Tensor, lmbda: Tensor, scale: Tensor, share: Tensor
+    ) -> Choice:
         """Chooses an index of every codebook for every position.
 
         In training mode the codebooks move towards their latents.
 
         Args:
-            latents: float32 [B, H, W, sum of D].
+            latents: float32 [B, H, W, size].
             context: [B, H, W, C].
             lmbda: Weight of one bit against squared distance, float32 [B].
-            scale: Typical size of each latent, float32 [sum of D].
+            scale: Typical size of each latent, float32 [size].
+            share: Where in the range of qualities each image is, 0 to 1: float32 [B].
         """
-        shape = latents.shape[:-1]
-        hidden = self.rate_context(context).flatten(0, 2)
-        flat = latents.detach().float().flatten(0, 2)
-        weight = lmbda[:, None, None].expand(shape).reshape(-1, 1)
-        indices, vectors, bits = [], [], []
-        start = 0
+        b, h, w, _ = latents.shape
+        hidden = self.rate_context(context).view(b, h * w, -1)
+        wanted = latents.detach().float().view(b, h * w, -1)
+        # Images drop out at the first codebook that they don't use; `rows` are those still there.
+        rows = torch.arange(b, device=latents.device)
+        coded = torch.zeros_like(wanted)
+        vectors = coded.clone()
+        indices, bits = [], []
         for g, codebook in enumerate(self.codebooks):
-            dim = self.dims[g]
-            mine = hidden[:, : self.rate_channels]
-            hidden = hidden[:, self.rate_channels :]
-            logits = self.rate_logits[g](torch.relu(mine)).float()
-            log_p = F.log_softmax(logits, -1)
-            target = flat[:, start : start + dim]
+            part = self.slices[g]
+            used = self.used(g, share[rows])
+            if not bool(used.all()):
+                vectors[rows] = coded
+                rows, hidden, wanted, coded = rows[used], hidden[used], wanted[used], coded[used]
+            mine = hidden[..., : self.rate_channels]
+            hidden = hidden[..., self.rate_channels :]
+            log_p = F.log_softmax(self.rate_logits[g](torch.relu(mine)).float(), -1)
+            target = wanted[..., part] - coded[..., part]
             # In float32 always: bfloat16 would blur which code is the nearest.
             with torch.autocast(target.device.type, enabled=False):
                 distance = codebook.vectors.square().sum(1) - 2 * target @ codebook.vectors.T
+                weight = lmbda[rows, None, None]
                 cost = torch.addcmul(distance, weight, log_p.detach(), value=-1 / math.log(2))
-                chosen = cost.argmin(1)
+                chosen = cost.argmin(2)
                 vector = F.embedding(chosen, codebook.vectors)
                 if self.training:
-                    one_hot = F.one_hot(chosen, len(codebook.vectors)).float()
-                    codebook.update(target, one_hot)
-            indices.append(chosen)
-            vectors.append(vector)
-            bits.append(-log_p.gather(1, chosen[:, None]).squeeze(1) / math.log(2))
-            if g < len(self.codebooks) - 1:
-                hidden = hidden + self.rate_earlier[g](vector / scale[start : start + dim])
-            start += dim
+                    one_hot = F.one_hot(chosen.flatten(), len(codebook.vectors)).float()
+                    codebook.update(target.flatten(0, 1), one_hot)
+            coded[..., part] += vector
+            spent = -log_p.gather(2, chosen[..., None]).squeeze(2) / math.log(2)
+            indices.append(chosen.new_zeros(b, h * w).index_copy(0, rows, chosen))
+            bits.append(spent.new_zeros(b, h * w).index_copy(0, rows, spent))
+            if later := self.later[g] * self.rate_channels:
+                earlier = self.rate_earlier[g](vector / scale[part])
+                hidden = hidden + F.pad(earlier, (hidden.shape[-1] - later, 0))
+        vectors[rows] = coded
         return Choice(
-            torch.stack(indices, -1).view(*shape, -1),
-            torch.cat(vectors, -1).view(*shape, -1),
-            torch.stack(bits, -1).view(*shape, -1),
+            torch.stack(indices, -1).view(b, h, w, -1),
+            vectors.view(b, h, w, -1),
+            torch.stack(bits, -1).view(b, h, w, -1),
         )
 
-    def lookup(self, indices: Tensor) -> Tensor:
-        """int64 [..., G] to code vectors, float32 [..., sum of D]."""
-        return torch.cat(
-            [F.embedding(indices[..., g], book.vectors) for g, book in enumerate(self.codebooks)],
-            -1,
-        )
+    def lookup(self, indices: Tensor, share: Tensor) -> Tensor:
+        """int64 [B, H, W, G] and float32 [B] to what they stand for, float32 [B, H, W, size]."""
+        coded = torch.zeros(*indices.shape[:-1], self.latent_size, device=indices.device)
+        for g, book in enumerate(self.codebooks):
+            used = self.used(g, share)
+            if bool(used.any()):
+                vector = F.embedding(indices[..., g], book.vectors)
+                coded[..., self.slices[g]] += vector * used[:, None, None, None]
+        return coded
 
     @torch.no_grad()
     def restart_unused(self, codebook: int, candidates: Tensor, threshold: float) -> int:

@@ -128,9 +128,9 @@ class VQVAEConfig:
         return tuple(math.prod(sizes[:n]) if self.linked else 1 for n in range(len(sizes)))
 
     @property
-    def lmbdas(self) -> tuple[float, ...]:
-        """One quality: rate has no weight in the papers' objectives."""
-        return (0.0,)
+    def num_qualities(self) -> int:
+        """One: rate has no weight in the papers' objectives."""
+        return 1
 
 
 class PreactivatedBlock(nn.Module):

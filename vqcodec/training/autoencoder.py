@@ -19,17 +19,31 @@ from vqcodec.models.autoencoder import (
     LevelConfig,
 )
 from vqcodec.models.layers import depth_to_space, space_to_depth
+from vqcodec.models.quantizer import CodebookConfig
 from vqcodec.photos import CropSampler
 from vqcodec.training import vqvae
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, resume, run
 
+
+def books(*codebooks: tuple[int, int]) -> tuple[CodebookConfig, ...]:
+    """Codebooks (K, D) one after the other."""
+    return tuple(CodebookConfig(*each) for each in codebooks)
+
+
+def group(share: float, *slices: tuple[int, int]) -> tuple[CodebookConfig, ...]:
+    """A group of codebooks of 128 codes for slices (D, start), used from that share on."""
+    return tuple(
+        CodebookConfig(128, dim, start, share, n > 0) for n, (dim, start) in enumerate(slices)
+    )
+
+
 PHOTO = AutoencoderConfig(
     levels=(
-        LevelConfig(32, ((128, 1), (128, 2), (128, 4), (128, 8)), 160, 2, 2),
-        LevelConfig(16, ((128, 2), (128, 4), (128, 8), (128, 8)), 192, 2, 3),
+        LevelConfig(32, books((128, 1), (128, 2), (128, 4), (128, 8)), 160, 2, 2),
+        LevelConfig(16, books((128, 2), (128, 4), (128, 8), (128, 8)), 192, 2, 3),
         LevelConfig(
             8,
-            ((128, 2), (128, 2), (128, 4), (128, 4), (128, 8), (128, 8), (128, 16)),
+            books((128, 2), (128, 2), (128, 4), (128, 4), (128, 8), (128, 8), (128, 16)),
             160,
             3,
             4,
@@ -39,11 +53,35 @@ PHOTO = AutoencoderConfig(
 )
 """The codec's own model: photographs, 8 qualities."""
 
+WIDE = AutoencoderConfig(
+    levels=(
+        LevelConfig(32, books((128, 1), (128, 2), (128, 4), (128, 8)), 160, 2, 2),
+        LevelConfig(16, books((128, 2), (128, 4), (128, 8), (128, 8)), 192, 2, 3),
+        LevelConfig(
+            8,
+            (
+                *books(*((128, dim) for dim in (2, 2, 4, 4, 8, 8, 16))),
+                # Each group adds latents, and refines those that run out of codes first.
+                *group(0.30, (16, 44), (4, 12), (4, 16), (4, 20), (4, 24)),
+                *group(0.43, (4, 4), (4, 8), (8, 28), (8, 36)),
+                *group(0.56, (4, 0), (8, 44), (8, 52), (8, 60), (8, 68), (8, 76), (8, 84)),
+            ),
+            160,
+            3,
+            4,
+            64,
+        ),
+    ),
+    lmbdas=tuple(2048.0 * 2 ** (-1.05 * knot) for knot in range(9)),
+    qualities=100,
+)
+"""Photographs, 100 qualities: lmbda 2048 to 6."""
+
 IMAGENET64 = AutoencoderConfig(
     levels=(
-        LevelConfig(16, ((128, 1), (128, 2), (128, 4), (128, 8)), 128, 2, 2),
-        LevelConfig(8, ((128, 2), (128, 4), (128, 8), (128, 8)), 128, 2, 3),
-        LevelConfig(4, ((128, 2), (128, 4), (128, 8)), 96, 2, 3),
+        LevelConfig(16, books((128, 1), (128, 2), (128, 4), (128, 8)), 128, 2, 2),
+        LevelConfig(8, books((128, 2), (128, 4), (128, 8), (128, 8)), 128, 2, 3),
+        LevelConfig(4, books((128, 2), (128, 4), (128, 8)), 96, 2, 3),
     ),
     lmbdas=(300.0,),
     refine_stride=2,
@@ -53,8 +91,8 @@ IMAGENET64 = AutoencoderConfig(
 
 TINY = AutoencoderConfig(
     levels=(
-        LevelConfig(16, ((16, 2), (16, 4)), 16, 1, 1, 16),
-        LevelConfig(8, ((16, 2), (16, 4)), 16, 1, 1, 16),
+        LevelConfig(16, books((16, 2), (16, 4)), 16, 1, 1, 16),
+        LevelConfig(8, books((16, 2), (16, 4)), 16, 1, 1, 16),
     ),
     lmbdas=(800.0, 200.0),
     refine_channels=8,
@@ -62,7 +100,7 @@ TINY = AutoencoderConfig(
 )
 """Trains in seconds, to try things out."""
 
-PRESETS = {"photo": PHOTO, "imagenet64": IMAGENET64, "tiny": TINY}
+PRESETS = {"photo": PHOTO, "wide": WIDE, "imagenet64": IMAGENET64, "tiny": TINY}
 
 
 @dataclass(kw_only=True)
@@ -166,22 +204,21 @@ def start_from_data(autoencoder: Autoencoder, pixels: Tensor, seed: int) -> None
         module.basis.copy_(principal_components(blocks, module.basis.shape[1]))
         latents = blocks @ module.basis
         module.latent_scale.copy_(latents.std(0).clamp(min=1e-3))
-        sample = latents[torch.randperm(len(latents), generator=generator)[:40_000]]
-        vectors = []
-        columns = sample.split(module.quantizer.dims, 1)
+        sample = torch.randperm(len(latents), generator=generator)[:40_000]
+        coded = torch.zeros_like(latents)
         for g, book in enumerate(module.quantizer.codebooks):
-            book.vectors.copy_(k_means(columns[g], len(book.vectors), 8, generator))
-        for column, book in zip(
-            latents.split(module.quantizer.dims, 1), module.quantizer.codebooks, strict=True
-        ):
+            part = module.quantizer.slices[g]
+            column = latents[:, part] - coded[:, part]
+            size = len(book.vectors)
+            book.vectors.copy_(k_means(column[sample], size, 8, generator))
             nearest = (book.vectors.square().sum(1) - 2 * column @ book.vectors.T).argmin(1)
-            share = torch.bincount(nearest, minlength=len(book.vectors)).float() + 1
-            book.counts.copy_(share / share.sum() * 1000)
-            vectors.append(book.vectors[nearest])
-        for g, book in enumerate(module.quantizer.codebooks):
-            module.quantizer.rate_logits[g].bias.copy_((book.counts / book.counts.sum()).log())
+            share = torch.bincount(nearest, minlength=size).float() + 1
+            share /= share.sum()
+            book.counts.copy_(share * 1000)
+            module.quantizer.rate_logits[g].bias.copy_(share.log())
+            coded[:, part] += book.vectors[nearest]
         shape = [len(pixels), *(side // module.stride for side in pixels.shape[1:3]), -1]
-        coded = (torch.cat(vectors, 1) @ module.basis.T).view(shape)
+        coded = (coded @ module.basis.T).view(shape)
         residual = residual - depth_to_space(coded, module.stride)
 
 
@@ -195,10 +232,10 @@ class RateDistortion(nn.Module):
         device = autoencoder.lmbdas.device
         self.use_bfloat16 = fast_bfloat16(device) if config.bfloat16 is None else config.bfloat16
 
-    def forward(self, pixels: Tensor, quality: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """uint8 [B, H, W, 3] and int64 [B] to the loss and the means of its terms."""
+    def forward(self, pixels: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """uint8 [B, H, W, 3] and positions [B] to the loss and the means of its terms."""
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            result = self.autoencoder(pixels, quality)
+            result = self.autoencoder(pixels, position)
         target = self.autoencoder.normalize(pixels)
         errors = [
             (prediction.float() - target).square().mean((1, 2, 3)) * PIXEL_SCALE**2
@@ -209,7 +246,7 @@ class RateDistortion(nn.Module):
         mse, bpp = errors[-1], torch.stack(level_bpp).sum(0)
         coarse = torch.stack([torch.zeros_like(mse), *errors[:-1]]).sum(0)
         commitment = result.commitment * PIXEL_SCALE**2 / (3 * area)
-        lmbda = self.autoencoder.lmbdas[quality]
+        lmbda = self.autoencoder.lmbda(position)
         # Distortion grows about as the root of lmbda: this keeps all qualities equally heard.
         weight = (lmbda / 200.0).rsqrt() / 50.0
         loss = weight * (
@@ -226,7 +263,7 @@ class RateDistortion(nn.Module):
 def _restart(
     autoencoder: Autoencoder,
     crops: Tensor,
-    quality: Tensor,
+    position: Tensor,
     processes: Processes,
     threshold: float,
     step: int,
@@ -237,26 +274,36 @@ def _restart(
     target = autoencoder.normalize(crops)
     prediction = torch.zeros_like(target)
     state = None
+    lmbda = autoencoder.choice_lmbda(position)
     with torch.no_grad():
         for level in autoencoder.levels:
-            assert isinstance(level, Level)
-            context = level.context(state, quality, target.shape[1:3])
-            latents = level.analysis(target - prediction, context, quality)
-            choice = level.quantizer(
-                latents, context, autoencoder.choice_lmbda(quality), level.latent_scale
-            )
+            context = level.context(state, position, target.shape[1:3])
+            latents = level.analysis(target - prediction, context, position)
+            choice = level.quantize(latents, context, position, lmbda)
             state, correction = level.synthesis(choice.vectors, context)
             prediction = prediction + correction
-            dims = level.quantizer.dims
-            wanted = latents.flatten(0, 2).split(dims, 1)
-            coded = choice.vectors.flatten(0, 2).split(dims, 1)
-            for g, book in enumerate(level.quantizer.codebooks):
-                error = (wanted[g] - coded[g]).square().sum(1) + 1e-12
+            quantizer, share = level.quantizer, position / level.last_knot
+            coded = torch.zeros_like(latents)
+            for g, book in enumerate(quantizer.codebooks):
+                part = quantizer.slices[g]
+                used = quantizer.used(g, share)[:, None, None, None]
+                wanted = latents[..., part] - coded[..., part]
+                vectors = book.vectors[choice.indices[..., g]] * used
+                coded[..., part] += vectors
+                error = ((wanted - vectors) * used).square().sum(-1).flatten() + 1e-12
                 count = min(len(book.vectors), len(error))
                 picked = torch.multinomial(error.cpu(), count, generator=generator)
-                candidates = processes.broadcast(wanted[g][picked.to(error.device)].contiguous())
-                level.quantizer.restart_unused(g, candidates, threshold)
+                candidates = wanted.flatten(0, 2)[picked.to(error.device)].contiguous()
+                quantizer.restart_unused(g, processes.broadcast(candidates), threshold)
     autoencoder.train()
+
+
+def draw_positions(architecture: AutoencoderConfig, count: int, rng: np.random.Generator) -> Tensor:
+    """Positions among the knots, spread evenly over the range (lmbda log-uniformly): [count]."""
+    if architecture.qualities is None:
+        return torch.from_numpy(rng.integers(len(architecture.lmbdas), size=count)).float()
+    shares = (rng.permutation(count) + rng.random(count)) / count
+    return torch.from_numpy(shares * architecture.last_knot).float()
 
 
 def train(config: AutoencoderTraining) -> Path:
@@ -294,14 +341,14 @@ def train(config: AutoencoderTraining) -> Path:
             seed = [config.seed, processes.rank, step]
             crops = sampler.draw(config.batch, seed)
             rng = np.random.default_rng([*seed, 1])
-            quality = torch.from_numpy(rng.integers(len(architecture.lmbdas), size=len(crops)))
-            return crops.to(processes.device), quality.to(processes.device)
+            position = draw_positions(architecture, len(crops), rng)
+            return crops.to(processes.device), position.to(processes.device)
 
         def restart(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
             due = step > 0 and step % config.restart_every == 0
             if due and progress < config.restart_until:
-                crops, quality = batch
-                _restart(autoencoder, crops, quality, processes, config.restart_threshold, step)
+                crops, position = batch
+                _restart(autoencoder, crops, position, processes, config.restart_threshold, step)
 
         objective = RateDistortion(autoencoder, config)
         return run(config, processes, autoencoder, objective, architecture.to_dict(), draw, restart)

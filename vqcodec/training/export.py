@@ -140,7 +140,7 @@ def integer_prior(prior: Prior) -> Tensors:
     """The tensors of `vqcodec.entropy.prior.Prior` for a trained, calibrated float prior."""
     context = prior.context
     tensors: Tensors = {
-        "context.quality": _stream_table(context.quality),
+        "context.quality": _stream_table(context.quality_table()),
         "context.classes": _stream_table(context.classes),
         **_embedding("embedding", prior.embedding),
         **_linear("enter", prior.enter, grids.EMBEDDING_STEP, STREAM_STEP),

@@ -92,9 +92,9 @@ def extract(config: Extraction) -> Path:
     )
     classes = read_classes(config.classes, sampler.counts())
     label_of = {key: n + 1 for n, (key, _, _) in enumerate(classes)}
-    qualities = len(autoencoder.config.lmbdas)
+    qualities = autoencoder.config.num_qualities
     dtypes = [
-        torch.uint8 if max(k for k, _ in level.codebooks) <= 256 else torch.int16
+        torch.uint8 if max(size for size, *_ in level.codebooks) <= 256 else torch.int16
         for level in autoencoder.config.levels[: config.levels]
     ]
     levels: list[list[Tensor]] = [[] for _ in dtypes]

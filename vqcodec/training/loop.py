@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vqcodec.entropy.prior import under
 from vqcodec.errors import CodecError
 from vqcodec.training import checkpoint
+from vqcodec.training.optimizer import Muon
 
 
 @dataclass(kw_only=True)
@@ -34,6 +35,7 @@ class Training:
         minutes: Minutes at most, or None.
         batch: Examples a step and process.
         learning_rate: Peak of the schedule.
+        optimizer: "adamw", or "muon" for AdamW with Muon for hidden matrices.
         betas: Of AdamW.
         weight_decay: Of AdamW.
         decay: Share of the run over which the learning rate falls to zero.
@@ -51,6 +53,7 @@ class Training:
     minutes: float | None = None
     batch: int = 8
     learning_rate: float = 1.2e-3
+    optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 1e-4
     decay: float = 0.6
@@ -180,6 +183,20 @@ class Log:
             )
 
 
+def make_optimizer(training: Training, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that the settings name.
+
+    Raises:
+        CodecError: no optimizer has that name.
+    """
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "muon":
+        return Muon(model, rate, training.betas, weight_decay=decay)
+    if training.optimizer != "adamw":
+        raise CodecError(f"unknown optimizer {training.optimizer!r}; there are: adamw, muon")
+    return torch.optim.AdamW(model.parameters(), rate, training.betas, weight_decay=decay)
+
+
 def resume(
     training: Training, architecture: Mapping[str, Any], autoencoder: str | None = None
 ) -> dict[str, Tensor]:
@@ -233,12 +250,7 @@ def run(
     """
     tensors = resume(training, architecture, (about or {}).get("autoencoder_sha256"))
     step, spent = 0, 0.0
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        training.learning_rate,
-        training.betas,
-        weight_decay=training.weight_decay,
-    )
+    optimizer = make_optimizer(training, model)
     average = checkpoint.Average(model, training.average_decay)
     if tensors:
         model.load_state_dict(under("model", tensors))

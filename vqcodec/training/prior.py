@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vqcodec.entropy.prior import under
 from vqcodec.errors import CodecError
+from vqcodec.models.autoencoder import AutoencoderConfig
 from vqcodec.models.family import AnyConfig
 from vqcodec.models.prior import Prior, PriorConfig, calibrated, set_mode
-from vqcodec.training import vqvae
+from vqcodec.models.quantizer import groups
+from vqcodec.training import checkpoint, vqvae
 from vqcodec.training.export import code_vectors, fingerprint, load_autoencoder
 from vqcodec.training.indices import IndexSampler
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
+
+QUALITY_KNOTS = 17
+CALIBRATION_EXAMPLES = 32  # enough to have all groups of codebooks among them
 
 
 @dataclass(kw_only=True)
@@ -27,6 +34,8 @@ class PriorSettings(Training):
         autoencoder: Checkpoint of `train autoencoder`.
         indices: Files of `train indices`.
         level: Which level's prior, 0 the coarsest.
+        start: Checkpoint of a prior of the same shape to start from, perhaps on the indices of an
+            earlier state of the autoencoder; or None.
         preset: Name of a paper's system, a key of `vqvae.PRIOR_PRESETS`, or None.
         channels: Width of the streams.
         blocks: Gated residual blocks of the trunk.
@@ -44,6 +53,7 @@ class PriorSettings(Training):
     autoencoder: Path
     indices: list[Path]
     level: int
+    start: Path | None = None
     preset: str | None = None
     channels: int = 128
     blocks: int = 5
@@ -102,6 +112,15 @@ class BitsPerPosition(nn.Module):
         return each.mean() * 0.6931471805599453, means
 
 
+def groups_of(autoencoder: AnyConfig, level: int) -> tuple[tuple[int, int], ...]:
+    """`PriorConfig.groups` of an autoencoder's level; empty if there is nothing to say."""
+    if not isinstance(autoencoder, AutoencoderConfig):
+        return ()
+    books = autoencoder.levels[level].codebooks
+    found = [(len(g), autoencoder.first_quality(books[g.start].share)) for g in groups(books)]
+    return tuple(found) if set(found) != {(1, 1)} else ()
+
+
 def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) -> PriorConfig:
     """The prior's architecture: the autoencoder's codebooks, the classes and the run's sizes.
 
@@ -112,11 +131,15 @@ def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) ->
     if not 0 <= config.level < len(levels):
         raise CodecError(f"no level {config.level}; the autoencoder has 0 to {len(levels) - 1}")
     strides = [level.stride for level in levels]
+    sizes = tuple(
+        tuple((size, dim) for size, dim, *_ in level.codebooks)
+        for level in levels[: config.level + 1]
+    )
     heads = config.attention_heads
     try:
         return PriorConfig(
-            codebooks=levels[config.level].codebooks,
-            coarser=tuple(level.codebooks for level in levels[: config.level]),
+            codebooks=sizes[-1],
+            coarser=sizes[:-1],
             factors=tuple(strides[m] // strides[m + 1] for m in range(config.level)),
             channels=config.channels,
             blocks=config.blocks,
@@ -124,7 +147,9 @@ def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) ->
             attention_heads=(4 if config.level == 0 else 0) if heads is None else heads,
             attention_layers=config.attention_layers,
             head_channels=config.head_channels,
-            qualities=len(autoencoder.lmbdas),
+            qualities=autoencoder.num_qualities,
+            quality_knots=QUALITY_KNOTS if autoencoder.num_qualities > QUALITY_KNOTS else 0,
+            groups=groups_of(autoencoder, config.level),
             classes=classes,
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
@@ -139,6 +164,21 @@ def start_from_shares(prior: Prior, indices: Tensor) -> None:
     for g, head in enumerate(prior.heads):
         counts = torch.bincount(indices[:, g].flatten().long(), minlength=len(head.bias)) + 1.0
         head.bias.copy_((counts / counts.sum()).log())
+
+
+@torch.no_grad()
+def start_from_checkpoint(prior: Prior, path: Path) -> None:
+    """Takes the averaged weights of another run's checkpoint.
+
+    Raises:
+        CodecError: it is of another architecture.
+    """
+    tensors, state = checkpoint.load(path)
+    if state["config"] != json.loads(json.dumps(prior.config.to_dict())):
+        raise CodecError("is of a prior of another shape, and cannot be started from").in_file(path)
+    average = under("average", tensors)
+    for name, parameter in prior.named_parameters():
+        parameter.copy_(average[name])
 
 
 def train(config: PriorTraining) -> Path:
@@ -158,6 +198,8 @@ def train(config: PriorTraining) -> Path:
             raise CodecError(f"the files of indices end before level {config.level}")
         prior = Prior(architecture, code_vectors(autoencoder)[: config.level + 1])
         start_from_shares(prior, sampler.levels[config.level])
+        if config.start is not None:
+            start_from_checkpoint(prior, config.start)
         prior.to(processes.device)
         prior.train()
         use_bfloat16 = (
@@ -165,10 +207,10 @@ def train(config: PriorTraining) -> Path:
         )
         objective = BitsPerPosition(prior, config.level, use_bfloat16)
 
-        def draw(step: int) -> tuple[Tensor, ...]:
+        def draw(step: int, count: int = config.batch) -> tuple[Tensor, ...]:
             seed = [config.seed, processes.rank, step]
-            quality, label, levels = sampler.draw(config.batch, seed)
-            hidden = np.random.default_rng([*seed, 1]).random(config.batch) < config.label_dropout
+            quality, label, levels = sampler.draw(count, seed)
+            hidden = np.random.default_rng([*seed, 1]).random(count) < config.label_dropout
             label = label.masked_fill(torch.from_numpy(hidden), 0)
             parts = (quality, label, *levels[: config.level + 1])
             return tuple(part.to(processes.device) for part in parts)
@@ -179,7 +221,8 @@ def train(config: PriorTraining) -> Path:
                     set_mode(prior, "calibrate")
                     prior.eval()  # the integer prior drops nothing
                     with torch.no_grad():
-                        objective(*batch)
+                        many = CALIBRATION_EXAMPLES if architecture.groups else config.batch
+                        objective(*draw(step, many))
                     prior.train()
                 set_mode(prior, "quantized")
 
