@@ -164,7 +164,8 @@ class Passes:
         """Frequencies as above, and indices int32 [G, H/s, W/s], found by decoding the file."""
         whole, decoded = self._empty_frequencies(), np.zeros(self.indices[self.level].shape, "i4")
         for group, state, own in self._groups():
-            reader = Reader([self.payloads[window] for window in group], own, self.prior)
+            payloads = [self.payloads[window] for window in group]
+            reader = Reader(payloads, own, self.prior, state)
             found = self.prior.wavefront(state, reader).cpu().numpy()
             for n, window in enumerate(group):
                 place = self._place(window)
@@ -196,21 +197,21 @@ class Passes:
 class Reader:
     """Reads symbols for `Prior.wavefront`, and keeps their frequencies."""
 
-    def __init__(self, payloads: Sequence[bytes], own: Tensor, prior: Prior) -> None:
+    def __init__(self, payloads: Sequence[bytes], own: Tensor, prior: Prior, state: State) -> None:
         self.prior = prior
         self.decoders = [Decoder(payload) for payload in payloads]
-        self.order = [(g, s) for s in steps(*own.shape[2:]) for g in range(len(prior.sizes))]
+        self.order = [(group, s) for s in steps(*own.shape[2:]) for group in state.groups]
         self.done = 0
         self.frequencies = np.zeros((*own.flatten(2).shape, max(prior.sizes)), "i4")
 
     def __call__(self, codebook: int, logits: Tensor) -> Tensor:
-        """Logits [N, p, K] of one step to symbols int64 [N, p]."""
+        """Logits [N, n * p, K] of n codebooks and one step to symbols int64 [N, n * p]."""
         frequencies = self.prior.frequencies(logits)
-        expected, positions = self.order[self.done]
-        assert expected == codebook
+        group, positions = self.order[self.done]
+        assert group.codebooks.start == codebook
         self.done += 1
-        size = frequencies.shape[-1]
-        self.frequencies[:, codebook, positions.numpy(), :size] = frequencies.cpu().numpy()
+        own = self.frequencies[:, codebook : group.codebooks.stop, :, : logits.shape[2]]
+        own[:, :, positions.numpy()] = frequencies.unflatten(1, (-1, len(positions))).cpu().numpy()
         rows = [
             decoder.decode(each) for decoder, each in zip(self.decoders, frequencies, strict=True)
         ]

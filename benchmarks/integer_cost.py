@@ -28,7 +28,7 @@ from common import (
 from rich.progress import track
 from torch import Tensor
 
-from vqcodec.entropy.frequencies import TOTAL_BITS
+from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.model import Model, load
 from vqcodec.models.prior import Prior, set_mode
 from vqcodec.tiling import pad
@@ -52,9 +52,7 @@ def integer_bits(model: Model, indices: Sequence[Tensor], quality: Tensor, level
     prior = model.priors[level]
     own = indices[level]
     state = prior.start(indices[:level], quality, torch.zeros_like(quality), *own.shape[2:])
-    frequencies = prior.parallel(state, own)
-    chosen = frequencies.gather(-1, own.flatten(2)[..., None]).double()
-    return float((TOTAL_BITS - chosen.log2()).sum())
+    return float(code_lengths(prior.parallel(state, own), own.flatten(2)).sum())
 
 
 @torch.inference_mode()

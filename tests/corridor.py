@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vqcodec import container
 from vqcodec.container import Container, Header
+from vqcodec.effort import DEFAULT_EFFORT
 from vqcodec.image import Image
 from vqcodec.model import Model, load
 from vqcodec.stages import Stages
@@ -33,7 +34,7 @@ def random_indices(
 
 def found_indices(image: Image, header: Header, weights: Path, batch: int = 4) -> list[Tensor]:
     """Per level the indices [G, H/s, W/s] that compressing into a file with this header finds."""
-    return Stages(load(weights), header, batch, None).analyze(image.pixels)
+    return Stages(load(weights), header, batch, None).analyze(image.pixels, DEFAULT_EFFORT)
 
 
 def decoded_indices(data: bytes, weights: Path, batch: int = 4) -> list[Tensor]:

@@ -9,16 +9,19 @@ indices were found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from vqcodec import container
+from vqcodec import container, target
 from vqcodec.container import Container, Header
+from vqcodec.effort import DEFAULT_EFFORT, checked_effort
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, dump_alpha
 from vqcodec.model import Model, load
+from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.registry import DEFAULT_MODEL
 from vqcodec.stages import Progress, Stages, image_of, stages_for
 
@@ -34,17 +37,27 @@ class Compressed:
         data: The bytes of the .vqz file.
         ideal_bits: Per level, the code length that the priors promise, in bits.
         header: The file's header.
+        rate_weight: How much more a bit cost in the choice of indices than the quality says.
+        psnr: Of what the file decodes to, in dB; None if it was not asked for.
+        passes: How often the image was compressed to meet a target.
     """
 
     data: bytes
     ideal_bits: list[float]
     header: Header
+    rate_weight: float = 1.0
+    psnr: float | None = None
+    passes: int = 1
 
 
 def compress(
     image: Image,
     *,
     quality: int | None = None,
+    bpp: float | None = None,
+    size: int | None = None,
+    psnr: float | None = None,
+    effort: int = DEFAULT_EFFORT,
     model: str | Path | None = None,
     tile: int = DEFAULT_TILE,
     batch: int = DEFAULT_BATCH,
@@ -53,9 +66,17 @@ def compress(
 ) -> Compressed:
     """Compresses an image.
 
+    Of quality, bpp, size and psnr one at most is given. Meeting a target takes up to
+    `target.MAX_PASSES` times as long.
+
     Args:
         image: Any size from 1x1 up.
         quality: 1 to the model's number of qualities, higher is better; None for the middle.
+        bpp: Bits of the file per pixel, met within 2 %.
+        size: Bytes of the file, never exceeded, and at least 98 % used.
+        psnr: PSNR of the decoded image in dB, met within 0.1 dB.
+        effort: 1 to 9, higher is slower and makes smaller files of the same quality. Only models
+            with a rate model search; others, such as VQ-VAE, take 1 whatever is asked.
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
@@ -64,7 +85,8 @@ def compress(
 
     Raises:
         ImageError: the arrays are no image, or too large.
-        CodecError: no such model or quality, or a tile size that cannot be.
+        CodecError: no such model, quality or effort, a tile size that cannot be, or a target that
+            is out of reach.
     """
     image.check()
     loaded = load(model or DEFAULT_MODEL, device)
@@ -81,17 +103,31 @@ def compress(
     )
     extras = _extras(image)
     container.check(header, extras)  # before the work, not after
-    stages = Stages(loaded, header, batch, progress)
-    indices = stages.analyze(image.pixels)
-    coded = [stages.encode(indices[: level + 1]) for level in range(header.levels)]
-    contents = Container(
-        header=header,
-        extras=extras,
-        sections=tuple(payloads for payloads, _ in coded),
-        indices_crc=stages.indices_crc(indices),
-        complete=True,
-    )
-    return Compressed(container.pack(contents), [bits for _, bits in coded], header)
+    goal = _goal(quality, bpp, size, psnr, width * height, fixed=sum(map(len, extras.values())))
+    checked_effort(effort)
+
+    def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
+        stages = Stages(loaded, replace(header, quality=quality), batch, progress)
+        indices = stages.analyze(image.pixels, effort, rate_weight)
+        coded = [stages.encode(indices[: level + 1]) for level in range(header.levels)]
+        contents = Container(
+            header=stages.header,
+            extras=extras,
+            sections=tuple(payloads for payloads, _ in coded),
+            indices_crc=stages.indices_crc(indices),
+            complete=True,
+        )
+        met: float | None = None
+        if goal is not None and goal.of_psnr:
+            restored = image_of(contents, stages.synthesize(indices))
+            met = target.psnr(image.pixels, restored.pixels)
+        ideal_bits = [bits for _, bits in coded]
+        return Compressed(container.pack(contents), ideal_bits, stages.header, rate_weight, met)
+
+    if goal is None:
+        return attempt(header.quality, 1.0, effort)
+    result, passes = target.meet(goal, _lmbdas(loaded), effort, attempt)
+    return replace(result, passes=passes)
 
 
 def decompress(
@@ -173,6 +209,34 @@ def _decode(stages: Stages, contents: Container, levels: int) -> list[Tensor]:
     if levels == contents.header.levels and contents.complete:
         stages.check_indices(indices, contents.indices_crc)
     return indices
+
+
+def _goal(
+    quality: int | None,
+    bpp: float | None,
+    size: int | None,
+    psnr: float | None,
+    pixels: int,
+    fixed: int,
+) -> target.Target | None:
+    """What to meet, or None if a quality is to be used."""
+    if sum(each is not None for each in (quality, bpp, size, psnr)) > 1:
+        raise CodecError("quality, bpp, size and psnr exclude each other; give one of them")
+    if bpp is not None:
+        return target.of_size(bpp * pixels / 8, pixels, fixed=fixed, above=True)
+    if size is not None:
+        return target.of_size(size, pixels, fixed=fixed)
+    return None if psnr is None else target.of_psnr(psnr, pixels)
+
+
+def _lmbdas(model: Model) -> list[float] | None:
+    """Of every quality, lowest quality first; None for a model without a rate model."""
+    autoencoder = model.autoencoder
+    if not isinstance(autoencoder, Autoencoder):
+        return None
+    position = autoencoder.position(torch.arange(model.qualities, device=model.device))
+    lmbdas: list[float] = autoencoder.lmbda(position).tolist()
+    return lmbdas
 
 
 def _checked_tile(tile: int, model: Model) -> int:

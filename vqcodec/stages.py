@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from torch import Tensor
 
 from vqcodec import container
 from vqcodec.container import Container, Header
+from vqcodec.effort import SWEEPS
 from vqcodec.entropy.coder import Decoder, Encoder
-from vqcodec.entropy.frequencies import TOTAL_BITS
+from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.entropy.prior import Choose, Prior, State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
 from vqcodec.image import Image, load_alpha
 from vqcodec.model import Model, load
+from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.search import search
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 
 HALO = 64
@@ -57,11 +61,17 @@ class Stages:
 
     # Pixels <-> indices
 
-    def analyze(self, pixels: npt.NDArray[np.uint8]) -> list[Tensor]:
+    def analyze(
+        self, pixels: npt.NDArray[np.uint8], effort: int = 1, rate_weight: float = 1.0
+    ) -> list[Tensor]:
         """Pixels to indices.
 
         Args:
             pixels: uint8 [H, W, 3].
+            effort: 1 to `effort.MAX_EFFORT`; above 1, the indices of the finest level are searched
+                for (`vqcodec.search`). Models without a rate model have 1 only.
+            rate_weight: How much more a bit costs in the choice than the quality says; without
+                effect on models without a rate model.
 
         Returns:
             Per level int64 [G, H'/s, W'/s] of the padded image.
@@ -72,16 +82,70 @@ class Stages:
         for tiles in self._batches_with_halo():
             around = [self._grown(tile) for tile in tiles]
             crops = torch.from_numpy(np.stack([whole[window.slices] for window in around]))
-            found, _ = self.model.autoencoder.quantize(
-                crops.to(self.model.device), self._quality(len(tiles))
-            )
+            found = self._quantize(crops.to(self.model.device), rate_weight)
             for level, (parts, stride) in enumerate(zip(found, self.model.strides, strict=True)):
                 for tile, window, part in zip(tiles, around, parts, strict=True):
                     inner = _within(tile, window) // stride
                     _cut(maps[level], tile // stride).copy_(_cut(part, inner))
             done += len(tiles)
             self._report("analysis", done, len(self.tiles))
+        if isinstance(self.model.autoencoder, Autoencoder) and SWEEPS[effort - 1]:
+            self._search(self.model.autoencoder, whole, maps, SWEEPS[effort - 1], rate_weight)
         return maps
+
+    def _quantize(self, crops: Tensor, rate_weight: float) -> list[Tensor]:
+        """The analysis of uint8 [N, H, W, 3]: per level int64 [N, G, H/s, W/s]."""
+        autoencoder = self.model.autoencoder
+        quality = self._quality(len(crops))
+        if isinstance(autoencoder, Autoencoder):
+            return autoencoder.quantize(crops, quality, rate_weight=rate_weight)[0]
+        return autoencoder.quantize(crops, quality)[0]
+
+    def _search(
+        self,
+        autoencoder: Autoencoder,
+        whole: npt.NDArray[np.uint8],
+        maps: Sequence[Tensor],
+        sweeps: int,
+        rate_weight: float,
+    ) -> None:
+        """Replaces the indices of the finest level by better ones.
+
+        Windows of 1024 x 1024 pixels, whatever the tiles are, bound the memory. One follows the
+        other, so that each sees around it what the ones before have found.
+
+        Args:
+            autoencoder: The model's.
+            whole: The padded pixels, uint8 [H', W', 3].
+            maps: Indices of all levels, int64 [G, H'/s, W'/s] each.
+            sweeps: Of `search`.
+            rate_weight: Of `search`.
+        """
+        stride = self.model.strides[-1]
+        windows = split(*self.area, padded(BATCH_TILE, self.model.strides[0]))
+        real = torch.zeros(self.area, dtype=torch.bool, device=self.model.device)
+        real[: self.header.height, : self.header.width] = True
+        for n, window in enumerate(windows):
+            around = self._grown(window)
+            free = torch.zeros_like(maps[-1][0], dtype=torch.bool)
+            free[(window // stride).slices] = True
+            found = search(
+                autoencoder,
+                torch.from_numpy(whole[around.slices].copy())[None].to(self.model.device),
+                [self._stacked(maps, level, [around]) for level in range(len(maps))],
+                self._quality(1),
+                partial(self._frequencies, maps[:-1], around),
+                real=real[around.slices],
+                free=free[(around // stride).slices],
+                sweeps=sweeps,
+                rate_weight=rate_weight,
+            )
+            _cut(maps[-1], around // stride).copy_(found[0])
+            self._report("search", n + 1, len(windows))
+
+    def _frequencies(self, coarser: Sequence[Tensor], window: Window, own: Tensor) -> Tensor:
+        """The prior's frequencies in a window, as if it was a tile; see `Prior.parallel`."""
+        return self.model.priors[len(coarser)].parallel(self._start(coarser, [window]), own)
 
     def synthesize(self, indices: Sequence[Tensor]) -> npt.NDArray[np.uint8]:
         """Indices to pixels.
@@ -122,10 +186,8 @@ class Stages:
         for tiles in batches(self.tiles, self._networks_batch):
             own = self._stacked(indices, level, tiles)
             state = self._start(indices[:level], tiles)
-            frequencies = prior.parallel(state, own)[:, : state.books].cpu()
-            symbols = own[:, : state.books].flatten(2).cpu()
-            chosen = frequencies.gather(-1, symbols[..., None]).double()
-            ideal += float((TOTAL_BITS - chosen.log2()).sum())
+            frequencies, symbols = prior.parallel(state, own).cpu(), own.flatten(2).cpu()
+            ideal += float(code_lengths(frequencies, symbols).sum())
             for n, tile in enumerate(tiles):
                 encoder = Encoder()
                 for step in steps(*own.shape[2:]):

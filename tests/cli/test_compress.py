@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conftest import Run
 
 from vqcodec.cli import main
+from vqcodec.cli.options import byte_size
 from vqcodec.container import unpack
 
 
@@ -191,6 +192,80 @@ def test_tile_is_written_and_decodes(
     header = unpack((tmp_path / "a.vqz").read_bytes()).header
     assert (header.tile, header.tiles) == (64, 4)
     assert run("decompress", "a.vqz", "a.png", "--model", tiny_model).returncode == 0
+
+
+def test_size_is_met_and_what_met_it_is_printed(run: Run, astronaut: Path, tmp_path: Path) -> None:
+    result = run("compress", astronaut, "a.vqz", "--size", "0.6kB", "--effort", "2")
+    assert result.returncode == 0, result.stderr
+    report = values(result.stdout.decode())
+    content = (tmp_path / "a.vqz").read_bytes()
+    assert 0.98 * 600 <= len(content) <= 600
+    assert report["bytes"] == str(len(content))
+    assert report["quality"] == str(unpack(content).header.quality)
+    assert 1 <= int(report["passes"]) <= 10
+    assert 0.25 <= float(report["rate weight"]) <= 4
+    assert run("decompress", "a.vqz", "a.png").returncode == 0
+
+
+def test_psnr_is_met_and_printed(run: Run, astronaut: Path, tmp_path: Path) -> None:
+    result = run("compress", astronaut, "a.vqz", "--psnr", "25", "--effort", "1")
+    assert result.returncode == 0, result.stderr
+    report = values(result.stdout.decode())
+    assert float(report["psnr"].removesuffix(" dB")) == pytest.approx(25, abs=0.1)
+    assert run("decompress", "a.vqz", "a.png").returncode == 0
+    restored = pixels((tmp_path / "a.png").read_bytes())
+    mse = np.mean((pixels(astronaut.read_bytes()).astype(float) - restored) ** 2)
+    assert 10 * np.log10(255**2 / mse) == pytest.approx(25, abs=0.1)
+
+
+def test_size_out_of_reach_names_the_range(run: Run, astronaut: Path, tmp_path: Path) -> None:
+    result = run("compress", astronaut, "a.vqz", "--size", "1MB", "--effort", "1")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        rb"vqcodec: error: 1,000,000 bytes \(.* bpp\) are out of reach; of this image the model "
+        rb"can make [\d,]+ to [\d,]+ bytes \([\d.]+ to [\d.]+ bpp\)\n",
+        result.stderr,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--size", "0"],
+        ["--size", "10XB"],
+        ["--size", "-5"],
+        ["--bpp", "0"],
+        ["--psnr", "-1"],
+        ["--effort", "0"],
+        ["--effort", "10"],
+        ["--size", "10kB", "--bpp", "0.5"],
+        ["--quality", "1", "--psnr", "30"],
+    ],
+)
+def test_targets_and_efforts_that_are_none(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, ["compress", "a.png", "a.vqz", *arguments])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("40000", 40000), ("40kB", 40000), ("1.5MB", 1_500_000), ("2KiB", 2048), (".5 MiB", 524288)],
+)
+def test_sizes_with_units(text: str, size: int) -> None:
+    assert byte_size(text) == size
+
+
+def test_effort_changes_the_file_and_not_its_header(
+    run: Run, tiny_model: Path, astronaut: Path, compressed: Path, tmp_path: Path
+) -> None:
+    for effort in "1", "5":
+        arguments = ["--effort", effort, "--model", tiny_model]
+        assert run("compress", astronaut, f"{effort}.vqz", *arguments).returncode == 0
+    first, second = ((tmp_path / f"{effort}.vqz").read_bytes() for effort in "15")
+    assert first != second == compressed.read_bytes()
+    assert unpack(first).header == unpack(second).header
 
 
 @pytest.mark.parametrize("tile", ["0", "-64", "16", "96", "8192"])

@@ -8,17 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIG, tiny_autoencoder
+from tiny import CONFIG, GROUPED, tiny_autoencoder
 from torch import Tensor
 
 from vqcodec.image import load
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
-from vqcodec.models.layers import ListOf, depth_to_space, space_to_depth
+from vqcodec.models.layers import Knots, ListOf, depth_to_space, interpolation, space_to_depth
+from vqcodec.models.quantizer import CodebookConfig
 from vqcodec.training.autoencoder import (
     PHOTO,
+    WIDE,
     AutoencoderTraining,
     RateDistortion,
     books,
+    draw_positions,
     k_means,
     principal_components,
     start_from_data,
@@ -57,9 +60,91 @@ def test_list_of_modules_is_a_module_list() -> None:
     assert "0.weight" in layers.state_dict()
 
 
-@pytest.mark.parametrize("config", [CONFIG, PHOTO])
+@pytest.mark.parametrize("config", [CONFIG, PHOTO, GROUPED, WIDE])
 def test_config_survives_json(config: AutoencoderConfig) -> None:
     assert AutoencoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_config_of_earlier_weights_is_read() -> None:
+    names = ("levels", "lmbdas", "refine_stride", "refine_channels", "refine_blocks")
+    present = json.loads(json.dumps(PHOTO.to_dict()))
+    fields = {name: present[name] for name in (*names, "choice_weight")}
+    for level in fields["levels"]:
+        level["codebooks"] = [book[:2] for book in level["codebooks"]]
+    assert AutoencoderConfig.from_dict(fields) == PHOTO
+
+
+def test_between_knots_vectors_are_interpolated() -> None:
+    torch.manual_seed(0)
+    knots = Knots(4, 5)
+    rows = knots.weight.detach()
+    with torch.no_grad():
+        assert torch.equal(knots(torch.arange(4)), rows)
+        assert torch.equal(knots(torch.arange(4.0)), rows)
+        found = knots(torch.tensor([0.25, 1.5, 2.875]))
+    expected = [0.75 * rows[0] + 0.25 * rows[1], (rows[1] + rows[2]) / 2]
+    expected.append(rows[2] / 8 + rows[3] * 7 / 8)
+    torch.testing.assert_close(found, torch.stack(expected))
+    weights = interpolation(torch.linspace(0, 3, 50), 4)
+    torch.testing.assert_close(weights.sum(1), torch.ones(50))
+    assert (weights > 0).sum(1).max() == 2
+
+
+@pytest.mark.parametrize("config", [GROUPED, WIDE])
+def test_qualities_span_the_knots(config: AutoencoderConfig) -> None:
+    assert config.qualities is not None
+    positions = config.position(torch.arange(config.qualities))
+    assert float(positions[0]) == 0
+    assert float(positions[-1]) == pytest.approx(config.last_knot, abs=1e-5)
+    steps = positions.diff()
+    torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=1e-4, atol=0)
+
+
+def test_without_qualities_of_their_own_knots_are_qualities() -> None:
+    assert torch.equal(CONFIG.position(torch.arange(3)), torch.arange(3.0))
+
+
+def test_lmbda_is_geometric_between_knots() -> None:
+    autoencoder = tiny_autoencoder(GROUPED)
+    low, middle, high = GROUPED.lmbdas
+    positions = torch.tensor([0.0, 0.5, 1.0, 1.75, 2.0])
+    found = autoencoder.lmbda(positions)
+    expected = [low, (low * middle) ** 0.5, middle, middle**0.25 * high**0.75, high]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    ratio = autoencoder.choice_lmbda(positions) / found
+    torch.testing.assert_close(ratio, ratio[:1].expand(5))
+    lmbdas = autoencoder.lmbda(autoencoder.position(torch.arange(10)))
+    assert (lmbdas.diff() < 0).all()
+
+
+@pytest.mark.parametrize("config", [GROUPED, WIDE])
+def test_images_and_files_agree_on_what_a_quality_leaves_out(config: AutoencoderConfig) -> None:
+    quantizer = Autoencoder(config).levels[-1].quantizer
+    shares = config.position(torch.arange(config.num_qualities)) / config.last_knot
+    counts = set()
+    for g, book in enumerate(quantizer.configs):
+        first = config.first_quality(book.share)
+        expected = torch.arange(1, config.num_qualities + 1) >= first
+        assert torch.equal(quantizer.used(g, shares), expected)
+        assert expected[-1]
+        counts.add(int(expected.sum()))
+    assert len(counts) == len({book.share for book in quantizer.configs})
+
+
+def test_low_qualities_leave_codebooks_out(crops: Tensor) -> None:
+    autoencoder = tiny_autoencoder(GROUPED)
+    quality = torch.arange(10)
+    indices, _ = autoencoder.quantize(crops[:10], quality)
+    used = [(each > 0).flatten(1).any(1) for each in indices[1].unbind(1)]
+    first = [0, 0, 3, 3, 6, 6]
+    assert [found.tolist() for found in used] == [(quality >= n).tolist() for n in first]
+    restored = autoencoder.synthesize(indices, quality)
+    for n in (0, 4, 9):  # images of several qualities don't change each other
+        one = slice(n, n + 1)
+        alone, _ = autoencoder.quantize(crops[one], quality[one])
+        assert all(torch.equal(a, b[one]) for a, b in zip(alone, indices, strict=True))
+        single = autoencoder.synthesize(alone, quality[one]).int()
+        assert (single - restored[one]).abs().max() <= 1  # rounded to pixels
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 96), (64, 32)])
@@ -115,12 +200,14 @@ def test_both_ways_are_deterministic(autoencoder: Autoencoder, crops: Tensor) ->
     )
 
 
+@pytest.mark.parametrize("config", [CONFIG, GROUPED])
 def test_training_pass_is_what_quantize_and_synthesize_do(
-    autoencoder: Autoencoder, crops: Tensor
+    config: AutoencoderConfig, crops: Tensor
 ) -> None:
-    quality = torch.ones(len(crops), dtype=torch.int64)
+    autoencoder = tiny_autoencoder(config)
+    quality = torch.arange(len(crops)) % config.num_qualities
     with torch.no_grad():
-        result = autoencoder(crops, quality)
+        result = autoencoder(crops, autoencoder.position(quality))
     indices, bits = autoencoder.quantize(crops, quality)
     torch.testing.assert_close(torch.stack(result.bits, 1), bits)
     pixels = (result.predictions[-1] * 32 + 127.5).round().clamp(0, 255)
@@ -130,17 +217,20 @@ def test_training_pass_is_what_quantize_and_synthesize_do(
     assert result.commitment.shape == (len(crops),)
 
 
-def test_gradients_reach_every_parameter(autoencoder: Autoencoder, crops: Tensor) -> None:
+@pytest.mark.parametrize("architecture", [CONFIG, GROUPED])
+def test_gradients_reach_every_parameter(architecture: AutoencoderConfig, crops: Tensor) -> None:
     config = AutoencoderTraining(output=Path(), sources=[], bfloat16=False)
+    autoencoder = tiny_autoencoder(architecture)
     objective = RateDistortion(autoencoder.train(), config)
     loss, means = objective(crops, torch.arange(len(crops)) % 3)
     loss.backward()
     for name, parameter in autoencoder.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-    assert {"mse", "coarse", "bpp", "commitment", "bpp_0", "bpp_1", "bpp_2"} == set(means)
+    by_level = [f"bpp_{n}" for n in range(len(architecture.levels))]
+    assert {"mse", "coarse", "bpp", "commitment", *by_level} == set(means)
     assert float(means["bpp"].detach()) == pytest.approx(
-        sum(float(means[f"bpp_{n}"].detach()) for n in LEVELS), rel=1e-5
+        sum(float(means[name].detach()) for name in by_level), rel=1e-5
     )
 
 
@@ -217,7 +307,41 @@ def test_start_from_data_reduces_the_error(crops: Tensor) -> None:
         )
 
 
+def test_refinements_start_from_what_is_left(crops: Tensor) -> None:
+    torch.manual_seed(0)
+    levels = tuple(replace(level, stride=level.stride // 2) for level in GROUPED.levels)
+    config = replace(GROUPED, levels=levels, lmbdas=(1e-3, 1e-4, 1e-5))  # bits hardly count
+    autoencoder = Autoencoder(config).eval()
+    start_from_data(autoencoder, crops, seed=0)
+
+    def error(quality: int) -> float:
+        of_each = torch.full((len(crops),), quality)
+        indices, _ = autoencoder.quantize(crops, of_each)
+        restored = autoencoder.synthesize(indices, of_each)
+        return float((restored.float() - crops.float()).square().mean())
+
+    assert error(2) > error(3) * 1.05 > error(6) * 1.05**2
+    assert error(2) == error(0)  # the networks on top start as zero
+
+
+def test_positions_in_training_are_spread_over_the_qualities() -> None:
+    rng = np.random.default_rng(0)
+    found = torch.stack([draw_positions(WIDE, 8, rng) for _ in range(200)])
+    strata = (found.sort(1).values / WIDE.last_knot * 8).floor()
+    assert torch.equal(strata, torch.arange(8.0).expand(200, 8))
+    assert not torch.equal(found[0].argsort(), found[1].argsort())
+    assert (found % 1 != 0).any()
+    assert {*draw_positions(CONFIG, 100, rng).tolist()} == {0.0, 1.0, 2.0}
+
+
 @pytest.mark.parametrize("codebook", [(1, 4), (0, 4), (2**16 + 1, 4), (8, 0)])
 def test_codebooks_that_cannot_be_coded_are_refused(codebook: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="codebooks need"):
         LevelConfig(8, books((16, 2), codebook), 16, 1, 1)
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.5), (0.0, 0.5, 0.4), (0.2,)])
+def test_codebooks_of_all_qualities_come_first(shares: tuple[float, ...]) -> None:
+    codebooks = tuple(CodebookConfig(8, 2, None, share) for share in shares)
+    with pytest.raises(ValueError, match="come first"):
+        LevelConfig(8, codebooks, 16, 1, 1)

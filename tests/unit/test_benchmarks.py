@@ -20,11 +20,15 @@ import common
 import exactness
 import hostile
 import integer_cost
+import rate_model
+from click.testing import CliRunner
 
 from vqcodec import container
+from vqcodec.bench.codecs import PEERS
 from vqcodec.codec import compress, decompress
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, load
+from vqcodec.training import checkpoint
 
 BENCHMARKS = Path(common.__file__).parent
 
@@ -217,3 +221,40 @@ def test_codec_errors_become_click_errors() -> None:
 
     with pytest.raises(common.click.ClickException, match="nothing works"):
         failing.main([], standalone_mode=False)
+
+
+def test_exactness_of_codebooks_in_groups(tmp_path: Path, astronaut: Path) -> None:
+    from tiny import GROUPED, write_tiny_model
+
+    model = tmp_path / "grouped.safetensors"
+    write_tiny_model(model, GROUPED)
+    for quality in (1, 5, 10):
+        stem = tmp_path / f"reference-{quality}"
+        exactness.make_reference(str(model), astronaut, 64, quality, stem)
+        found = exactness.compare(str(model), [stem], exactness.Setting("here"), 1)
+        assert found.none
+        assert found.frequencies_compared > 0
+
+
+def test_rate_model_of_a_checkpoint(tmp_path: Path, one_image: Path) -> None:
+    from tiny import GROUPED, tiny_autoencoder
+
+    autoencoder = tiny_autoencoder(GROUPED)
+    averages = {f"average.{name}": each for name, each in autoencoder.state_dict().items()}
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, averages, {"step": 7, "seconds": 3.0, "config": GROUPED.to_dict()})
+    stored = tmp_path / "rate_model.json"
+    options = ["--quality", "2", "--quality", "9", "--json", str(stored)]
+    done = CliRunner().invoke(rate_model.main, [str(path), str(one_image), *options])
+    assert done.exit_code == 0, done.output
+    results = json.loads(stored.read_text())
+    points = {p["quality"]: p for p in results["points"] if p["codec"] == "vqcodec"}
+    picture = load(next(one_image.iterdir())).pixels
+    assert results["step"] == 7
+    assert set(points) == {2, 9}
+    for quality, point in points.items():
+        expected = rate_model.ours(autoencoder, picture, quality)
+        assert point["bpp"] == pytest.approx(expected["bpp"], rel=1e-5)
+        assert point["bpp"] == pytest.approx(sum(expected["levels"]), rel=1e-5)
+        assert point["psnr"] == pytest.approx(expected["psnr"], abs=1e-3)
+    assert sum(p["codec"] == "jpeg" for p in results["points"]) == len(PEERS["jpeg"].qualities)

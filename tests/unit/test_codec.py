@@ -240,7 +240,7 @@ def test_progress_reaches_its_end(photo: Image, tiny_model: Path) -> None:
     codec.decompress(data, model=tiny_model, progress=note)
     ends = {stage for stage, done, total in calls if done == total}
     levels = {f"{verb} level {n}" for verb in ("encode", "decode") for n in range(3)}
-    assert ends == {"analysis", "synthesis"} | levels
+    assert ends == {"analysis", "search", "synthesis"} | levels
     assert all(1 <= done <= total for _, done, total in calls)
 
 

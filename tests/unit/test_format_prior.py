@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors import safe_open
-
 from tiny import GROUPED, write_tiny_model
+
 from vqcodec import codec, container, image
 
 CONE5 = [(-2, dx) for dx in range(-2, 3)] + [(-1, dx) for dx in range(-2, 2)] + [(0, -2), (0, -1)]

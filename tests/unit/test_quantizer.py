@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,10 +11,21 @@ from vqcodec.models.quantizer import (
     Codebook,
     CodebookConfig,
     ProductQuantizer,
+    groups,
+    slices,
 )
 
 BOOKS = tuple(CodebookConfig(*book) for book in ((8, 2), (4, 1), (16, 3)))
 SHAPE = (2, 3, 5)
+GROUPED = (
+    CodebookConfig(8, 2),
+    CodebookConfig(8, 3),
+    CodebookConfig(16, 2, 0, 0.3),
+    CodebookConfig(16, 4, 5, 0.3, True),
+    CodebookConfig(8, 3, 2, 0.6),
+    CodebookConfig(8, 2, 7, 0.6, True),
+)
+USED = {0.0: 2, 0.29: 2, 0.3: 4, 0.59: 4, 0.6: 6, 1.0: 6}  # share of the qualities -> codebooks
 
 
 @pytest.fixture
@@ -24,15 +37,26 @@ def quantizer() -> ProductQuantizer:
     return quantizer.eval()
 
 
-def choose(quantizer: ProductQuantizer, latents: Tensor, lmbda: float) -> Choice:
+@pytest.fixture
+def grouped() -> ProductQuantizer:
+    torch.manual_seed(0)
+    quantizer = ProductQuantizer(GROUPED, context_channels=4, rate_channels=6)
+    for head in quantizer.rate_logits:
+        nn.init.normal_(head.weight)
+    return quantizer.eval()
+
+
+def choose(
+    quantizer: ProductQuantizer, latents: Tensor, lmbda: float, share: Tensor | None = None
+) -> Choice:
     context = torch.ones(*latents.shape[:-1], 4)
     with torch.no_grad():
         choice: Choice = quantizer(
             latents,
             context,
             torch.full((len(latents),), lmbda),
-            torch.ones(latents.shape[-1]),
-            torch.linspace(0, 1, len(latents)),
+            torch.linspace(0.5, 2.0, latents.shape[-1]),
+            torch.linspace(0, 1, len(latents)) if share is None else share,
         )
     return choice
 
@@ -165,6 +189,108 @@ def test_a_refinement_codes_what_is_left_of_its_slice() -> None:
     distance = (left[..., None, :] - last).square().sum(-1)
     assert torch.equal(choice.indices[..., 2], distance.argmin(-1))
     assert torch.equal(quantizer.lookup(choice.indices, torch.zeros(2)), choice.vectors)
+
+
+def test_slices_and_groups_of_codebooks() -> None:
+    assert slices(BOOKS) == [slice(0, 2), slice(2, 3), slice(3, 6)]
+    assert groups(BOOKS) == [range(1), range(1, 2), range(2, 3)]
+    found = [(part.start, part.stop) for part in slices(GROUPED)]
+    assert found == [(0, 2), (2, 5), (0, 2), (5, 9), (2, 5), (7, 9)]
+    assert groups(GROUPED) == [range(1), range(1, 2), range(2, 4), range(4, 6)]
+    # After a refinement, the next slice is the one after all slices so far.
+    assert slices([*GROUPED[:3], CodebookConfig(8, 1)])[-1] == slice(5, 6)
+
+
+def test_an_image_is_the_sum_of_the_codes_that_its_quality_uses(grouped: ProductQuantizer) -> None:
+    share = torch.tensor(list(USED))
+    latents = torch.randn(len(USED), 3, 5, 9)
+    choice = choose(grouped, latents, 0.5, share)
+    assert torch.equal(grouped.lookup(choice.indices, share), choice.vectors)
+    for n, count in enumerate(USED.values()):
+        expected = torch.zeros(3, 5, 9)
+        for g in range(count):
+            codes = grouped.codebooks[g].vectors[choice.indices[n, ..., g]]
+            expected[..., slices(GROUPED)[g]] += codes
+        torch.testing.assert_close(choice.vectors[n], expected)
+        assert (choice.indices[n, ..., :count] > 0).any()
+        assert (choice.indices[n, ..., count:] == 0).all()
+        assert (choice.bits[n, ..., :count] > 0).all()
+        assert (choice.bits[n, ..., count:] == 0).all()
+
+
+def test_images_of_a_batch_do_not_change_each_other(grouped: ProductQuantizer) -> None:
+    share = torch.tensor([1.0, 0.0, 0.4, 0.7, 0.1, 0.3])
+    latents = torch.randn(len(share), 3, 5, 9)
+    together = choose(grouped, latents, 0.5, share)
+    for n in range(len(share)):
+        alone = choose(grouped, latents[n : n + 1], 0.5, share[n : n + 1])
+        assert torch.equal(alone.indices[0], together.indices[n])
+        assert torch.equal(alone.vectors[0], together.vectors[n])
+        torch.testing.assert_close(alone.bits[0], together.bits[n])
+        looked_up = grouped.lookup(together.indices, share)[n]
+        assert torch.equal(grouped.lookup(alone.indices, share[n : n + 1])[0], looked_up)
+
+
+def test_codebooks_learn_from_the_images_that_use_them_alone(grouped: ProductQuantizer) -> None:
+    latents = torch.randn(3, 3, 5, 9)
+    start = copy.deepcopy(grouped.state_dict())
+    few = torch.tensor([0.1, 0.2, 0.0])
+    choose(grouped.train(), latents, 0.0, few)
+    for g, book in enumerate(grouped.codebooks):
+        before = start[f"codebooks.{g}.vectors"]
+        if g < 2:
+            assert (book.vectors - before).abs().max() > 0.01
+        else:
+            torch.testing.assert_close(book.vectors, before, rtol=1e-6, atol=0)
+    moved = []
+    # The last image alone, and beside two that leave all but two codebooks out.
+    for chosen in (slice(2, 3), slice(0, 3)):
+        grouped.load_state_dict(start)
+        choose(grouped, latents[chosen], 0.0, torch.tensor([0.0, 0.1, 1.0])[chosen])
+        moved.append([book.vectors.clone() for book in grouped.codebooks[2:]])
+    for alone, together in zip(*moved, strict=True):
+        torch.testing.assert_close(alone, together)
+
+
+def test_in_training_the_vectors_are_those_that_were_chosen(grouped: ProductQuantizer) -> None:
+    latents, share = torch.randn(2, 3, 5, 9), torch.tensor([0.1, 1.0])
+    before = choose(grouped, latents, 0.5, share)
+    training = choose(grouped.train(), latents, 0.5, share)
+    assert torch.equal(training.indices, before.indices)
+    assert torch.equal(training.vectors, before.vectors)
+    assert not torch.equal(grouped.lookup(before.indices, share), before.vectors)  # they moved
+
+
+def test_a_rate_model_learns_from_the_images_that_use_it_alone(grouped: ProductQuantizer) -> None:
+    latents = torch.randn(2, 3, 5, 9)
+    context = torch.ones(2, 3, 5, 4)
+    choice = grouped(latents, context, torch.ones(2), torch.ones(9), torch.tensor([0.1, 0.4]))
+    choice.bits.sum().backward()
+    for g, head in enumerate(grouped.rate_logits):
+        learns = head.weight.grad is not None and bool(head.weight.grad.abs().sum() > 0)
+        assert learns == (g < 4)
+
+
+def test_codebooks_see_earlier_groups_but_not_their_own(grouped: ProductQuantizer) -> None:
+    share = torch.ones(1)
+    # Latents that are sums of codes of the first four codebooks, which are then those chosen.
+    for book in grouped.codebooks[4:]:
+        book.vectors.mul_(1e-3)
+    grouped.codebooks[2].vectors.mul_(0.01)
+    indices = torch.stack([torch.randint(1, k, (1, 3, 5)) for k, *_ in GROUPED], -1)
+    first = choose(grouped, grouped.lookup(indices, share), 0.0, share)
+    assert torch.equal(first.indices[..., :4], indices[..., :4])
+    for changed, sees_it in [(0, {1, 2, 3}), (1, {2, 3}), (2, set()), (3, set())]:
+        other = indices.clone()
+        other[..., changed] = (other[..., changed] + 1) % GROUPED[changed].num_embeddings
+        second = choose(grouped, grouped.lookup(other, share), 0.0, share)
+        assert torch.equal(second.indices[..., :4], other[..., :4])
+        for g, _ in enumerate(GROUPED[:4]):
+            if g == changed:
+                continue
+            # The same index was chosen: its bits tell whether its logits are others.
+            same = torch.allclose(first.bits[..., g], second.bits[..., g], rtol=1e-6, atol=0)
+            assert same == (g not in sees_it)
 
 
 def test_a_codebook_is_left_out_of_low_qualities() -> None:

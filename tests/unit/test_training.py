@@ -14,19 +14,20 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
-from tiny import tiny_autoencoder, tiny_priors
+from tiny import GROUPED, tiny_autoencoder, tiny_priors
 
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
 from vqcodec.model import load
 from vqcodec.photos import CropSampler, parse_source, read_photos
 from vqcodec.training import checkpoint
-from vqcodec.training.autoencoder import AutoencoderTraining
+from vqcodec.training.autoencoder import PRESETS, AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
 from vqcodec.training.checkpoint import load_state
 from vqcodec.training.export import export, fingerprint, load_autoencoder, write_weights
 from vqcodec.training.indices import Extraction, IndexSampler, extract, read_classes
-from vqcodec.training.loop import Schedule
+from vqcodec.training.loop import Schedule, make_optimizer
+from vqcodec.training.optimizer import Muon
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
 from vqcodec.training.system import SystemTraining
@@ -100,20 +101,55 @@ def test_training_lowers_the_loss(trained: Path) -> None:
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
-    # The schedule depends on the step alone when its decay starts at the end of both runs.
-    whole = train_autoencoder(autoencoder_training(tmp_path / "whole", 6, decay=1e-9))
-    half = train_autoencoder(autoencoder_training(tmp_path / "parts", 3, decay=1e-9))
+@pytest.mark.parametrize(
+    ("optimizer", "preset"), [("adamw", "tiny"), ("muon", "tiny"), ("muon", "grouped")]
+)
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    tmp_path: Path, optimizer: str, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "grouped", GROUPED)
+
+    def train(folder: str, steps: int) -> Path:
+        # The schedule depends on the step alone when its decay starts at the end of both runs.
+        return train_autoencoder(
+            autoencoder_training(
+                tmp_path / folder, steps, decay=1e-9, optimizer=optimizer, preset=preset
+            )
+        )
+
+    whole = train("whole", 6)
+    half = train("parts", 3)
     shutil.copy(half, tmp_path / "half.safetensors")
     with (half.parent / "log.csv").open("a") as log:
         log.write("4" + ",0" * 10 + "\n")  # as left by a run that broke off later
-    parts = train_autoencoder(autoencoder_training(tmp_path / "parts", 6, decay=1e-9))
+    parts = train("parts", 6)
     expected, found = load_file(whole), load_file(parts)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     earlier = load_file(tmp_path / "half.safetensors")
     assert any(not torch.equal(earlier[name], found[name]) for name in found)
     assert [row["step"] for row in rows(parts.parent / "log.csv")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_optimizers_have_the_settings_of_the_run(tmp_path: Path) -> None:
+    settings = {"learning_rate": 3e-3, "betas": (0.8, 0.9), "weight_decay": 0.01}
+    model = tiny_autoencoder()
+    for name, kind in (("adamw", torch.optim.AdamW), ("muon", Muon)):
+        config = autoencoder_training(tmp_path, 1, optimizer=name, **settings)
+        found = make_optimizer(config, model)
+        assert type(found) is kind
+        moved = [id(each) for group in found.param_groups for each in group["params"]]
+        assert sorted(moved) == sorted(map(id, model.parameters()))
+        for group in found.param_groups:
+            assert (group["lr"], group["betas"], group["weight_decay"]) == tuple(settings.values())
+    with pytest.raises(CodecError, match="'sgd'; there are: adamw, muon"):
+        make_optimizer(autoencoder_training(tmp_path, 1, optimizer="sgd"), model)
+
+
+def test_muon_lowers_the_loss_too(tmp_path: Path) -> None:
+    config = autoencoder_training(tmp_path, 30, optimizer="muon")
+    losses = [row["loss"] for row in rows(train_autoencoder(config).parent / "log.csv")]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -139,6 +175,8 @@ def test_two_processes_hold_the_same_codebooks_and_weights(
         "from vqcodec.training.autoencoder import AutoencoderTraining, train\n"
         "from safetensors.torch import save_file\n"
         "fixtures, output = Path(sys.argv[1]), Path(sys.argv[2])\n"
+        "sys.path.append(str(fixtures.parent))\n"
+        "from tiny import GROUPED\n"
         "original = loop.run\n"
         "def run(training, processes, model, *rest):\n"
         "    result = original(training, processes, model, *rest)\n"
@@ -147,8 +185,10 @@ def test_two_processes_hold_the_same_codebooks_and_weights(
         "    return result\n"
         "import vqcodec.training.autoencoder as module\n"
         "module.run = run\n"
-        "train(AutoencoderTraining(sources=[(fixtures, 1.0)], output=output, preset='tiny',\n"
-        "      steps=4, batch=2, crop=64, start_crops=20, restart_every=2, device='cpu'))\n"
+        "module.PRESETS['grouped'] = GROUPED\n"
+        # One image each: often, one process has none of the qualities that use a codebook.
+        "train(AutoencoderTraining(sources=[(fixtures, 1.0)], output=output, preset='grouped',\n"
+        "      steps=4, batch=1, crop=64, start_crops=20, restart_every=2, device='cpu'))\n"
     )
     subprocess.run(
         [

@@ -19,12 +19,15 @@ import numpy.typing as npt
 import PIL.features
 import PIL.Image
 
+from vqcodec.effort import DEFAULT_EFFORT
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
 
 Pixels = npt.NDArray[np.uint8]
 
 _FAILURES = (OSError, ValueError, RuntimeError, SyntaxError)  # of Pillow and its plugins
+
+MOST_QUALITIES = 12  # of a model, if the caller names none
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,21 @@ class Vqcodec:
         model_id: Of the model.
         qualities: Of the model.
         threads: Of torch.
+        effort: Of the search for indices.
     """
 
     model: str
     model_id: str
     qualities: tuple[int, ...]
     threads: int
+    effort: int = DEFAULT_EFFORT
     key = "vqcodec"
-    settings = "the defaults of the command"
     suffix = ".vqz"
+
+    @property
+    def settings(self) -> str:
+        """The effort, and nothing else that is not the default."""
+        return f"effort {self.effort}"
 
     @property
     def name(self) -> str:
@@ -107,7 +116,8 @@ class Vqcodec:
         """As `vqcodec compress` does."""
         from vqcodec.codec import compress
 
-        compressed = compress(Image(pixels, grey=False), quality=quality, model=self.model)
+        image = Image(pixels, grey=False)
+        compressed = compress(image, quality=quality, effort=self.effort, model=self.model)
         return Encoded(compressed.data, compressed.ideal_bits)
 
     def decode(self, data: bytes) -> Pixels:
@@ -272,13 +282,16 @@ def missing(peer: PillowCodec) -> Missing | None:
     return None
 
 
-def vqcodec(model: str, qualities: Sequence[int], threads: int) -> Vqcodec:
+def vqcodec(
+    model: str, qualities: Sequence[int], threads: int, effort: int = DEFAULT_EFFORT
+) -> Vqcodec:
     """This project's codec with some of its model's qualities.
 
     Args:
         model: A model id, or the path of a weights file.
-        qualities: Some of the model's; all of them if empty.
+        qualities: Some of the model's; if empty all, or evenly spread ones of many.
         threads: Of torch.
+        effort: Of the search for indices.
 
     Raises:
         CodecError: no such model or quality, or a model of another kind.
@@ -287,7 +300,14 @@ def vqcodec(model: str, qualities: Sequence[int], threads: int) -> Vqcodec:
 
     loaded = load(model)
     chosen = sorted({loaded.checked_quality(quality) for quality in qualities})
-    return Vqcodec(model, loaded.model_id, tuple(chosen or range(1, loaded.qualities + 1)), threads)
+    spread_out = tuple(chosen or spread(loaded.qualities))
+    return Vqcodec(model, loaded.model_id, spread_out, threads, effort)
+
+
+def spread(count: int) -> list[int]:
+    """Qualities of a model that has so many, lowest and highest among them."""
+    points = min(count, MOST_QUALITIES)
+    return [1 + n * (count - 1) // max(1, points - 1) for n in range(points)]
 
 
 def matched(codec: PillowCodec, pixels: Pixels, size: int) -> tuple[int, bytes]:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from vqcodec import codec, container
 from vqcodec import stages as corridor
-from vqcodec.bench.codecs import Pixels
+from vqcodec.bench.codecs import Pixels, spread
 from vqcodec.bench.scaling import MEGAPIXELS, scaling
 from vqcodec.cone import step_of
 from vqcodec.entropy import prior as priors
 from vqcodec.entropy.coder import Decoder, Encoder
-from vqcodec.entropy.frequencies import TOTAL_BITS
+from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.entropy.prior import Prior, State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.image import Image, load
@@ -58,7 +58,7 @@ def profile(
         model: A model id, or the path of a weights file.
         pictures: Image files, one at least; raster order and scaling use the first one.
         progress: Called with (stage, done, total).
-        qualities: To count bits at; all if empty.
+        qualities: To count bits at; see `codecs.vqcodec` for none.
         quality: To take times at; None for the middle.
         runs: Of which the median time is taken, at least.
         megapixels: Sizes of the scaling run, 10**6 pixels.
@@ -70,7 +70,7 @@ def profile(
         CodecError: no such model or quality, or a picture that cannot be read.
     """
     loaded = load_model(model)
-    wanted = [loaded.checked_quality(each) for each in qualities or range(1, loaded.qualities + 1)]
+    wanted = [loaded.checked_quality(each) for each in qualities or spread(loaded.qualities)]
     pixels = [load(path).pixels for path in pictures]
     return {
         "bits": bits(model, pixels, wanted, progress),
@@ -149,6 +149,7 @@ def bits(
             {"quality": quality, "level": level, "codebook": codebook, **tally.row()}
             for level, tallies in enumerate(levels)
             for codebook, tally in enumerate(tallies)
+            if tally.counts.any()  # not one that this quality leaves out
         ]
         for level in range(len(levels)):
             own = [row for row in found if row["level"] == level]
@@ -165,10 +166,10 @@ def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, qua
         indices, _ = model.autoencoder.quantize(padded, torch.tensor([quality - 1]))
     for level, tallies in enumerate(levels):
         own = indices[level]
-        frequencies = model.priors[level].parallel(_fresh(model, indices, level, quality), own)
-        chosen = frequencies.gather(-1, own.flatten(2)[..., None]).double()
-        full = (TOTAL_BITS - chosen.log2()).sum((0, 2, 3)).tolist()
-        for g, tally in enumerate(tallies):
+        state = _fresh(model, indices, level, quality)
+        frequencies = model.priors[level].parallel(state, own)
+        full = code_lengths(frequencies, own.flatten(2)).sum((0, 2)).tolist()
+        for g, tally in enumerate(tallies[: state.books]):
             tally.counts += torch.bincount(own[:, g].flatten(), minlength=len(tally.counts))
             tally.full += full[g]
             if rates:

@@ -54,7 +54,8 @@ class Settings:
         images: Image files, and folders of them.
         out: Folder for what comes out.
         model: A model id, or the path of a weights file.
-        qualities: Of the model; all of them if empty.
+        qualities: Of the model; see `codecs.vqcodec` for none.
+        effort: Of the search for indices.
         peers: Keys of `codecs.PEERS` and of `compressai.MODELS`.
         views: Image files to look at in the page; the first of the images if empty.
         lpips: Weights of LPIPS, or None to leave it out.
@@ -71,6 +72,7 @@ class Settings:
     out: Path
     model: str
     qualities: Sequence[int]
+    effort: int
     peers: Sequence[str]
     views: Sequence[Path]
     lpips: Path | None
@@ -97,7 +99,7 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     _check_out(settings)
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     threads = torch.get_num_threads()
-    ours = vqcodec(settings.model, settings.qualities, threads)
+    ours = vqcodec(settings.model, settings.qualities, threads, settings.effort)
     timed = [peer for peer in settings.peers if peer in compressai.MODELS]
     peers, missing = chosen_peers([peer for peer in settings.peers if peer not in timed], threads)
     metrics = list(results.METRICS)

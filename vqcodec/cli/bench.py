@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vqcodec.cli.console import print_values, progress
-from vqcodec.cli.options import force_option, model_option
+from vqcodec.cli.options import effort_option, force_option, model_option
 from vqcodec.errors import CodecError
 from vqcodec.registry import DEFAULT_MODEL
 
@@ -31,8 +31,9 @@ _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
     type=click.IntRange(1, 255),
     multiple=True,
     metavar="N",
-    help="One of the model's qualities; repeatable. All of them if not given.",
+    help="One of the model's qualities; repeatable. All if not given, or 12 of many.",
 )
+@effort_option
 @click.option(
     "--peer",
     "peers",
@@ -76,6 +77,7 @@ def command(
     out: Path,
     model: str | None,
     qualities: tuple[int, ...],
+    effort: int,
     peers: tuple[str, ...],
     views: tuple[Path, ...],
     lpips: Path | None,
@@ -105,6 +107,7 @@ def command(
         out=out,
         model=model or DEFAULT_MODEL,
         qualities=qualities,
+        effort=effort,
         peers=[peer for peer in peers if peer != "none"],
         views=views,
         lpips=lpips,

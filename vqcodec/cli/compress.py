@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING
 import click
 
 from vqcodec.cli.console import naming, print_values, progress
-from vqcodec.cli.options import device_option, force_option, model_option, quality_option
+from vqcodec.cli.options import (
+    device_option,
+    effort_option,
+    force_option,
+    model_option,
+    quality_option,
+    target_options,
+)
 from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
 
 if TYPE_CHECKING:
     from vqcodec.codec import Compressed
-    from vqcodec.image import Image
 
 
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @quality_option
+@target_options
+@effort_option
 @model_option
 @device_option
 @click.option("--keep-metadata", is_flag=True, help="Keep the ICC profile and EXIF.")
@@ -39,6 +47,10 @@ def command(
     source: str,
     target: str,
     quality: int | None,
+    bpp: float | None,
+    size: int | None,
+    psnr: float | None,
+    effort: int,
     model: str | None,
     device: str,
     keep_metadata: bool,
@@ -48,8 +60,15 @@ def command(
 ) -> None:
     """Compress an image to a .vqz file.
 
-    Prints the bytes of OUT and its bits per pixel (bpp).
+    Of --quality, --bpp, --size and --psnr give one. Prints the bytes of OUT and its bits per pixel
+    (bpp), and the quality that met a target.
     """
+    targets = {"bpp": bpp, "size": size, "psnr": psnr}
+    given = [name for name, value in {"quality": quality, **targets}.items() if value is not None]
+    if len(given) > 1:
+        raise click.UsageError(
+            f"--{given[0]} and --{given[1]} exclude each other; give one of them."
+        )
     check_writable(target, force=force)
     content = read_bytes(source)
 
@@ -64,17 +83,30 @@ def command(
     start = time.perf_counter()
     with progress("compress") as advance:
         compressed = compress(
-            image, quality=quality, model=model, device=device, tile=tile, progress=advance
+            image,
+            quality=quality,
+            bpp=bpp,
+            size=size,
+            psnr=psnr,
+            effort=effort,
+            model=model,
+            device=device,
+            tile=tile,
+            progress=advance,
         )
     compress_seconds = time.perf_counter() - start
 
     values = _rate(compressed)
+    if given and quality is None:
+        values |= _met(compressed)
     if report:
+        from vqcodec.target import psnr as psnr_of
+
         start = time.perf_counter()
         with progress("decompress") as advance:
             restored = decompress(compressed.data, model=model, device=device, progress=advance)
         values |= {
-            "psnr": f"{_psnr(image, restored):.2f} dB",
+            "psnr": f"{psnr_of(image.pixels, restored.pixels):.2f} dB",
             **_levels(compressed),
             "compress": f"{compress_seconds:.2f} s",
             "decompress": f"{time.perf_counter() - start:.2f} s",
@@ -89,6 +121,18 @@ def _rate(compressed: Compressed) -> dict[str, object]:
     return {"bytes": size, "bpp": f"{8 * size / (header.width * header.height):.4f}"}
 
 
+def _met(compressed: Compressed) -> dict[str, object]:
+    """What met a target."""
+    values: dict[str, object] = {
+        "quality": compressed.header.quality,
+        "rate weight": f"{compressed.rate_weight:.3f}",
+        "passes": compressed.passes,
+    }
+    if compressed.psnr is not None:
+        values["psnr"] = f"{compressed.psnr:.2f} dB"
+    return values
+
+
 def _levels(compressed: Compressed) -> dict[str, object]:
     """Bits of every level: of its payloads, and the ideal code length the priors promise."""
     from vqcodec.container import unpack
@@ -99,14 +143,3 @@ def _levels(compressed: Compressed) -> dict[str, object]:
         bits = 8 * sum(map(len, payloads))
         values[f"level {level}"] = f"{bits} bits, ideal {ideal:.1f}"
     return values
-
-
-def _psnr(image: Image, restored: Image) -> float:
-    """PSNR in dB over all 8-bit samples; infinite if the images are equal."""
-    import numpy as np
-
-    # Row by row: a float copy of a large image would not fit in memory.
-    rows = zip(image.pixels, restored.pixels, strict=True)
-    total = sum(int(np.sum((a.astype(np.int32) - b) ** 2)) for a, b in rows)
-    mse = total / image.pixels.size
-    return float("inf") if mse == 0 else 10 * float(np.log10(255**2 / mse))

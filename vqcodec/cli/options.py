@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from vqcodec.effort import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.errors import CodecError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -34,6 +36,58 @@ quality_option = click.option(
     metavar="N",
     help="One of the model's qualities; its default if not given.",
 )
+
+effort_option = click.option(
+    "--effort",
+    type=click.IntRange(1, MAX_EFFORT),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    metavar="N",
+    help=f"1 to {MAX_EFFORT}; higher is slower and makes smaller files that look the same.",
+)
+
+
+def byte_size(text: str) -> int:
+    """A number of bytes, such as 40000, 40kB, 1.5MB or 64KiB, rounded down.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(k|M|Ki|Mi)?B?", text, re.ASCII)
+    units = {None: 1, "k": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
+    size = int(float(match[1]) * units[match[2]]) if match else 0
+    if size < 1:
+        raise click.BadParameter(f"{text!r} is no size; give bytes, such as 40000, 40kB or 1.5MB.")
+    return size
+
+
+def target_options(function: _Function) -> _Function:
+    """The options that ask for a size or a PSNR instead of a quality."""
+    positive = click.FloatRange(min=0.0, min_open=True)
+    for option in reversed(
+        (
+            click.option(
+                "--bpp",
+                type=positive,
+                metavar="B",
+                help="Bits of the file per pixel, met within 2 %.",
+            ),
+            click.option(
+                "--size",
+                type=byte_size,
+                metavar="BYTES",
+                help="Size of the file, such as 40kB: never more, and at least 98 % of it.",
+            ),
+            click.option(
+                "--psnr",
+                type=positive,
+                metavar="DB",
+                help="PSNR of the restored image, met within 0.1 dB.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 def drawing_options(function: _Function) -> _Function:

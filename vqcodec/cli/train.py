@@ -76,6 +76,9 @@ _run_options = _several(
     ),
     click.option("--learning-rate", type=_POSITIVE, metavar="R", help="Peak of the schedule."),
     click.option(
+        "--warm-up", type=_COUNT, metavar="N", help="Steps over which the learning rate rises."
+    ),
+    click.option(
         "--optimizer",
         type=click.Choice(["adamw", "muon"]),
         help="Muon is for hidden matrices alone.",

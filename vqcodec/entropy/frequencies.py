@@ -54,6 +54,20 @@ def frequencies(logits: Tensor, exponential: Tensor, temperature: int = TEMPERAT
     return result
 
 
+def code_lengths(frequencies: Tensor, indices: Tensor) -> Tensor:
+    """Ideal code length of every index, in bits; 0 for codebooks left out.
+
+    Args:
+        frequencies: What `Prior.parallel` gave, int32 [N, G, P, K].
+        indices: int64 [N, G, P].
+
+    Returns:
+        float64 [N, G, P].
+    """
+    chosen = frequencies.gather(-1, indices[..., None]).squeeze(-1).double()
+    return TOTAL_BITS - chosen.masked_fill_(chosen == 0, TOTAL).log2()
+
+
 def look_up(table: Tensor, places: Tensor) -> Tensor:
     """`table[places]`, of a table in one dimension."""
     if table.device.type == "cpu":  # numpy takes a third of torch's time

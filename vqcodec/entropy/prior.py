@@ -20,7 +20,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -356,6 +356,14 @@ class Group:
             self.earlier = torch.cat(tables).float()
             self.starts = torch.arange(len(codebooks), device=self.earlier.device) * len(tables[0])
 
+    def before(self, end: int) -> Group:
+        """The same without what it adds to the inputs of heads from `end` on."""
+        narrow = copy.copy(self)
+        if self.earlier is not None:
+            width = end - self.inputs.stop
+            narrow.earlier = self.earlier[:, :width].contiguous() if width else None
+        return narrow
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of the codebooks' indices, in 1/16 nat: integers in float64 [n, P, K].
 
@@ -368,10 +376,20 @@ class Group:
 
     def see(self, hidden: Tensor, indices: Tensor) -> None:
         """Adds the codebooks' indices [P, n] to the inputs of the heads after them, in place."""
+        if self.earlier is None:
+            return
         later = hidden[:, self.inputs.stop :]
-        if self.earlier is not None and later.shape[1]:
-            table = self.earlier[:, : later.shape[1]]
-            later += F.embedding_bag(indices + self.starts, table, mode="sum")
+        if indices.shape[1] == 1:
+            later += self.earlier.index_select(0, indices[:, 0])
+        else:
+            later += F.embedding_bag(indices + self.starts, self.earlier, mode="sum")
+
+
+class Heads(NamedTuple):
+    """What a quality has of the heads."""
+
+    open: Linear
+    groups: list[Group]
 
 
 class State:
@@ -380,20 +398,16 @@ class State:
     Attributes:
         groups: The groups of codebooks that their quality has.
         books: How many codebooks these are.
+        open_heads: Gives what the heads start from, float64 [P, books * head_channels], for rows of
+            `Prior.advance`.
     """
 
     def __init__(
-        self,
-        prior: Prior,
-        groups: Sequence[Group],
-        context: Tensor,
-        count: int,
-        height: int,
-        width: int,
+        self, prior: Prior, heads: Heads, context: Tensor, count: int, height: int, width: int
     ) -> None:
-        self.groups = groups
-        self.books = groups[-1].codebooks.stop
-        self.open_heads = prior.hidden.first(groups[-1].inputs.stop)
+        self.groups = heads.groups
+        self.books = heads.groups[-1].codebooks.stop
+        self.open_heads = heads.open
         device = context.device
         grid = Grid(count, height, width, CONE5)
         channels = context.shape[-1]
@@ -442,6 +456,7 @@ class Prior:
         }
         self.activation = Activation(under("activation", weights))
         self.hidden = Linear(under("hidden", weights))
+        self.heads: dict[int, Heads] = {}
         counts = config.get("groups") or [(1, 1)] * len(self.sizes)
         ends = list(itertools.accumulate(count for count, _ in counts))
         if ends[-1] != len(self.sizes):
@@ -462,15 +477,24 @@ class Prior:
         Raises:
             ValueError: some of the maps' qualities leave codebooks out which others have.
         """
-        counts = {self.used(each) for each in quality.tolist()}
+        counts = {
+            sum(group.first_quality <= each + 1 for group in self.groups)
+            for each in quality.unique().tolist()
+        }
         if len(counts) > 1:
             raise ValueError("maps of one batch need the same codebooks")
         context = self.context(coarser, quality, label, height, width)
-        return State(self, self.groups[: counts.pop()], context, len(quality), height, width)
+        return State(self, self._heads(counts.pop()), context, len(quality), height, width)
 
-    def used(self, quality: int) -> int:
-        """How many groups of codebooks a quality, from 0, has."""
-        return sum(group.first_quality <= quality + 1 for group in self.groups)
+    def _heads(self, count: int) -> Heads:
+        """The heads of the first groups, made once."""
+        if count not in self.heads:
+            groups = self.groups[:count]
+            end = groups[-1].inputs.stop
+            self.heads[count] = Heads(
+                self.hidden.first(end), [group.before(end) for group in groups]
+            )
+        return self.heads[count]
 
     def write(self, state: State, positions: Tensor, indices: Tensor) -> None:
         """Makes indices known.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqcodec.entropy.frequencies import TOTAL_BITS
+from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.errors import CodecError
 from vqcodec.metrics.pictures import centre
 from vqcodec.model import Model
@@ -132,9 +132,8 @@ def likelihood(
         for level, (prior, maps) in enumerate(zip(model.priors, indices, strict=True)):
             state = prior.start(indices[:level], qualities, label, *maps.shape[2:])
             frequencies = prior.parallel(state, maps)
-            own = frequencies.gather(-1, maps.flatten(2)[..., None]).double()
-            bits[level] += float((TOTAL_BITS - own.log2()).sum())
-            symbols[level] += maps.numel()
+            bits[level] += float(code_lengths(frequencies, maps.flatten(2)).sum())
+            symbols[level] += maps[:, : state.books].numel()
             restored = model.autoencoder.synthesize(indices[: level + 1], qualities)
             errors[level] += float((restored.double() - pixels).square().sum())
         pixel_count += pixels[..., 0].numel()

@@ -21,6 +21,7 @@ left), van den Oord et al. 2017 (quantization, commitment).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,13 +32,13 @@ from torch import Tensor, nn
 from vqcodec.models.layers import (
     Knots,
     ListOf,
-    ResidualBlock,
+    ResidualBlocks,
     ZeroLinear,
     depth_to_space,
     interpolation,
     space_to_depth,
 )
-from vqcodec.models.quantizer import Choice, CodebookConfig, ProductQuantizer
+from vqcodec.models.quantizer import Choice, CodebookConfig, ProductQuantizer, groups, slices
 
 PIXEL_MEAN = 127.5
 MAX_NUM_EMBEDDINGS = 1 << 16  # a file's checksum of indices takes them as u16
@@ -68,9 +69,15 @@ class LevelConfig:
         books = self.codebooks
         if not all(2 <= size <= MAX_NUM_EMBEDDINGS and dim >= 1 for size, dim, *_ in books):
             raise ValueError(f"codebooks need 2 to {MAX_NUM_EMBEDDINGS} codes: {books}")
+        if not books or any(len({books[g].share for g in same}) > 1 for same in groups(books)):
+            raise ValueError(f"codebooks of one group are used from the same share on: {books}")
         shares = [each.share for each in books]
-        if shares != sorted(shares) or shares[0] > 0:
-            raise ValueError(f"codebooks of all qualities come first: {books}")
+        if shares != sorted(shares) or shares[0] != 0 or shares[-1] > 1:
+            raise ValueError(f"codebooks of all qualities come first, shares are 0 to 1: {books}")
+        ends = itertools.accumulate((part.stop for part in slices(books)), max)
+        starts = [part.start for part in slices(books)]
+        if any(not 0 <= start <= end for start, end in zip(starts, (0, *ends), strict=False)):
+            raise ValueError(f"slices leave no latents between them: {books}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class AutoencoderConfig:
         choice_weight: How much more the rate counts when an index is chosen than in the loss.
         qualities: Of files, evenly spaced from the first knot to the last; None for one at each
             knot, where training stays at the knots too.
+        scaled_blocks: Whether the quality scales the channels of every residual block.
     """
 
     levels: tuple[LevelConfig, ...]
@@ -97,6 +105,14 @@ class AutoencoderConfig:
     refine_blocks: int = 2
     choice_weight: float = 2.5
     qualities: int | None = None
+    scaled_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        many = len(self.lmbdas) > 1 and self.num_qualities > 1
+        if self.qualities is not None and not many:
+            raise ValueError("qualities between knots need two knots and two qualities at least")
+        if not many and any(book.share for level in self.levels for book in level.codebooks):
+            raise ValueError("one quality leaves no codebook out")
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> AutoencoderConfig:
@@ -164,9 +180,13 @@ class Level(nn.Module):
 
     latent_scale: Tensor
 
-    def __init__(self, config: LevelConfig, knots: int, coarser: LevelConfig | None) -> None:
+    def __init__(
+        self, config: LevelConfig, whole: AutoencoderConfig, coarser: LevelConfig | None
+    ) -> None:
         super().__init__()
         self.config = config
+        knots = len(whole.lmbdas)
+        scales = knots if whole.scaled_blocks else 0
         self.stride = config.stride
         self.last_knot = max(1, knots - 1)
         block_size = 3 * config.stride**2
@@ -184,14 +204,10 @@ class Level(nn.Module):
         self.analysis_quality = Knots(knots, channels)
         self.synthesis_quality = Knots(knots, channels)
         self.analysis_in = nn.Linear(block_size, channels)
-        self.analysis_blocks = nn.Sequential(
-            *(ResidualBlock(channels) for _ in range(config.analysis_blocks))
-        )
+        self.analysis_blocks = ResidualBlocks(channels, config.analysis_blocks, scales)
         self.analysis_out = ZeroLinear(channels, latent_size)
         self.synthesis_in = nn.Linear(latent_size, channels)
-        self.synthesis_blocks = nn.Sequential(
-            *(ResidualBlock(channels) for _ in range(config.synthesis_blocks))
-        )
+        self.synthesis_blocks = ResidualBlocks(channels, config.synthesis_blocks, scales)
         self.synthesis_out = ZeroLinear(channels, block_size)
 
     def context(self, state: Tensor | None, quality: Tensor, shape: Sequence[int]) -> Tensor:
@@ -206,7 +222,7 @@ class Level(nn.Module):
         blocks = space_to_depth(residual, self.stride)
         embedded = self.analysis_quality(quality)[:, None, None, :]
         hidden = self.analysis_in(blocks) + context + embedded
-        correction: Tensor = self.analysis_out(self.analysis_blocks(hidden))
+        correction: Tensor = self.analysis_out(self.analysis_blocks(hidden, quality))
         with torch.autocast(residual.device.type, enabled=False):
             return blocks @ self.basis + correction.float() * self.latent_scale
 
@@ -220,10 +236,10 @@ class Level(nn.Module):
         """int64 [B, H/s, W/s, G] to what they stand for, [B, H/s, W/s, size]."""
         return self.quantizer.lookup(indices, quality / self.last_knot)
 
-    def synthesis(self, vectors: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def synthesis(self, vectors: Tensor, context: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """What indices stand for to (state [B, H/s, W/s, C], pixels [B, H, W, 3])."""
         state = self.synthesis_in(vectors / self.latent_scale) + context
-        state = self.synthesis_blocks(state)
+        state = self.synthesis_blocks(state, quality)
         correction = self.synthesis_out(state)
         with torch.autocast(vectors.device.type, enabled=False):
             blocks = vectors @ self.basis.T + correction.float()
@@ -240,14 +256,16 @@ class Refinement(nn.Module):
         channels = config.refine_channels
         self.pixels_in = nn.Linear(3 * self.stride**2, channels)
         self.state_in = nn.Linear(config.levels[-1].channels, channels * self.factor**2)
-        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.refine_blocks)))
+        scales = len(config.lmbdas) if config.scaled_blocks else 0
+        self.blocks = ResidualBlocks(channels, config.refine_blocks, scales)
         self.pixels_out = ZeroLinear(channels, 3 * self.stride**2)
 
-    def forward(self, prediction: Tensor, state: Tensor) -> Tensor:
+    def forward(self, prediction: Tensor, state: Tensor, quality: Tensor) -> Tensor:
         """Prediction [B, H, W, 3] and state [B, H/s, W/s, C] of the last level to [B, H, W, 3]."""
         hidden = self.pixels_in(space_to_depth(prediction, self.stride))
         hidden = hidden + depth_to_space(self.state_in(state), self.factor)
-        return prediction + depth_to_space(self.pixels_out(self.blocks(hidden)), self.stride)
+        hidden = self.blocks(hidden, quality)
+        return prediction + depth_to_space(self.pixels_out(hidden), self.stride)
 
 
 class Autoencoder(nn.Module):
@@ -260,7 +278,7 @@ class Autoencoder(nn.Module):
         self.config = config
         coarser = (None, *config.levels[:-1])
         self.levels = ListOf[Level](
-            Level(level, len(config.lmbdas), before)
+            Level(level, config, before)
             for level, before in zip(config.levels, coarser, strict=True)
         )
         self.refinement = Refinement(config) if config.refine_channels else None
@@ -276,7 +294,8 @@ class Autoencoder(nn.Module):
 
     def lmbda(self, position: Tensor) -> Tensor:
         """The rate weight at positions among the knots: [B]."""
-        return torch.exp(interpolation(position, len(self.lmbdas)) @ self.lmbdas.log())
+        weights = interpolation(position, len(self.lmbdas))
+        return torch.exp((weights * self.lmbdas.log()).sum(1))
 
     def choice_lmbda(self, position: Tensor) -> Tensor:
         """Weight of one bit against squared latent distance, network units: [B]."""
@@ -303,16 +322,20 @@ class Autoencoder(nn.Module):
             bits.append(choice.bits.flatten(1).sum(1))
             commitment = commitment + (latents - choice.vectors).square().flatten(1).sum(1)
             straight_through = latents + (choice.vectors - latents).detach()
-            state, correction = level.synthesis(straight_through, context)
+            state, correction = level.synthesis(straight_through, context, position)
             prediction = prediction + correction
             predictions.append(prediction)
         if self.refinement is not None:
-            predictions[-1] = self.refinement(prediction, state)
+            predictions[-1] = self.refinement(prediction, state, position)
         return Reconstruction(predictions, bits, commitment)
 
     @torch.inference_mode()
     def quantize(
-        self, pixels: Tensor, quality: Tensor, levels: int | None = None
+        self,
+        pixels: Tensor,
+        quality: Tensor,
+        levels: int | None = None,
+        rate_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """Image to indices.
 
@@ -320,6 +343,7 @@ class Autoencoder(nn.Module):
             pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
             quality: int64 [B], from 0.
             levels: So many levels only, coarsest first; None for all.
+            rate_weight: How much more a bit costs in the choice than the quality says.
 
         Returns:
             Per level int64 indices [B, G, H/s, W/s], and the bits of each level under the rate
@@ -330,7 +354,7 @@ class Autoencoder(nn.Module):
         state: Tensor | None = None
         indices, bits = [], []
         position = self.position(quality)
-        lmbda = self.choice_lmbda(position)
+        lmbda = rate_weight * self.choice_lmbda(position)
         wanted = list(self.levels)[:levels]
         for level in wanted:
             context = level.context(state, position, target.shape[1:3])
@@ -339,7 +363,7 @@ class Autoencoder(nn.Module):
             indices.append(choice.indices.permute(0, 3, 1, 2))
             bits.append(choice.bits.flatten(1).sum(1))
             if level is not wanted[-1]:
-                state, correction = level.synthesis(choice.vectors, context)
+                state, correction = level.synthesis(choice.vectors, context, position)
                 prediction = prediction + correction
         return indices, torch.stack(bits, 1)
 
@@ -354,17 +378,32 @@ class Autoencoder(nn.Module):
         Returns:
             uint8 [B, H, W, 3].
         """
-        b, _, h, w = indices[0].shape
-        shape = (h * self.levels[0].stride, w * self.levels[0].stride)
-        prediction = torch.zeros(b, *shape, 3, device=indices[0].device)
-        state: Tensor | None = None
         position = self.position(quality)
-        for level, chosen in zip(self.levels, indices, strict=False):
-            context = level.context(state, position, shape)
-            vectors = level.lookup(chosen.permute(0, 2, 3, 1), position)
-            state, correction = level.synthesis(vectors, context)
-            prediction = prediction + correction
-        if self.refinement is not None and len(indices) == len(self.levels):
-            prediction = self.refinement(prediction, state)
-        pixels = prediction * PIXEL_SCALE + PIXEL_MEAN
+        vectors = [
+            level.lookup(chosen.permute(0, 2, 3, 1), position)
+            for level, chosen in zip(self.levels, indices, strict=False)
+        ]
+        pixels = self.decode(vectors, position) * PIXEL_SCALE + PIXEL_MEAN
         return pixels.round_().clamp_(0, 255).to(torch.uint8)
+
+    def decode(self, vectors: Sequence[Tensor], position: Tensor) -> Tensor:
+        """What indices stand for to the image; differentiable.
+
+        Args:
+            vectors: Per level float32 [B, H/s, W/s, size], one level at least, coarse to fine.
+            position: Among the knots `config.lmbdas`, float32 [B].
+
+        Returns:
+            float32 [B, H, W, 3] in network units.
+        """
+        b, h, w, _ = vectors[0].shape
+        shape = (h * self.levels[0].stride, w * self.levels[0].stride)
+        prediction = torch.zeros(b, *shape, 3, device=vectors[0].device)
+        state: Tensor | None = None
+        for level, coded in zip(self.levels, vectors, strict=False):
+            context = level.context(state, position, shape)
+            state, correction = level.synthesis(coded, context, position)
+            prediction = prediction + correction
+        if self.refinement is not None and len(vectors) == len(self.levels):
+            prediction = self.refinement(prediction, state, position)
+        return prediction

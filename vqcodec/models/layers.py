@@ -69,24 +69,54 @@ class Knots(nn.Embedding):
 
     def forward(self, position: Tensor) -> Tensor:
         """[B], in 0..knots - 1, to [B, C]."""
-        return interpolation(position, self.num_embeddings) @ self.weight
+        weights = interpolation(position, self.num_embeddings)
+        return (weights[:, :, None] * self.weight).sum(1)  # no product that autocast would round
 
 
 class ResidualBlock(nn.Module):
     """x + Linear(ReLU(Conv3x3(x))) over [B, H, W, C].
 
-    Source: the residual block of van den Oord et al. 2017, without the leading ReLU.
+    Source: the residual block of van den Oord et al. 2017, without the leading ReLU; the scale
+    after it is the condition of Perez et al. 2018, between knots.
+
+    Args:
+        channels: C.
+        knots: Of a scale of the hidden channels by quality; 0 for none.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, knots: int = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.linear = nn.Linear(channels, channels)
+        self.scale = Knots(knots, channels) if knots else None
         with torch.no_grad():
             self.linear.weight.mul_(0.5)
+            if self.scale is not None:
+                self.scale.weight.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        hidden = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        added: Tensor = self.linear(torch.relu(hidden))
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """[B, H, W, C] and positions among the knots [B] to [B, H, W, C]."""
+        hidden = torch.relu(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        if self.scale is not None:
+            hidden = hidden * (1.0 + self.scale(position))[:, None, None, :]
+        added: Tensor = self.linear(hidden)
         return x + added
+
+
+class ResidualBlocks(ListOf[ResidualBlock]):
+    """Residual blocks one after the other.
+
+    Args:
+        channels: C.
+        count: How many.
+        knots: Of each block's scale by quality; 0 for none.
+    """
+
+    def __init__(self, channels: int, count: int, knots: int = 0) -> None:
+        super().__init__(ResidualBlock(channels, knots) for _ in range(count))
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """[B, H, W, C] and positions among the knots [B] to [B, H, W, C]."""
+        for block in self:
+            x = block(x, position)
+        return x

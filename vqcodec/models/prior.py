@@ -248,6 +248,19 @@ class Convolution(Quantizable):
         return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
 
 
+class Head(Convolution):
+    """The layer that gives the logits of a codebook's index; its weights start as zero.
+
+    Args:
+        inputs: Channels in.
+        outputs: Codes.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, POINT)
+        nn.init.zeros_(self.weight)
+
+
 class CodeEmbedding(Quantizable):
     """Tables from the indices of several codebooks to vectors that are summed.
 
@@ -449,9 +462,7 @@ class Prior(nn.Module):
         firsts = torch.tensor(config.first_qualities)
         self.register_buffer("first_qualities", firsts, persistent=False)
         self.head_activations = ListOf[Activation](Activation() for _ in own)
-        self.heads = ListOf[Convolution](Convolution(hidden, len(codes), POINT) for codes in own)
-        for head in self.heads:
-            nn.init.zeros_(head.weight)
+        self.heads = ListOf[Head](Head(hidden, len(codes)) for codes in own)
 
     def forward(
         self,
@@ -480,19 +491,31 @@ class Prior(nn.Module):
                 stream = self.attentions[self.config.attention_places.index(n)](stream)
             stream = block(stream)
         hidden: Tensor = self.hidden(self.activation(stream))
+        rows = torch.arange(len(indices), device=indices.device)
         logits = []
         for group in self.config.group_ranges:
-            here = used[:, group.start]
-            if not bool(here.all()):
-                hidden, indices, used = hidden[here], indices[here], used[here]
-            size = self.config.head_channels * len(group)
-            parts = hidden[..., :size].chunk(len(group), -1)
-            hidden = hidden[..., size:]
-            for g, part in zip(group, parts, strict=True):
+            rows = rows[used[rows, group.start]]
+            size = self.config.head_channels
+            mine = hidden[rows, ..., group.start * size : group.stop * size]
+            if group.start:
+                mine = mine + self._earlier(indices[rows], group)
+            for g, part in zip(group, mine.chunk(len(group), -1), strict=True):
                 logits.append(self.heads[g](self.head_activations[g](part)))
-                if hidden.shape[-1]:
-                    hidden = hidden + self.earlier.lookup(indices[:, g], g)
         return logits
+
+    def _earlier(self, indices: Tensor, group: range) -> Tensor:
+        """What codebooks of earlier groups add to a group's heads: [b, H, W, n * head_channels]."""
+        ranges = self.config.group_ranges
+        afters = [each.stop for each in ranges for _ in each][: group.start]
+        size = self.config.head_channels
+        tables = [
+            self.earlier.table(g)[:, (group.start - after) * size : (group.stop - after) * size]
+            for g, after in enumerate(afters)
+        ]
+        counts = torch.tensor([0, *(len(table) for table in tables[:-1])], device=indices.device)
+        known = indices[:, : group.start].permute(0, 2, 3, 1) + counts.cumsum(0)
+        added = F.embedding_bag(known.flatten(0, 2), torch.cat(tables), mode="sum")
+        return added.view(*known.shape[:3], size * len(group))
 
     def used(self, quality: Tensor) -> Tensor:
         """Which codebooks images of some quality have: int64 [B], from 0, to bool [B, G]."""

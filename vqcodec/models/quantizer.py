@@ -140,8 +140,9 @@ class ProductQuantizer(nn.Module):
         )
         count = len(codebooks)
         self.rate_context = nn.Linear(context_channels, rate_channels * count)
+        self.groups = groups(codebooks)
         # Codebooks that see it: those of later groups.
-        self.later = [count - group.stop for group in groups(codebooks) for _ in group]
+        self.later = [count - group.stop for group in self.groups for _ in group]
         self.rate_earlier = ListOf[nn.Linear](
             nn.Linear(each.embedding_dim, rate_channels * later, bias=False)
             for each, later in zip(codebooks, self.later, strict=True)
@@ -170,46 +171,70 @@ class ProductQuantizer(nn.Module):
             share: Where in the range of qualities each image is, 0 to 1: float32 [B].
         """
         b, h, w, _ = latents.shape
-        hidden = self.rate_context(context).view(b, h * w, -1)
+        sizes = [len(group) * self.rate_channels for group in self.groups]
+        contexts = self.rate_context(context).view(b, h * w, -1).split(sizes, -1)
         wanted = latents.detach().float().view(b, h * w, -1)
-        # Images drop out at the first codebook that they don't use; `rows` are those still there.
+        # Images drop out at the first group that they don't use; `rows` are those still there.
         rows = torch.arange(b, device=latents.device)
         coded = torch.zeros_like(wanted)
         vectors = coded.clone()
+        earlier: list[Tensor] = []
         indices, bits = [], []
-        for g, codebook in enumerate(self.codebooks):
-            part = self.slices[g]
-            used = self.used(g, share[rows])
+        for group, inputs in zip(self.groups, contexts, strict=True):
+            used = self.used(group.start, share[rows])
             if not bool(used.all()):
                 vectors[rows] = coded
-                rows, hidden, wanted, coded = rows[used], hidden[used], wanted[used], coded[used]
-            mine = hidden[..., : self.rate_channels]
-            hidden = hidden[..., self.rate_channels :]
-            log_p = F.log_softmax(self.rate_logits[g](torch.relu(mine)).float(), -1)
-            target = wanted[..., part] - coded[..., part]
-            # In float32 always: bfloat16 would blur which code is the nearest.
-            with torch.autocast(target.device.type, enabled=False):
-                distance = codebook.vectors.square().sum(1) - 2 * target @ codebook.vectors.T
-                weight = lmbda[rows, None, None]
-                cost = torch.addcmul(distance, weight, log_p.detach(), value=-1 / math.log(2))
-                chosen = cost.argmin(2)
-                vector = F.embedding(chosen, codebook.vectors)
-                if self.training:
-                    one_hot = F.one_hot(chosen.flatten(), len(codebook.vectors)).float()
-                    codebook.update(target.flatten(0, 1), one_hot)
-            coded[..., part] += vector
-            spent = -log_p.gather(2, chosen[..., None]).squeeze(2) / math.log(2)
-            indices.append(chosen.new_zeros(b, h * w).index_copy(0, rows, chosen))
-            bits.append(spent.new_zeros(b, h * w).index_copy(0, rows, spent))
-            if later := self.later[g] * self.rate_channels:
-                earlier = self.rate_earlier[g](vector / scale[part])
-                hidden = hidden + F.pad(earlier, (hidden.shape[-1] - later, 0))
+                rows, wanted, coded = rows[used], wanted[used], coded[used]
+                earlier = [each[used] for each in earlier]
+            if len(rows) < b:
+                inputs = inputs[rows]
+            if earlier:
+                inputs = inputs + F.linear(torch.cat(earlier, -1), self._earlier_weight(group))
+            for g, mine in zip(group, inputs.chunk(len(group), -1), strict=True):
+                part = self.slices[g]
+                log_p = F.log_softmax(self.rate_logits[g](torch.relu(mine)).float(), -1)
+                target = wanted[..., part] - coded[..., part]
+                chosen, vector = self._choose(g, target, log_p, lmbda[rows])
+                coded[..., part] += vector
+                earlier.append(vector / scale[part])
+                spent = -log_p.gather(2, chosen[..., None]).squeeze(2) / math.log(2)
+                indices.append(chosen.new_zeros(b, h * w).index_copy(0, rows, chosen))
+                bits.append(spent.new_zeros(b, h * w).index_copy(0, rows, spent))
         vectors[rows] = coded
         return Choice(
             torch.stack(indices, -1).view(b, h, w, -1),
             vectors.view(b, h, w, -1),
             torch.stack(bits, -1).view(b, h, w, -1),
         )
+
+    def _earlier_weight(self, group: range) -> Tensor:
+        """From the vectors of all codebooks of earlier groups to a group's rate models."""
+        size = self.rate_channels
+        firsts = [len(self.codebooks) - later for later in self.later[: group.start]]
+        return torch.cat(
+            [
+                earlier.weight[(group.start - first) * size : (group.stop - first) * size]
+                for first, earlier in zip(firsts, self.rate_earlier, strict=False)
+            ],
+            1,
+        )
+
+    def _choose(
+        self, codebook: int, target: Tensor, log_p: Tensor, lmbda: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Indices int64 [B, P] and their vectors [B, P, D] for [B, P, D] and [B, P, K]."""
+        book = self.codebooks[codebook]
+        # In float32 always: bfloat16 would blur which code is the nearest.
+        with torch.autocast(target.device.type, enabled=False):
+            distance = book.vectors.square().sum(1) - 2 * target @ book.vectors.T
+            weight = lmbda[:, None, None]
+            cost = torch.addcmul(distance, weight, log_p.detach(), value=-1 / math.log(2))
+            chosen = cost.argmin(2)
+            vector = F.embedding(chosen, book.vectors)  # before it moves
+            if self.training:
+                one_hot = F.one_hot(chosen.flatten(), len(book.vectors)).float()
+                book.update(target.flatten(0, 1), one_hot)
+            return chosen, vector
 
     def lookup(self, indices: Tensor, share: Tensor) -> Tensor:
         """int64 [B, H, W, G] and float32 [B] to what they stand for, float32 [B, H, W, size]."""

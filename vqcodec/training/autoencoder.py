@@ -65,6 +65,11 @@ WIDE = AutoencoderConfig(
                 *group(0.30, (16, 44), (4, 12), (4, 16), (4, 20), (4, 24)),
                 *group(0.43, (4, 4), (4, 8), (8, 28), (8, 36)),
                 *group(0.56, (4, 0), (8, 44), (8, 52), (8, 60), (8, 68), (8, 76), (8, 84)),
+                *group(
+                    0.72,
+                    *((4, start) for start in range(4, 44, 4)),
+                    *((8, start) for start in range(44, 76, 8)),
+                ),
             ),
             160,
             3,
@@ -74,6 +79,7 @@ WIDE = AutoencoderConfig(
     ),
     lmbdas=tuple(2048.0 * 2 ** (-1.05 * knot) for knot in range(9)),
     qualities=100,
+    scaled_blocks=True,
 )
 """Photographs, 100 qualities: lmbda 2048 to 6."""
 
@@ -280,7 +286,7 @@ def _restart(
             context = level.context(state, position, target.shape[1:3])
             latents = level.analysis(target - prediction, context, position)
             choice = level.quantize(latents, context, position, lmbda)
-            state, correction = level.synthesis(choice.vectors, context)
+            state, correction = level.synthesis(choice.vectors, context, position)
             prediction = prediction + correction
             quantizer, share = level.quantizer, position / level.last_knot
             coded = torch.zeros_like(latents)

@@ -38,6 +38,7 @@ class Training:
         optimizer: "adamw", or "muon" for AdamW with Muon for hidden matrices.
         betas: Of AdamW.
         weight_decay: Of AdamW.
+        warm_up: Steps over which the learning rate rises.
         decay: Share of the run over which the learning rate falls to zero.
         average_decay: Decay of the weights' moving average.
         largest_gradient: Gradients with a larger norm are scaled down to it.
@@ -56,6 +57,7 @@ class Training:
     optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 1e-4
+    warm_up: int = 200
     decay: float = 0.6
     average_decay: float = 0.999
     largest_gradient: float = 2.0
@@ -126,14 +128,15 @@ class Processes:
 class Schedule:
     """Learning-rate factor over a run that ends after `steps` steps or `minutes`, first of both.
 
-    Warm-up over 200 steps, constant, then linear decay to zero over the last `decay` of the run.
-    Time already spent before a resume counts.
+    Linear warm-up over `warm_up` steps, constant, then linear decay to zero over the last `decay`
+    of the run. Time already spent before a resume counts.
     """
 
-    WARM_UP_STEPS = 200
-
-    def __init__(self, steps: int, minutes: float | None, decay: float, spent: float) -> None:
+    def __init__(
+        self, steps: int, minutes: float | None, decay: float, spent: float, warm_up: int = 200
+    ) -> None:
         self.steps = steps
+        self.warm_up = warm_up
         self.seconds = None if minutes is None else minutes * 60
         self.decay = decay
         self.start = time.monotonic() - spent
@@ -152,7 +155,7 @@ class Schedule:
 
     def factor(self, step: int, progress: float) -> float:
         """What to multiply the learning rate with."""
-        warm = min(1.0, (step + 1) / self.WARM_UP_STEPS)
+        warm = min(1.0, (step + 1) / self.warm_up)
         return warm * min(1.0, (1.0 - progress) / self.decay)
 
 
@@ -259,7 +262,7 @@ def run(
         state = checkpoint.load_state(training.checkpoint)
         step, spent = state["step"], state["seconds"]
     wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
-    schedule = Schedule(training.steps, training.minutes, training.decay, spent)
+    schedule = Schedule(training.steps, training.minutes, training.decay, spent, training.warm_up)
     if processes.leads:
         training.output.mkdir(parents=True, exist_ok=True)
         log = Log(training.output / "log.csv", step)

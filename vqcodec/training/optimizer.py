@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.models.layers import ZeroLinear
+from vqcodec.models.prior import Convolution, Head
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 4
@@ -26,7 +27,9 @@ UPDATE_SIZE = 0.2  # root mean square of an element of an update, as of AdamW's 
 def hidden_matrices(model: nn.Module) -> Iterator[Tensor]:
     """Weights between features: those of linear layers and convolutions that aren't outputs."""
     for part in model.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d)) and not isinstance(part, ZeroLinear):
+        if isinstance(part, (ZeroLinear, Head)):
+            continue
+        if isinstance(part, (nn.Linear, nn.Conv2d, Convolution)):
             yield part.weight
 
 
@@ -40,12 +43,12 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     wide = wide / (wide.norm() + 1e-12)
     gram = wide @ wide.T
     identity = torch.eye(len(gram), device=gram.device)
-    factor = identity
     a, b, c = COEFFICIENTS
-    for _ in range(ITERATIONS):
-        step = torch.addmm(a * identity + b * gram, gram, gram, beta=1.0, alpha=c)
-        factor = step @ factor
+    factor = step = torch.addmm(a * identity + b * gram, gram, gram, alpha=c)
+    for _ in range(ITERATIONS - 1):
         gram = step @ gram @ step
+        step = torch.addmm(a * identity + b * gram, gram, gram, alpha=c)
+        factor = step @ factor
     found: Tensor = (factor @ wide) * (UPDATE_SIZE * max(matrix.shape) ** 0.5)
     return found.T if tall else found
 

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from tiny import GROUPED, tiny_autoencoder, tiny_priors
+from torch import Tensor
+
+from vqcodec import search, stages
+from vqcodec.container import Header
+from vqcodec.effort import SWEEPS
+from vqcodec.image import load
+from vqcodec.model import load as load_model
+from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
+from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
+from vqcodec.stages import Stages
+from vqcodec.training.export import write_weights
+
+
+@pytest.fixture(scope="module")
+def pixels(astronaut: Path) -> npt.NDArray[np.uint8]:
+    """uint8 [90, 120, 3], which are padded to [96, 128]."""
+    return load(astronaut).pixels[:90, :120]
+
+
+@pytest.fixture(scope="module")
+def grouped_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a tiny model whose low qualities leave codebooks out."""
+    autoencoder = tiny_autoencoder(GROUPED)
+    path = tmp_path_factory.mktemp("weights") / "grouped.safetensors"
+    write_weights(path, "grouped-test", autoencoder, tiny_priors(autoencoder))
+    return path
+
+
+def stages_of(weights: Path, height: int, width: int, quality: int = 2, tile: int = 64) -> Stages:
+    model = load_model(weights)
+    levels = len(model.strides)
+    header = Header(width, height, False, model.model_id, bytes(8), tile, quality, levels)
+    return Stages(model, header, 4, None)
+
+
+def cost(of: Stages, indices: list[Tensor], pixels: npt.NDArray[np.uint8]) -> float:
+    """Squared error of the image and lmbda times what the files' payloads take."""
+    bits = sum(of.encode(indices[: level + 1])[1] for level in range(len(indices)))
+    autoencoder = of.model.autoencoder
+    assert isinstance(autoencoder, Autoencoder)
+    lmbda = float(autoencoder.lmbda(autoencoder.position(torch.tensor([of.header.quality - 1]))))
+    error = np.square(of.synthesize(indices).astype(float) - pixels).sum()
+    return float(error) / PIXEL_SCALE**2 + 3 * lmbda / PIXEL_SCALE**2 * bits
+
+
+@pytest.mark.parametrize("quality", [1, 3])
+def test_more_effort_costs_less(
+    tiny_model: Path, pixels: npt.NDArray[np.uint8], quality: int
+) -> None:
+    of = stages_of(tiny_model, 90, 120, quality, tile=1024)
+    costs = [cost(of, of.analyze(pixels, effort), pixels) for effort in (1, 4, 7)]
+    assert costs[2] < costs[1] < 0.995 * costs[0]
+
+
+def test_effort_1_is_the_analysis_alone(tiny_model: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    of = stages_of(tiny_model, 96, 120, tile=1024)
+    whole = np.pad(pixels, ((0, 6), (0, 8), (0, 0)), mode="edge")
+    autoencoder = of.model.autoencoder
+    chosen, _ = autoencoder.quantize(torch.from_numpy(whole)[None], torch.tensor([1]))
+    for first, second in zip(of.analyze(pixels), chosen, strict=True):
+        assert torch.equal(first, second[0])
+
+
+def test_coarser_levels_stay_and_finest_changes(
+    tiny_model: Path, pixels: npt.NDArray[np.uint8]
+) -> None:
+    of = stages_of(tiny_model, 90, 120)
+    first, second = of.analyze(pixels), of.analyze(pixels, 5)
+    assert all(map(torch.equal, first[:-1], second[:-1]))
+    assert not torch.equal(first[-1], second[-1])
+    assert all(map(torch.equal, of.analyze(pixels, 5), second))
+
+
+def test_windows_see_each_other(
+    tiny_model: Path, pixels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = stages_of(tiny_model, 90, 120, tile=1024)
+    start = cost(of, of.analyze(pixels), pixels)
+    whole = cost(of, of.analyze(pixels, 5), pixels)
+    monkeypatch.setattr(stages, "BATCH_TILE", 32)
+    monkeypatch.setattr(stages, "HALO", 32)
+    of = stages_of(tiny_model, 90, 120, tile=1024)
+    in_windows = cost(of, of.analyze(pixels, 5), pixels)
+    assert in_windows < start - 0.7 * (start - whole)
+
+
+@pytest.mark.parametrize(("quality", "used"), [(1, 2), (5, 4), (10, 6)])
+def test_codebooks_left_out_stay_so(
+    grouped_model: Path, pixels: npt.NDArray[np.uint8], quality: int, used: int
+) -> None:
+    of = stages_of(grouped_model, 90, 120, quality, tile=1024)
+    indices = of.analyze(pixels, 7)
+    assert (indices[1][used:] == 0).all()
+    assert (indices[1][:used] > 0).flatten(1).any(1).all()
+    assert cost(of, indices, pixels) < cost(of, of.analyze(pixels), pixels)
+
+
+def searched(
+    weights: Path,
+    pixels: npt.NDArray[np.uint8],
+    *,
+    real: Tensor | None = None,
+    free: Tensor | None = None,
+    rate_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Indices of the finest level before and after a search over [96, 96] pixels."""
+    of = stages_of(weights, 96, 96, tile=1024)
+    indices = [level[None] for level in of.analyze(pixels)]
+    autoencoder = of.model.autoencoder
+    assert isinstance(autoencoder, Autoencoder)
+    coarser = [level[0] for level in indices[:-1]]
+    found = search.search(
+        autoencoder,
+        torch.from_numpy(pixels)[None],
+        indices,
+        torch.tensor([1]),
+        lambda own: of.model.priors[-1].parallel(of._start(coarser, of.tiles), own),
+        real=torch.ones(96, 96, dtype=torch.bool) if real is None else real,
+        free=torch.ones(12, 12, dtype=torch.bool) if free is None else free,
+        sweeps=4,
+        rate_weight=rate_weight,
+    )
+    return indices[-1], found
+
+
+@pytest.fixture(scope="module")
+def square(astronaut: Path) -> npt.NDArray[np.uint8]:
+    return load(astronaut).pixels[:, :96].copy()
+
+
+def test_only_free_positions_change(tiny_model: Path, square: npt.NDArray[np.uint8]) -> None:
+    free = torch.zeros(12, 12, dtype=torch.bool)
+    free[3:9, 2:7] = True
+    before, after = searched(tiny_model, square, free=free)
+    changed = (before != after).any(1)[0]
+    assert changed.any()
+    assert not (changed & ~free).any()
+
+
+def test_what_padding_looks_like_is_nothing_to_pay_for(
+    tiny_model: Path, square: npt.NDArray[np.uint8]
+) -> None:
+    """At zero weight of bits every change repairs an error, and padding has none."""
+    real = torch.zeros(96, 96, dtype=torch.bool)
+    before, after = searched(tiny_model, square, real=real, rate_weight=1e-9)
+    assert torch.equal(before, after)
+    before, after = searched(tiny_model, square, rate_weight=1e-9)
+    assert not torch.equal(before, after)
+
+
+def test_rate_weight_trades_bits_for_error(tiny_model: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    of = stages_of(tiny_model, 90, 120, tile=1024)
+    sizes, expected = [], []
+    crop = torch.from_numpy(pixels[:64, :64].copy())[None]
+    for weight in (0.3, 1.0, 3.0):
+        indices = of.analyze(pixels, 5, weight)
+        sizes.append(sum(of.encode(indices[: n + 1])[1] for n in range(len(indices))))
+        autoencoder = of.model.autoencoder
+        assert isinstance(autoencoder, Autoencoder)
+        _, bits = autoencoder.quantize(crop, torch.tensor([1]), rate_weight=weight)
+        expected.append(float(bits.sum()))
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert expected[0] > expected[1] > expected[2]
+
+
+def test_curvature_is_measured() -> None:
+    generator = torch.Generator().manual_seed(0)
+    moved = torch.rand(1, 9, 9, generator=generator) + 0.5
+    true = torch.linspace(0.3, 0.9, 9).expand(1, 9, 9)
+    curvature = torch.full_like(moved, search.CURVATURE)
+    for _ in range(60):
+        curvature = search._measured(curvature, true * moved, moved)
+    torch.testing.assert_close(curvature, true, rtol=1e-3, atol=1e-3)
+    still = torch.zeros_like(moved)
+    torch.testing.assert_close(search._measured(curvature, still, still), curvature)
+    wild = search._measured(curvature, -1e6 * moved, moved)
+    assert (wild == search.CURVATURE_LIMITS[0]).all()
+
+
+def test_sweeps_grow_with_effort() -> None:
+    assert len(SWEEPS) == 9
+    assert SWEEPS[0] == 0
+    assert list(SWEEPS) == sorted(set(SWEEPS))
+
+
+def test_a_model_without_a_rate_model_takes_effort_1(
+    tiny_model: Path, pixels: npt.NDArray[np.uint8]
+) -> None:
+    of = stages_of(tiny_model, 90, 120, quality=1)
+    torch.manual_seed(0)
+    config = VQVAEConfig(
+        tuple(VQVAELevel(stride, 8, 4) for stride in (32, 16, 8)),
+        channels=8,
+        residual_blocks=1,
+        residual_channels=8,
+    )
+    other = VQVAE(config).eval()
+    of.model = dataclasses.replace(of.model, autoencoder=other)
+    of._empty_map = lambda level: torch.zeros(  # type: ignore[method-assign]
+        1, *(side // of.model.strides[level] for side in of.area), dtype=torch.int64
+    )
+    first, second = of.analyze(pixels), of.analyze(pixels, 9, 2.0)
+    assert all(map(torch.equal, first, second))

@@ -1,0 +1,22 @@
+"""How long to search for indices; standard library only, so that the command line knows it too."""
+
+from __future__ import annotations
+
+from vqcodec.errors import CodecError
+
+SWEEPS = (0, 1, 2, 3, 4, 6, 10, 20, 40)
+"""Sweeps of `vqcodec.search` of every effort, from effort 1 on."""
+
+MAX_EFFORT = len(SWEEPS)
+DEFAULT_EFFORT = 5
+
+
+def checked_effort(effort: int) -> int:
+    """The effort.
+
+    Raises:
+        CodecError: it is none.
+    """
+    if not 1 <= effort <= MAX_EFFORT:
+        raise CodecError(f"there is no effort {effort}; give one from 1 to {MAX_EFFORT}")
+    return effort

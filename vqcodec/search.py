@@ -1,0 +1,157 @@
+"""Search for better indices of the finest level, for the image at hand.
+
+The analysis chooses once, from what the rate model expects. A sweep of the search knows more: what
+synthesis makes of the indices (by the gradient of the image's squared error), and what the spatial
+prior asks for every index, given all others. It chooses again, at every other position, by
+
+    curvature * |step|^2 + gradient * step + weight * bits
+
+where a step leads from the code vectors chosen now to others. Bases are orthonormal, but the
+curvature is far below 1: the networks behind have learnt to mistrust what is coded, and follow a
+step by a part of it. It is measured from sweep to sweep, around every position.
+
+Coarser levels are left as they are: searching them as well gained nothing.
+
+Source: choosing by rate and distortion, Chou et al. 1989; refining what is coded for the image at
+hand by gradients through the synthesis, Campos et al. 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqcodec.entropy.frequencies import code_lengths
+from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder, Level
+from vqcodec.models.layers import space_to_depth
+
+# What follows was chosen on crops of a few photographs.
+BIT_WEIGHT = 0.67  # of lmbda; an index also changes what others cost, which the choice cannot see
+CURVATURE = 0.33  # before it has been measured
+CURVATURE_LIMITS = (0.15, 1.5)
+RADIUS = 2  # positions around, over which the curvature is measured
+INERTIA = 3.0  # weight of the curvature so far against the mean measurement
+
+
+def search(
+    autoencoder: Autoencoder,
+    pixels: Tensor,
+    indices: Sequence[Tensor],
+    quality: Tensor,
+    frequencies: Callable[[Tensor], Tensor],
+    *,
+    real: Tensor,
+    free: Tensor,
+    sweeps: int,
+    rate_weight: float = 1.0,
+) -> Tensor:
+    """Better indices of the finest level.
+
+    Args:
+        autoencoder: The model's.
+        pixels: uint8 [1, H, W, 3]; H and W are multiples of the coarsest stride.
+        indices: Per level int64 [1, G, H/s, W/s], to start from.
+        quality: int64 [1], from 0.
+        frequencies: Indices of the finest level to the prior's frequencies of all codes at every
+            position, of sum 2**24: int [1, G, H/s * W/s, K].
+        real: Which pixels are the image's and not padding: bool [H, W].
+        free: Which positions may change: bool [H/s, W/s].
+        sweeps: How often to choose again.
+        rate_weight: How much more a bit costs than the quality says.
+
+    Returns:
+        int64 [1, G, H/s, W/s].
+    """
+    level = autoencoder.levels[-1]
+    position = autoencoder.position(quality)
+    weight = rate_weight * float(3.0 * autoencoder.lmbda(position) / PIXEL_SCALE**2)
+    coarser = [
+        each.lookup(chosen.permute(0, 2, 3, 1), position)
+        for each, chosen in zip(autoencoder.levels, indices[:-1], strict=False)
+    ]
+    target = autoencoder.normalize(pixels)
+    rows, columns = (torch.arange(side, device=free.device) for side in free.shape)
+    parity = (rows[:, None] + columns) % 2
+    curvature = torch.full_like(free, CURVATURE, dtype=torch.float32)[None]
+    own = best = indices[-1]
+    least = float("inf")
+    last: tuple[Tensor, Tensor] | None = None
+    for sweep in range(sweeps):
+        vectors = level.lookup(own.permute(0, 2, 3, 1), position).requires_grad_()
+        with torch.enable_grad():
+            difference = autoencoder.decode([*coarser, vectors], position) - target
+            errors = (difference * real[:, :, None]).square()
+            (gradient,) = torch.autograd.grad(errors.sum(), vectors)
+        vectors = vectors.detach()
+        error = space_to_depth(errors.detach(), level.stride).sum(3)
+        known = frequencies(own)
+        cost = float(error.sum()) + weight * float(code_lengths(known, own.flatten(2)).sum())
+        if cost < least:
+            best, least = own, cost
+        if last is not None:
+            forecast, moved = last
+            curvature = _measured(curvature, _around(error - forecast), _around(moved))
+        chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, known)
+        now = free & (parity == sweep % 2)
+        own = torch.where(now, chosen, own)
+        step = level.lookup(own.permute(0, 2, 3, 1), position) - vectors
+        # Were there no curvature, the step would lead to this error.
+        last = error + (gradient * step).sum(3), step.square().sum(3)
+    return own if cost == least else best
+
+
+def _around(values: Tensor) -> Tensor:
+    """Means over the positions around each: [1, h, w]."""
+    side = 2 * RADIUS + 1
+    return F.avg_pool2d(values, side, 1, RADIUS, count_include_pad=False)
+
+
+def _measured(curvature: Tensor, more: Tensor, moved: Tensor) -> Tensor:
+    """The curvature, after the squares of steps, `moved`, have brought so much error more."""
+    inertia = INERTIA * moved.mean() + torch.finfo(moved.dtype).tiny
+    return ((more + inertia * curvature) / (moved + inertia)).clamp_(*CURVATURE_LIMITS)
+
+
+def _choose(
+    level: Level,
+    position: Tensor,
+    vectors: Tensor,
+    gradient: Tensor,
+    curvature: Tensor,
+    weight: float,
+    frequencies: Tensor,
+) -> Tensor:
+    """The index of every codebook and position with the least cost, one codebook at a time.
+
+    Args:
+        level: The finest one.
+        position: Among the knots, [1].
+        vectors: What is chosen now, [1, h, w, size].
+        gradient: Of the squared error by it, [1, h, w, size].
+        curvature: [1, h, w].
+        weight: Of one bit against squared error.
+        frequencies: Of all codes, [1, G, h * w, K].
+
+    Returns:
+        int64 [1, G, h, w].
+    """
+    quantizer = level.quantizer
+    scale = curvature[..., None]
+    # Half the gradient over the curvature completes the square.
+    wanted = (vectors - gradient / (2 * scale)).flatten(1, 2)
+    weights = (weight / scale).flatten(1, 2)
+    coded = torch.zeros_like(wanted)
+    indices = frequencies.new_zeros(frequencies.shape[:3], dtype=torch.int64)
+    for g, codebook in enumerate(quantizer.codebooks):
+        if not bool(quantizer.used(g, position / level.last_knot).all()):
+            break
+        part = quantizer.slices[g]
+        book = codebook.vectors
+        distance = book.square().sum(1) - 2 * (wanted - coded)[..., part] @ book.T
+        bits = -frequencies[:, g, :, : len(book)].float().log2()
+        indices[:, g] = torch.addcmul(distance, weights, bits).argmin(2)
+        coded[..., part] += F.embedding(indices[:, g], book)
+    return indices.view(*indices.shape[:2], *vectors.shape[1:3])

@@ -1,0 +1,275 @@
+"""Rate control: finds what makes a file of a wanted size, or an image of a wanted PSNR.
+
+There is one knob, lmbda: what a bit is worth. The quality that was trained at the nearest lmbda
+goes into the header, and what is left between the two is a factor on the cost of bits when indices
+are chosen (`rate_weight`). So the gaps between qualities are filled, and no decoder knows of it.
+
+Size and PSNR fall as lmbda rises: in practice, not by any theorem. Each pass compresses the image;
+the next lmbda comes from the line through the last passes on both sides of the target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.errors import CodecError
+
+MAX_PASSES = 10
+PROBE_EFFORT = 2  # until it is near; what the asked effort changes is then made up for
+NEAR = 4.0  # in tolerances
+BEYOND = math.log(4.0)  # how far lmbda may leave the qualities' range
+TOLERANCE = 0.02  # of the size
+TOLERANCE_DB = 0.1
+CLOSEST = 1e-4  # of lmbda's logarithm: where nothing lies between
+
+
+class Attempt(Protocol):
+    """What one pass gives.
+
+    Attributes:
+        data: The bytes of the file.
+        psnr: Of the image that the file decodes to, in dB; None if nobody needs it.
+    """
+
+    @property
+    def data(self) -> bytes: ...  # noqa: D102
+
+    @property
+    def psnr(self) -> float | None: ...  # noqa: D102
+
+
+A = TypeVar("A", bound=Attempt)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to meet.
+
+    Attributes:
+        asked: What was asked for, in words.
+        aim: The logarithm of the bytes that are not fixed, or dB.
+        low: The least that will do.
+        high: The most that will do.
+        of_psnr: Whether it is of PSNR, not of bytes.
+        slope: Typical change with the logarithm of lmbda, below 0.
+        pixels: Of the image.
+        fixed: Bytes that lmbda does not change.
+    """
+
+    asked: str
+    aim: float
+    low: float
+    high: float
+    of_psnr: bool
+    slope: float
+    pixels: int
+    fixed: int = 0
+
+    def value(self, attempt: Attempt) -> float:
+        """What to compare with the target."""
+        if not self.of_psnr:
+            return math.log(len(attempt.data) - self.fixed)
+        assert attempt.psnr is not None
+        return attempt.psnr
+
+    def met(self, value: float) -> bool:
+        """Whether a value will do."""
+        return self.low <= value <= self.high
+
+    def near(self, value: float) -> bool:
+        """Whether a value is so near that the effort makes more of a difference."""
+        return abs(value - self.aim) <= NEAR * (self.high - self.low) / 2
+
+    def words(self, *values: float) -> str:
+        """Values, lowest first, as in "3,104 to 24,210 bytes (0.063 to 0.492 bpp)"."""
+        ordered = sorted(set(values))
+        if self.of_psnr:
+            return f"{' to '.join(f'{value:.2f}' for value in ordered)} dB"
+        sizes = [self.fixed + round(math.exp(value)) for value in ordered]
+        rates = " to ".join(f"{8 * size / self.pixels:.3g}" for size in sizes)
+        return f"{' to '.join(f'{size:,}' for size in sizes)} bytes ({rates} bpp)"
+
+
+def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) -> Target:
+    """Bytes of the file, all of them; within `TOLERANCE`.
+
+    Args:
+        size: Bytes.
+        pixels: Of the image.
+        fixed: Bytes of it that have nothing to do with the pixels' colours.
+        above: Whether more than `size` will do, too.
+
+    Raises:
+        CodecError: it is no size.
+    """
+    if not (math.isfinite(size) and size > 0):
+        raise CodecError(f"no file has {size:g} bytes; give a size above 0")
+    least, most = size * (1 - TOLERANCE), size * (1 + TOLERANCE * above)
+    # Not to the last digit: 98 % of 100 bytes are 98 bytes, whatever a logarithm rounds to.
+    limits = (least - 1e-6, (least + most) / 2, most + 1e-6)
+    low, aim, high = (math.log(max(limit - fixed, 1e-6)) for limit in limits)
+    asked = f"{round(size):,} bytes ({8 * size / pixels:.3g} bpp)"
+    return Target(asked, aim, low, high, False, -0.42, pixels, fixed)
+
+
+def of_psnr(psnr: float, pixels: int) -> Target:
+    """PSNR in dB; within `TOLERANCE_DB`.
+
+    Raises:
+        CodecError: it is no PSNR.
+    """
+    if not (math.isfinite(psnr) and psnr > 0):
+        raise CodecError(f"no image has a PSNR of {psnr:g} dB; give one above 0")
+    low, high = psnr - TOLERANCE_DB, psnr + TOLERANCE_DB
+    return Target(f"{psnr:g} dB", psnr, low, high, True, -1.2, pixels)
+
+
+def meet(
+    target: Target,
+    lmbdas: Sequence[float] | None,
+    effort: int,
+    attempt: Callable[[int, float, int], A],
+) -> tuple[A, int]:
+    """Compresses until the target is met.
+
+    Args:
+        target: What to meet.
+        lmbdas: Of every quality, falling; None for a model of one quality that cannot weigh rate.
+        effort: Of the file.
+        attempt: Quality from 1, rate weight, and effort to what they give.
+
+    Returns:
+        What met the target, and how many passes it took, at most `MAX_PASSES`; an error may take
+        one more.
+
+    Raises:
+        CodecError: it is out of reach, or between two results that are next to each other.
+    """
+    knob = _Knob(target, lmbdas)
+    now = min(PROBE_EFFORT, effort)
+    values: list[float] = []
+    for count in range(1, MAX_PASSES + 1):
+        result = attempt(knob.quality, knob.rate_weight, now)
+        value = target.value(result)
+        if target.met(value) and now == effort:
+            return result, count
+        values.append(value)
+        stuck = not knob.step(value)
+        if now == effort and stuck:
+            break
+        if now != effort and (stuck or target.near(value) or 2 * count == MAX_PASSES):
+            now = effort
+            knob.settle()
+            values.clear()
+    if knob.at_end:
+        knob.to_other_end()
+        other = target.value(attempt(knob.quality, knob.rate_weight, effort))
+        reach = f"of this image the model can make {target.words(value, other)}"
+        raise CodecError(f"{target.asked} are out of reach; {reach}")
+    sides = (
+        max((value for value in values if value < target.low), default=None),
+        min((value for value in values if value > target.high), default=None),
+    )
+    nearest = " and ".join(target.words(side) for side in sides if side is not None)
+    raise CodecError(f"{target.asked} cannot be met; the nearest are {nearest}, ask for these")
+
+
+class _Knob:
+    """Lmbda, turned towards a target.
+
+    Attributes:
+        at_end: Whether the target is beyond the end of its range.
+    """
+
+    def __init__(self, target: Target, lmbdas: Sequence[float] | None) -> None:
+        self.target = target
+        self.trained = [math.log(lmbda) for lmbda in lmbdas or [1.0]]
+        beyond = BEYOND if lmbdas else 0.0
+        self.ends = (self.trained[-1] - beyond, self.trained[0] + beyond)
+        self.place = self.trained[(len(self.trained) - 1) // 2]
+        self.slope = target.slope
+        self.kept: int | None = None
+        self.at_end = False
+        self.above: tuple[float, float] | None = None  # lmbda's logarithm and the value there
+        self.below: tuple[float, float] | None = None
+
+    @property
+    def quality(self) -> int:
+        """The one that was trained nearest to lmbda, or the one that is kept, from 1."""
+        return self._nearest(self.place) if self.kept is None else self.kept
+
+    @property
+    def rate_weight(self) -> float:
+        """What is left of lmbda."""
+        return math.exp(self.place - self.trained[self.quality - 1])
+
+    def settle(self) -> None:
+        """Keeps the quality that is nearest now, and forgets all values but their slope."""
+        self.kept = self._nearest(self.place)
+        self.at_end = False
+        self.above = self.below = None
+
+    def to_other_end(self) -> None:
+        """Turns it all the way back."""
+        self.kept = None
+        self.place = self.ends[self.place == self.ends[0]]
+
+    def step(self, value: float) -> bool:
+        """Turns it on from where it is, where it gave a value; False if there is no way on."""
+        here = (self.place, value)
+        aim = self.target.aim
+        before = self.above if value > aim else self.below
+        if value > aim:
+            self.above = here
+        else:
+            self.below = here
+        if self.above and self.below:
+            return self._step_between(self.above, self.below)
+        if before:
+            slope = (value - before[1]) / (self.place - before[0])
+            self.slope = min(max(slope, 3 * self.target.slope), self.target.slope / 3)
+        low, high = self.ends
+        place = min(max(self.place + (aim - value) / self.slope, low), high)
+        self.at_end = place == self.place
+        self.place = place
+        return not self.at_end
+
+    def _step_between(self, above: tuple[float, float], below: tuple[float, float]) -> bool:
+        """Regula falsi, from where a value is too large and where it is too small."""
+        gap = below[0] - above[0]
+        if abs(gap) < CLOSEST:
+            return False
+        slope = (below[1] - above[1]) / gap
+        if slope < 0:
+            self.slope = slope
+        aim = self.target.aim
+        share = (aim - above[1]) / (below[1] - above[1])
+        self.place = above[0] + gap * min(max(share, 0.1), 0.9)
+        qualities = [self._nearest(place) for place, _ in (above, below)]
+        if self.kept is None and abs(qualities[0] - qualities[1]) <= 1:
+            # What the other quality gave is no bound for this one: values jump between them.
+            self.kept = self._nearest(self.place)
+            if qualities[0] != self.kept:
+                self.above = None
+            if qualities[1] != self.kept:
+                self.below = None
+        return True
+
+    def _nearest(self, place: float) -> int:
+        distances = [abs(place - trained) for trained in self.trained]
+        return 1 + distances.index(min(distances))
+
+
+def psnr(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
+    """PSNR in dB over all samples of two uint8 [H, W, 3]; infinite if they are equal."""
+    # Row by row: a float copy of a large image would not fit in memory.
+    total = sum(
+        int(np.sum((a.astype(np.int32) - b) ** 2)) for a, b in zip(first, second, strict=True)
+    )
+    return math.inf if total == 0 else 10 * math.log10(255**2 * first.size / total)
