@@ -35,7 +35,7 @@ REQUANTIZE_BITS = 24
 MAX_SHIFT = 24
 EXACT_IN_FLOAT64 = 2.0**53
 WORK_WORTH_THREADS = 512 * 128**2  # rows of a step times channels squared
-ROWS_PER_CALL = 4096  # keeps the intermediates in the processor's cache
+ROWS_PER_CALL = 512  # keeps the intermediates in the processor's cache
 ATTENTION_LOGITS_PER_CALL = 1 << 20  # per head, of all maps; bounds the memory of attention
 
 Weights = Mapping[str, Tensor]
@@ -566,10 +566,9 @@ class Prior:
         ):
             hidden = state.open_heads(some)
             for group in state.groups:
-                logits = group.logits(hidden).transpose(0, 1)
-                part = slice(group.codebooks.start, group.codebooks.stop)
-                found[:, part, : logits.shape[2]] = self.frequencies(logits)
-                group.see(hidden, known[:, part])
+                for g, logits in zip(group.codebooks, group.logits(hidden), strict=True):
+                    found[:, g, : logits.shape[1]] = self.frequencies(logits)
+                group.see(hidden, known[:, group.codebooks.start : group.codebooks.stop])
         return result.view(count, height * width, books, -1).transpose(1, 2)
 
     @torch.inference_mode()

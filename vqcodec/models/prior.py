@@ -425,6 +425,15 @@ class Context(nn.Module):
         return stream
 
 
+def _summed(tables: Sequence[Tensor], indices: Tensor) -> Tensor:
+    """Sum of the first codebooks' entries [K, C] at int64 [B, G, H, W]: [B, H, W, C]."""
+    starts = list(itertools.accumulate((len(table) for table in tables[:-1]), initial=0))
+    known = indices[:, : len(tables)].permute(0, 2, 3, 1)
+    places = known + torch.tensor(starts, device=indices.device)
+    added = F.embedding_bag(places.flatten(0, 2), torch.cat(list(tables)), mode="sum")
+    return added.view(*known.shape[:3], tables[0].shape[1])
+
+
 class Prior(nn.Module):
     """The float prior of the module's docstring.
 
@@ -491,31 +500,31 @@ class Prior(nn.Module):
                 stream = self.attentions[self.config.attention_places.index(n)](stream)
             stream = block(stream)
         hidden: Tensor = self.hidden(self.activation(stream))
+        groups = self.config.group_ranges
+        parts = hidden.split([len(group) * self.config.head_channels for group in groups], -1)
         rows = torch.arange(len(indices), device=indices.device)
         logits = []
-        for group in self.config.group_ranges:
+        for group, tables, mine in zip(groups, self._earlier_tables(), parts, strict=True):
             rows = rows[used[rows, group.start]]
-            size = self.config.head_channels
-            mine = hidden[rows, ..., group.start * size : group.stop * size]
-            if group.start:
-                mine = mine + self._earlier(indices[rows], group)
+            if len(rows) < len(indices):
+                mine = mine[rows]
+            if tables:
+                mine = mine + _summed(tables, indices[rows])
             for g, part in zip(group, mine.chunk(len(group), -1), strict=True):
                 logits.append(self.heads[g](self.head_activations[g](part)))
         return logits
 
-    def _earlier(self, indices: Tensor, group: range) -> Tensor:
-        """What codebooks of earlier groups add to a group's heads: [b, H, W, n * head_channels]."""
-        ranges = self.config.group_ranges
-        afters = [each.stop for each in ranges for _ in each][: group.start]
-        size = self.config.head_channels
-        tables = [
-            self.earlier.table(g)[:, (group.start - after) * size : (group.stop - after) * size]
-            for g, after in enumerate(afters)
-        ]
-        counts = torch.tensor([0, *(len(table) for table in tables[:-1])], device=indices.device)
-        known = indices[:, : group.start].permute(0, 2, 3, 1) + counts.cumsum(0)
-        added = F.embedding_bag(known.flatten(0, 2), torch.cat(tables), mode="sum")
-        return added.view(*known.shape[:3], size * len(group))
+    def _earlier_tables(self) -> list[list[Tensor]]:
+        """For each group, what each codebook of earlier groups adds: [K, n * head_channels]."""
+        groups = self.config.group_ranges
+        sizes = [len(group) * self.config.head_channels for group in groups]
+        found: list[list[Tensor]] = [[] for _ in groups]
+        for n, group in enumerate(groups[:-1], 1):
+            for g in group:
+                pieces = self.earlier.table(g).split(sizes[n:], 1)
+                for tables, piece in zip(found[n:], pieces, strict=True):
+                    tables.append(piece)
+        return found
 
     def used(self, quality: Tensor) -> Tensor:
         """Which codebooks images of some quality have: int64 [B], from 0, to bool [B, G]."""
