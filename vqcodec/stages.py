@@ -191,8 +191,10 @@ class Stages:
             for n, tile in enumerate(tiles):
                 encoder = Encoder()
                 for step in steps(*own.shape[2:]):
-                    for g, size in enumerate(prior.sizes[: state.books]):
-                        encoder.encode(symbols[n, g, step], frequencies[n, g, step, :size])
+                    for group in state.groups:
+                        books = slice(group.codebooks.start, group.codebooks.stop)
+                        rows = frequencies[n, books, step, : prior.sizes[books.start]]
+                        encoder.encode(symbols[n, books, step].flatten(), rows.flatten(0, 1))
                 payloads[tile] = encoder.payload()
             self._report(f"encode level {level}", len(payloads), len(self.tiles))
         return tuple(payloads[tile] for tile in self.tiles), ideal
