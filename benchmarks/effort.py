@@ -28,8 +28,8 @@ from rich.progress import track
 from vqcodec.bench.curves import bjontegaard_deltas
 from vqcodec.codec import compress, decompress
 from vqcodec.effort import MAX_EFFORT
+from vqcodec.metrics.distortion import psnr
 from vqcodec.model import load
-from vqcodec.target import psnr
 
 
 def measured(path: Path, model: str, quality: int, effort: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 Bits are those of its rate model, which sees coarser levels and earlier codebooks of a position but
 no neighbours, so files with spatial priors will be smaller; peers write real files. Made to compare
-one training with another: the ablations of benchmarks/README.md are rows of this table.
+one training with another, as in ablations.md.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def main(
     if not isinstance(autoencoder, Autoencoder):
         raise click.ClickException(f"{path}: of a family without a rate model")
     state = checkpoint.load_state(path)
-    chosen = list(qualities) or spread(autoencoder.config.num_qualities)
+    count = autoencoder.config.num_qualities
+    if max(qualities, default=1) > count:
+        raise click.ClickException(f"{path}: has the qualities 1 to {count} only")
+    chosen = list(qualities) or spread(count)
     rows: list[Row] = []
     for image in track(find_images(folder)[::every], "images", console=console):
         pixels = load_picture(image).pixels

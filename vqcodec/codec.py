@@ -75,8 +75,9 @@ def compress(
         bpp: Bits of the file per pixel, met within 2 %.
         size: Bytes of the file, never exceeded, and at least 98 % used.
         psnr: PSNR of the decoded image in dB, met within 0.1 dB.
-        effort: 1 to 9, higher is slower and makes smaller files of the same quality. Only models
-            with a rate model search; others, such as VQ-VAE, take 1 whatever is asked.
+        effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
+            image is nearer to the original, and the file may be larger or smaller. Only models with
+            a rate model search; others, such as VQ-VAE, take 1 whatever is asked.
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
@@ -104,7 +105,7 @@ def compress(
     extras = _extras(image)
     container.check(header, extras)  # before the work, not after
     goal = _goal(quality, bpp, size, psnr, width * height, fixed=sum(map(len, extras.values())))
-    checked_effort(effort)
+    effort = checked_effort(effort)
 
     def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
         stages = Stages(loaded, replace(header, quality=quality), batch, progress)

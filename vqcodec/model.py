@@ -14,6 +14,7 @@ from vqcodec import registry
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.prior import Prior, under
 from vqcodec.errors import CodecError, WeightsError
+from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.family import AnyAutoencoder, from_config
 
 WEIGHTS_FORMAT = "vqcodec-weights-1"
@@ -113,6 +114,11 @@ def _load(weights: registry.Weights, device: str) -> Model:
         )
         if len(priors) != len(autoencoder.levels):
             raise ValueError("it has not one prior per level")
+        if isinstance(autoencoder, Autoencoder):
+            for level, prior in enumerate(priors):
+                found = tuple((len(each.codebooks), each.first_quality) for each in prior.groups)
+                if found != autoencoder.config.groups_of(level):
+                    raise ValueError(f"prior {level} has other groups of codebooks than its level")
         classes, side = registry.classes_of(config), config.get("side")
         if any(len(prior.context.classes) != len(classes) + 1 for prior in priors):
             raise ValueError(f"it names {len(classes)} classes, its priors know others")

@@ -63,7 +63,8 @@ def search(
         rate_weight: How much more a bit costs than the quality says.
 
     Returns:
-        int64 [1, G, H/s, W/s].
+        int64 [1, G, H/s, W/s]: what the last sweep chose, unless an earlier choice cost less than
+        what that sweep started from. The last choice itself is not judged.
     """
     level = autoencoder.levels[-1]
     position = autoencoder.position(quality)
@@ -95,6 +96,7 @@ def search(
             forecast, moved = last
             curvature = _measured(curvature, _around(error - forecast), _around(moved))
         chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, known)
+        del known  # before the next ones are made: they are large
         now = free & (parity == sweep % 2)
         own = torch.where(now, chosen, own)
         step = level.lookup(own.permute(0, 2, 3, 1), position) - vectors

@@ -34,6 +34,7 @@ from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 
 HALO = 64
 BATCH_TILE = 1024
+SEARCH_TILE = 256
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -111,8 +112,8 @@ class Stages:
     ) -> None:
         """Replaces the indices of the finest level by better ones.
 
-        Windows of 1024 x 1024 pixels, whatever the tiles are, bound the memory. One follows the
-        other, so that each sees around it what the ones before have found.
+        Windows as large as the tiles, from 256 to 1024 pixels a side, bound the memory. One follows
+        the other, so that each sees around it what the ones before have found.
 
         Args:
             autoencoder: The model's.
@@ -122,11 +123,12 @@ class Stages:
             rate_weight: Of `search`.
         """
         stride = self.model.strides[-1]
-        windows = split(*self.area, padded(BATCH_TILE, self.model.strides[0]))
-        real = torch.zeros(self.area, dtype=torch.bool, device=self.model.device)
-        real[: self.header.height, : self.header.width] = True
+        side = min(max(self.header.tile, SEARCH_TILE), BATCH_TILE)
+        windows = split(*self.area, padded(side, self.model.strides[0]))
         for n, window in enumerate(windows):
             around = self._grown(window)
+            real = torch.zeros(around.height, around.width, dtype=torch.bool)
+            real[: self.header.height - around.top, : self.header.width - around.left] = True
             free = torch.zeros_like(maps[-1][0], dtype=torch.bool)
             free[(window // stride).slices] = True
             found = search(
@@ -135,7 +137,7 @@ class Stages:
                 [self._stacked(maps, level, [around]) for level in range(len(maps))],
                 self._quality(1),
                 partial(self._frequencies, maps[:-1], around),
-                real=real[around.slices],
+                real=real.to(self.model.device),
                 free=free[(around // stride).slices],
                 sweeps=sweeps,
                 rate_weight=rate_weight,

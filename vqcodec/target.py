@@ -24,8 +24,10 @@ MAX_PASSES = 10
 PROBE_EFFORT = 2  # until it is near; what the asked effort changes is then made up for
 NEAR = 4.0  # in tolerances
 BEYOND = math.log(4.0)  # how far lmbda may leave the qualities' range
+LARGEST = 1e15  # bytes
 TOLERANCE = 0.02  # of the size
 TOLERANCE_DB = 0.1
+EXACT_DB = 100.0  # stands for the infinite PSNR of equal images; one sample off is at most 96 dB
 CLOSEST = 1e-4  # of lmbda's logarithm: where nothing lies between
 
 
@@ -76,7 +78,7 @@ class Target:
         if not self.of_psnr:
             return math.log(len(attempt.data) - self.fixed)
         assert attempt.psnr is not None
-        return attempt.psnr
+        return min(attempt.psnr, EXACT_DB)
 
     def met(self, value: float) -> bool:
         """Whether a value will do."""
@@ -108,8 +110,11 @@ def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) ->
     Raises:
         CodecError: it is no size.
     """
-    if not (math.isfinite(size) and size > 0):
-        raise CodecError(f"no file has {size:g} bytes; give a size above 0")
+    if not 0 < size < LARGEST:
+        raise CodecError(
+            f"no file has such a size; give a size above 0 and below {LARGEST:g} bytes"
+        )
+    size = float(size)
     least, most = size * (1 - TOLERANCE), size * (1 + TOLERANCE * above)
     # Not to the last digit: 98 % of 100 bytes are 98 bytes, whatever a logarithm rounds to.
     limits = (least - 1e-6, (least + most) / 2, most + 1e-6)

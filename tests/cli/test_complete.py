@@ -29,7 +29,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 @pytest.fixture
 def cut(astronaut: Path, tiny_model: Path, tmp_path: Path) -> str:
     """A file of 12 tiles that ends in its finest level."""
-    data = compress(load(astronaut), model=tiny_model, tile=32).data
+    data = compress(load(astronaut), model=tiny_model, tile=32, effort=1).data
     (tmp_path / "cut.vqz").write_bytes(data[:-300])
     (tmp_path / "whole.vqz").write_bytes(data)
     return "cut.vqz"

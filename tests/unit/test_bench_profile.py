@@ -63,7 +63,9 @@ class TestBits:
     def test_full_bits_are_those_that_files_promise(
         self, rows: list[dict[str, Any]], model: str, pictures: list[Pixels]
     ) -> None:
-        files = [compress(Image(each, grey=False), quality=3, model=model) for each in pictures]
+        files = [
+            compress(Image(each, grey=False), quality=3, effort=1, model=model) for each in pictures
+        ]
         for level in range(3):
             promised = sum(file.ideal_bits[level] for file in files)
             found = row_of(rows, quality=3, level=level, codebook="all")

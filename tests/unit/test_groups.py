@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,17 @@ from torch import Tensor
 from vqcodec import codec
 from vqcodec.entropy import prior as integer
 from vqcodec.entropy.frequencies import TOTAL, Tables
+from vqcodec.errors import CodecError, WeightsError
 from vqcodec.image import Image
 from vqcodec.model import load
 from vqcodec.models import prior as trained
+from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig
 from vqcodec.models.prior import PriorConfig
-from vqcodec.training.export import integer_prior, shared_tables
-from vqcodec.training.prior import groups_of
+from vqcodec.models.quantizer import CodebookConfig
+from vqcodec.training import checkpoint
+from vqcodec.training.autoencoder import books
+from vqcodec.training.export import code_vectors, integer_prior, shared_tables, write_weights
+from vqcodec.training.prior import groups_of, start_from_checkpoint, start_from_shares
 
 USED = {1: 2, 3: 2, 4: 4, 6: 4, 7: 6, 10: 6}  # quality -> codebooks of the finer level
 SIZES = [16, 16, 16, 16, 8, 8]
@@ -148,7 +154,15 @@ def test_integer_prior_refuses_maps_of_different_groups(
         priors[1].start([coarser], torch.tensor([0, 9]), torch.tensor([0, 0]), *own.shape[2:])
 
 
-@pytest.mark.parametrize("groups", [((1, 1), (1, 1)), ((1, 2), (5, 3)), ((3, 1), (1, 5), (2, 4))])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ((1, 1), (1, 1)),
+        ((1, 2), (5, 3)),
+        ((3, 1), (1, 5), (2, 4)),
+        ((3, 1), (2, 5), (1, 7)),  # sizes 16 and 8 in one group
+    ],
+)
 def test_config_refuses_groups_that_do_not_fit(groups: tuple[tuple[int, int], ...]) -> None:
     with pytest.raises(ValueError, match="don't fit"):
         PriorConfig(codebooks=tuple((k, 2) for k in SIZES), groups=groups, qualities=10)
@@ -184,3 +198,53 @@ def test_files_of_every_group(model: Path, quality: int) -> None:
     payload = 8 * sum(len(part) for level in sections for part in level)
     assert ideal <= payload <= ideal + 64 * sum(len(level) for level in sections)
     assert load(model).qualities == 10
+
+
+def test_a_model_whose_parts_disagree_about_groups_is_refused(tmp_path: Path) -> None:
+    autoencoder = tiny_autoencoder(GROUPED)
+    priors = tiny_priors(autoencoder)
+    config = replace(priors[1].config, groups=((1, 1), (1, 1), (2, 5), (2, 7)))
+    other = trained.Prior(config, code_vectors(autoencoder))
+    other.load_state_dict(priors[1].state_dict())
+    path = tmp_path / "other.safetensors"
+    write_weights(path, "other", autoencoder, [priors[0], other])
+    with pytest.raises(WeightsError, match="other groups"):
+        load(path)
+
+
+def test_every_last_quality_has_all_codebooks() -> None:
+    for knots, qualities in [(2, 42), (9, 100), (17, 255)]:
+        lmbdas = tuple(1000.0 / 2**n for n in range(knots))
+        last = CodebookConfig(16, 2, 0, 1.0)
+        config = AutoencoderConfig(
+            (LevelConfig(8, (*books((16, 2)), last), 8, 1, 1, 8),), lmbdas, qualities=qualities
+        )
+        assert config.groups_of(0) == ((1, 1), (1, qualities))
+
+
+def test_heads_start_from_the_images_that_have_the_codebook() -> None:
+    prior = tiny_priors(tiny_autoencoder(GROUPED))[1]
+    own = torch.cat([draw(quality, count=1)[1] for quality in (1, 4, 10)])
+    own[2, 5] = 3
+    start_from_shares(prior, own, torch.tensor([0, 3, 9]))
+    shares = prior.heads[5].bias.detach().exp()
+    assert shares.argmax() == 3
+    assert shares[0] == pytest.approx(float(shares[1]))
+
+
+def test_a_prior_starts_from_one_of_the_same_shape_alone(tmp_path: Path) -> None:
+    autoencoder = tiny_autoencoder(GROUPED)
+    vectors = code_vectors(autoencoder)
+    first = tiny_priors(autoencoder)[1]
+    averages = {f"average.{name}": each for name, each in first.state_dict().items()}
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, averages, {"config": first.config.to_dict()})
+    second = trained.Prior(replace(first.config, dropout=0.1), vectors)
+    start_from_checkpoint(second, path)
+    assert all(
+        torch.equal(mine, theirs)
+        for mine, theirs in zip(second.parameters(), first.parameters(), strict=True)
+    )
+    wider = trained.Prior(replace(first.config, head_channels=24), vectors)
+    with pytest.raises(CodecError, match="another shape"):
+        start_from_checkpoint(wider, path)

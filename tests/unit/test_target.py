@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from vqcodec import codec, target
+from vqcodec.cli.options import byte_size
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, load
 from vqcodec.target import MAX_PASSES, meet, of_psnr, of_size, psnr
@@ -143,6 +145,42 @@ def test_a_model_that_cannot_weigh_rate_makes_one_size() -> None:
 def test_what_is_no_target(make: Callable[[float, int], object], value: float) -> None:
     with pytest.raises(CodecError, match=r"give a size above 0|give one above 0"):
         make(value, PIXELS)
+
+
+def test_an_image_that_comes_back_exactly_has_a_finite_psnr() -> None:
+    """Below some lmbda this one does: the search must go on with numbers."""
+    weights = []
+
+    def attempt(quality: int, rate_weight: float, effort: int) -> Made:
+        weights.append(rate_weight)
+        log = math.log(FINE[quality - 1] * rate_weight)
+        return Made(b"", math.inf if log < 5 else 50 - log)
+
+    assert meet(of_psnr(44.0, PIXELS), FINE, 5, attempt)[0].psnr == pytest.approx(44.0, abs=0.1)
+    with pytest.raises(
+        CodecError, match=r"^55 dB cannot be met; the nearest are 4\d\.\d\d dB and 100"
+    ):
+        meet(of_psnr(55.0, PIXELS), FINE, 5, attempt)
+    assert all(math.isfinite(weight) for weight in weights)
+
+
+@pytest.mark.parametrize("size", [10**400, -1, 0], ids=["huge", "negative", "none"])
+def test_sizes_that_no_file_has(size: int) -> None:
+    with pytest.raises(CodecError, match="no file has such a size"):
+        of_size(size, PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1.001MB", 1_001_000), ("40kB", 40_000), ("0.5Ki", 512), ("7", 7)]
+)
+def test_sizes_in_words(text: str, size: int) -> None:
+    assert byte_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "0.1", "kB", "-3", "1e9", "nan", "4 0"])
+def test_words_that_are_no_size(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no size"):
+        byte_size(text)
 
 
 def test_psnr() -> None:

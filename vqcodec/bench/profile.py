@@ -378,7 +378,8 @@ def raster(
         found the frequencies, that the file was coded with.
     """
     picture = Image(crop(pixels, codec.DEFAULT_TILE, codec.DEFAULT_TILE), grey=False)
-    contents = container.unpack(codec.compress(picture, quality=quality, model=model).data)
+    coded = codec.compress(picture, quality=quality, effort=1, model=model)
+    contents = container.unpack(coded.data)
     stages = stages_for(contents.header, model, "cpu", 1, None)
     indices = stages.analyze(picture.pixels)
     rows: list[Row] = []

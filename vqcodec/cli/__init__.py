@@ -70,7 +70,7 @@ class CommandLine(click.Group):
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            fail("not enough memory; free some, or use a smaller image or a smaller --tile")
+            fail("not enough memory; free some, or use a smaller image or --tile, or --effort 1")
 
 
 @contextmanager

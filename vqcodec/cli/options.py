@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +44,7 @@ effort_option = click.option(
     default=DEFAULT_EFFORT,
     show_default=True,
     metavar="N",
-    help=f"1 to {MAX_EFFORT}; higher is slower and makes smaller files that look the same.",
+    help=f"1 to {MAX_EFFORT}; higher is slower, and better for the bytes it takes.",
 )
 
 
@@ -53,9 +54,9 @@ def byte_size(text: str) -> int:
     Raises:
         click.BadParameter: it is none.
     """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(k|M|Ki|Mi)?B?", text, re.ASCII)
+    match = re.fullmatch(r"([0-9]{0,15}\.?[0-9]{1,15}) ?(k|M|Ki|Mi)?B?", text, re.ASCII)
     units = {None: 1, "k": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
-    size = int(float(match[1]) * units[match[2]]) if match else 0
+    size = int(Decimal(match[1]) * units[match[2]]) if match else 0
     if size < 1:
         raise click.BadParameter(f"{text!r} is no size; give bytes, such as 40000, 40kB or 1.5MB.")
     return size

@@ -459,8 +459,9 @@ class Prior:
         self.heads: dict[int, Heads] = {}
         counts = config.get("groups") or [(1, 1)] * len(self.sizes)
         ends = list(itertools.accumulate(count for count, _ in counts))
-        if ends[-1] != len(self.sizes):
-            raise ValueError(f"groups of {ends[-1]} codebooks, and there are {len(self.sizes)}")
+        firsts = [first for _, first in counts]
+        if ends[-1] != len(self.sizes) or firsts != sorted(firsts) or firsts[0] != 1:
+            raise ValueError(f"groups {counts} do not fit {len(self.sizes)} codebooks")
         self.groups = [
             Group(range(end - count, end), first, int(config["head_channels"]), weights)
             for end, (count, first) in zip(ends, counts, strict=True)

@@ -69,8 +69,11 @@ class LevelConfig:
         books = self.codebooks
         if not all(2 <= size <= MAX_NUM_EMBEDDINGS and dim >= 1 for size, dim, *_ in books):
             raise ValueError(f"codebooks need 2 to {MAX_NUM_EMBEDDINGS} codes: {books}")
-        if not books or any(len({books[g].share for g in same}) > 1 for same in groups(books)):
-            raise ValueError(f"codebooks of one group are used from the same share on: {books}")
+        alike = [
+            {(books[g].num_embeddings, books[g].share) for g in same} for same in groups(books)
+        ]
+        if not books or any(len(each) > 1 for each in alike):
+            raise ValueError(f"codebooks of one group have one size and one share: {books}")
         shares = [each.share for each in books]
         if shares != sorted(shares) or shares[0] != 0 or shares[-1] > 1:
             raise ValueError(f"codebooks of all qualities come first, shares are 0 to 1: {books}")
@@ -143,7 +146,7 @@ class AutoencoderConfig:
         """Where among the knots a file's quality is: int64 [B], from 0, to float32 [B]."""
         if self.qualities is None:
             return quality.float()
-        return quality * (self.last_knot / (self.qualities - 1))
+        return quality * self.last_knot / (self.qualities - 1)
 
     def first_quality(self, share: float) -> int:
         """The lowest quality, from 1, at or above a share of the range."""
@@ -151,6 +154,14 @@ class AutoencoderConfig:
             return 1
         shares = self.position(torch.arange(self.num_qualities)) / self.last_knot
         return int((shares < share).sum()) + 1
+
+    def groups_of(self, level: int) -> tuple[tuple[int, int], ...]:
+        """For each group of a level's codebooks how many there are, and the first quality."""
+        books = self.levels[level].codebooks
+        firsts = [self.first_quality(books[group.start].share) for group in groups(books)]
+        return tuple(
+            (len(group), first) for group, first in zip(groups(books), firsts, strict=True)
+        )
 
     @property
     def strides(self) -> tuple[int, ...]:

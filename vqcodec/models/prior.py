@@ -61,8 +61,9 @@ class PriorConfig:
         quality_knots: So many vectors, evenly spread over the qualities and interpolated between;
             0 for a vector of each quality's own.
         groups: Codebooks and first quality (from 1) of each group, in coding order. Codebooks of a
-            group don't see each other, and lower qualities leave the group out: its indices are 0,
-            and nothing sees them. Empty for groups of one codebook that all qualities have.
+            group are of one size and don't see each other, and lower qualities leave the group out:
+            its indices are 0, and nothing of the level sees them. Empty for groups of one codebook
+            that all qualities have.
         classes: Number of classes; 0 for an unconditional prior. Entry 0 of the class table is
             "no class".
         dropout: Share of the values that a residual block adds which training drops.
@@ -102,6 +103,7 @@ class PriorConfig:
             sum(count for count, _ in self.groups) != len(self.codebooks)
             or firsts != sorted(firsts)
             or firsts[0] != 1
+            or any(len({self.codebooks[g][0] for g in group}) != 1 for group in self.group_ranges)
         ):
             raise ValueError(f"groups {self.groups} don't fit {len(self.codebooks)} codebooks")
 

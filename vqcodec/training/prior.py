@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from vqcodec.errors import CodecError
 from vqcodec.models.autoencoder import AutoencoderConfig
 from vqcodec.models.family import AnyConfig
 from vqcodec.models.prior import Prior, PriorConfig, calibrated, set_mode
-from vqcodec.models.quantizer import groups
 from vqcodec.training import checkpoint, vqvae
 from vqcodec.training.export import code_vectors, fingerprint, load_autoencoder
 from vqcodec.training.indices import IndexSampler
@@ -116,9 +114,8 @@ def groups_of(autoencoder: AnyConfig, level: int) -> tuple[tuple[int, int], ...]
     """`PriorConfig.groups` of an autoencoder's level; empty if there is nothing to say."""
     if not isinstance(autoencoder, AutoencoderConfig):
         return ()
-    books = autoencoder.levels[level].codebooks
-    found = [(len(g), autoencoder.first_quality(books[g.start].share)) for g in groups(books)]
-    return tuple(found) if set(found) != {(1, 1)} else ()
+    found = autoencoder.groups_of(level)
+    return found if set(found) != {(1, 1)} else ()
 
 
 def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) -> PriorConfig:
@@ -159,10 +156,18 @@ def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) ->
 
 
 @torch.no_grad()
-def start_from_shares(prior: Prior, indices: Tensor) -> None:
-    """Lets the heads start from how often each index occurs: integers [N, G, h, w]."""
+def start_from_shares(prior: Prior, indices: Tensor, quality: Tensor) -> None:
+    """Lets the heads start from how often each index occurs where it is coded.
+
+    Args:
+        prior: Freshly made.
+        indices: Integers [N, G, h, w].
+        quality: int64 [N].
+    """
+    used = prior.used(quality)
     for g, head in enumerate(prior.heads):
-        counts = torch.bincount(indices[:, g].flatten().long(), minlength=len(head.bias)) + 1.0
+        own = indices[used[:, g], g].flatten().long()
+        counts = torch.bincount(own, minlength=len(head.bias)) + 1.0
         head.bias.copy_((counts / counts.sum()).log())
 
 
@@ -174,7 +179,9 @@ def start_from_checkpoint(prior: Prior, path: Path) -> None:
         CodecError: it is of another architecture.
     """
     tensors, state = checkpoint.load(path)
-    if state["config"] != json.loads(json.dumps(prior.config.to_dict())):
+    drops = {"dropout": 0.0, "attention_dropout": 0.0}
+    theirs = PriorConfig.from_dict({**state["config"], **drops})
+    if theirs != replace(prior.config, dropout=0.0, attention_dropout=0.0):
         raise CodecError("is of a prior of another shape, and cannot be started from").in_file(path)
     average = under("average", tensors)
     for name, parameter in prior.named_parameters():
@@ -197,8 +204,8 @@ def train(config: PriorTraining) -> Path:
         if len(sampler.levels) <= config.level:
             raise CodecError(f"the files of indices end before level {config.level}")
         prior = Prior(architecture, code_vectors(autoencoder)[: config.level + 1])
-        start_from_shares(prior, sampler.levels[config.level])
-        if config.start is not None:
+        start_from_shares(prior, sampler.levels[config.level], sampler.quality)
+        if config.start is not None and not config.checkpoint.exists():
             start_from_checkpoint(prior, config.start)
         prior.to(processes.device)
         prior.train()
