@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from vqcodec.effort import MAX_EFFORT
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
@@ -145,6 +147,18 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @_photograph_options
 @click.option("--count", type=_COUNT, metavar="N", help="Number of crops.")
 @click.option("--levels", type=_COUNT, metavar="N", help="Only so many levels, coarsest first.")
+@click.option(
+    "--model",
+    type=_PATH,
+    metavar="FILE",
+    help="Weights exported from this autoencoder, whose priors to search with.",
+)
+@click.option(
+    "--effort",
+    type=click.IntRange(1, MAX_EFFORT),
+    metavar="N",
+    help="Of that search, as in `compress`; 1 for what the analysis gives.",
+)
 @_classes_option
 @_machine_options
 def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:

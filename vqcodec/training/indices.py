@@ -18,9 +18,16 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from vqcodec.codec import DEFAULT_TILE
+from vqcodec.container import WEIGHTS_HASH_LENGTH, Header
+from vqcodec.effort import checked_effort
 from vqcodec.errors import CodecError
+from vqcodec.model import Model, load
+from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.models.family import AnyAutoencoder
 from vqcodec.photos import CropSampler
 from vqcodec.registry import ClassName
+from vqcodec.stages import Stages
 from vqcodec.training import checkpoint
 from vqcodec.training.export import fingerprint, load_autoencoder
 from vqcodec.training.loop import fast_bfloat16
@@ -38,6 +45,8 @@ class Extraction:
         crop: Side of a crop, in pixels; a multiple of the coarsest stride.
         levels: Extract so many levels only, coarsest first; None for all.
         batch: Crops at a time.
+        model: Weights file exported from this autoencoder, whose priors to search with; or None.
+        effort: Of that search, as of `codec.compress`; 1 for the indices that the analysis gives.
         seed: Of crops and qualities.
         limit: At most this many images of each source, or None.
         short_side: Scale larger images until their shorter side has so many pixels, or None.
@@ -55,6 +64,8 @@ class Extraction:
     crop: int = 256
     levels: int | None = None
     batch: int = 4
+    model: Path | None = None
+    effort: int = 1
     seed: int = 0
     limit: int | None = None
     short_side: int | None = None
@@ -68,17 +79,17 @@ def extract(config: Extraction) -> Path:
     """Writes the indices of random crops, each at a random quality; returns the file.
 
     It holds `levels.N` uint8 or int16 [count, G, h, w], `quality` and `label` (class + 1, 0 for
-    none) int64 [count], and `rate_bits` float32 [count, levels], what the autoencoder's own rate
-    model would spend; and in its state `classes`, the list of (key, name, number of images),
+    none) int64 [count]; and in its state `classes`, the list of (key, name, number of images),
     `side`, the crop, and `autoencoder_sha256`, the autoencoder's `export.fingerprint`.
 
     Raises:
-        CodecError: unusable checkpoint, sources or classes, or a crop that does not fit the
-            strides.
+        CodecError: unusable checkpoint, sources or classes, a crop that does not fit the strides,
+            or an effort without a model of this autoencoder to search with.
     """
     autoencoder = load_autoencoder(config.autoencoder)
     mark = fingerprint(autoencoder)
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = _searcher(config, autoencoder, device)
     autoencoder.to(device)
     if config.crop % autoencoder.config.strides[0]:
         raise CodecError(f"the crop must be a multiple of {autoencoder.config.strides[0]} pixels")
@@ -98,7 +109,7 @@ def extract(config: Extraction) -> Path:
         for level in autoencoder.config.levels[: config.levels]
     ]
     levels: list[list[Tensor]] = [[] for _ in dtypes]
-    quality_parts, bit_parts = [], []
+    quality_parts: list[Tensor] = []
     names: list[str] = []
     firsts = range(0, config.count, config.batch)
     for first in track(firsts, "indices", console=Console(stderr=True)):
@@ -108,18 +119,68 @@ def extract(config: Extraction) -> Path:
         names += shown
         rng = np.random.default_rng([config.seed, first, 1])
         quality = torch.from_numpy(rng.integers(qualities, size=size)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-            indices, bits = autoencoder.quantize(crops, quality, config.levels)
-        for maps, found, dtype in zip(levels, indices, dtypes, strict=True):
+        if model is not None:
+            indices = _searched(model, crops, quality, config.effort)
+        else:
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+                indices = autoencoder.quantize(crops, quality, config.levels)[0]
+        for maps, found, dtype in zip(levels, indices, dtypes, strict=False):
             maps.append(found.to(dtype).cpu())
         quality_parts.append(quality.cpu())
-        bit_parts.append(bits.cpu())
     tensors = {f"levels.{n}": torch.cat(maps) for n, maps in enumerate(levels)}
-    tensors |= {"quality": torch.cat(quality_parts), "rate_bits": torch.cat(bit_parts)}
+    tensors["quality"] = torch.cat(quality_parts)
     tensors["label"] = torch.tensor([label_of.get(name, 0) for name in names])
     state = {"autoencoder_sha256": mark, "classes": classes, "side": config.crop}
     checkpoint.save(config.output, tensors, state)
     return config.output
+
+
+def _searcher(
+    config: Extraction, autoencoder: AnyAutoencoder, device: torch.device
+) -> Model | None:
+    """The model to search with, or None for no search.
+
+    Raises:
+        CodecError: no such effort, or no model of this autoencoder to search with.
+    """
+    if checked_effort(config.effort) == 1:
+        return None
+    if config.model is None:
+        raise CodecError("a search needs priors; export the model, and give its weights file too")
+    model = load(config.model, str(device))
+    theirs = model.autoencoder.state_dict()
+    ours = {name: value.half().float().cpu() for name, value in autoencoder.named_parameters()}
+    if not all(name in theirs and value.equal(theirs[name].cpu()) for name, value in ours.items()):
+        raise CodecError(f"was not exported from {config.autoencoder}").in_file(config.model)
+    if not isinstance(model.autoencoder, Autoencoder):
+        raise CodecError("has no rate model to search with").in_file(config.model)
+    return model
+
+
+def _searched(model: Model, crops: Tensor, quality: Tensor, effort: int) -> list[Tensor]:
+    """Indices as `codec.compress` finds them: per level int64 [N, G, h, w].
+
+    Args:
+        model: With whose priors to search.
+        crops: uint8 [N, H, W, 3].
+        quality: From 0, int64 [N].
+        effort: Of the search.
+    """
+    height, width = crops.shape[1:3]
+    found = []
+    for pixels, each in zip(crops.cpu().numpy(), quality.tolist(), strict=True):
+        header = Header(
+            width=width,
+            height=height,
+            grey=False,
+            model_id=model.model_id,
+            weights_hash=bytes.fromhex(model.sha256)[:WEIGHTS_HASH_LENGTH],
+            tile=DEFAULT_TILE,
+            quality=each + 1,
+            levels=len(model.strides),
+        )
+        found.append(Stages(model, header, 1, None).analyze(pixels, effort))
+    return [torch.stack(maps) for maps in zip(*found, strict=True)]
 
 
 def read_classes(source: str | None, counts: Counter[str]) -> list[ClassName]:
