@@ -109,26 +109,39 @@ def compress(
 
     def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
         stages = Stages(loaded, replace(header, quality=quality), batch, progress)
-        indices = stages.analyze(image.pixels, effort, rate_weight)
-        coded = [stages.encode(indices[: level + 1]) for level in range(header.levels)]
-        contents = Container(
-            header=stages.header,
-            extras=extras,
-            sections=tuple(payloads for payloads, _ in coded),
-            indices_crc=stages.indices_crc(indices),
-            complete=True,
-        )
-        met: float | None = None
-        if goal is not None and goal.of_psnr:
-            restored = image_of(contents, stages.synthesize(indices))
-            met = target.psnr(image.pixels, restored.pixels)
-        ideal_bits = [bits for _, bits in coded]
-        return Compressed(container.pack(contents), ideal_bits, stages.header, rate_weight, met)
+        judged = goal is not None and goal.of_psnr
+        return _compress(stages, image, extras, effort, rate_weight, judged)
 
     if goal is None:
         return attempt(header.quality, 1.0, effort)
     result, passes = target.meet(goal, _lmbdas(loaded), effort, attempt)
     return replace(result, passes=passes)
+
+
+def _compress(
+    stages: Stages,
+    image: Image,
+    extras: dict[int, bytes],
+    effort: int,
+    rate_weight: float,
+    judged: bool,
+) -> Compressed:
+    """One pass through the corridor; if it is judged, there and back."""
+    indices = stages.analyze(image.pixels, effort, rate_weight)
+    coded = [stages.encode(indices[: level + 1]) for level in range(stages.header.levels)]
+    contents = Container(
+        header=stages.header,
+        extras=extras,
+        sections=tuple(payloads for payloads, _ in coded),
+        indices_crc=stages.indices_crc(indices),
+        complete=True,
+    )
+    psnr: float | None = None
+    if judged:
+        restored = image_of(contents, stages.synthesize(indices))
+        psnr = target.psnr(image.pixels, restored.pixels)
+    ideal_bits = [bits for _, bits in coded]
+    return Compressed(container.pack(contents), ideal_bits, stages.header, rate_weight, psnr)
 
 
 def decompress(
