@@ -32,6 +32,8 @@ from vqcodec.training.loop import Schedule, make_optimizer
 from vqcodec.training.optimizer import Muon
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
+from vqcodec.training.synthesis import SynthesisTraining
+from vqcodec.training.synthesis import train as train_synthesis
 from vqcodec.training.system import SystemTraining
 from vqcodec.training.system import train as train_system
 
@@ -271,6 +273,45 @@ def test_indices_are_searched_for_as_compress_does(
         expected = codec._decode(stages, codec.inspect(compressed.data), 2)
         for level, maps in enumerate(expected):
             assert torch.equal(maps, found[1][f"levels.{level}"][n].long())
+
+
+def test_the_finest_synthesis_learns_without_changing_any_index(
+    trained: Path, tmp_path: Path
+) -> None:
+    extraction = Extraction(
+        autoencoder=trained,
+        sources=[(FIXTURES, 1.0)],
+        output=tmp_path / "indices.safetensors",
+        count=8,
+        crop=64,
+        pixels=True,
+        device="cpu",
+    )
+    indices = extract(extraction)
+    output = tmp_path / "synthesis"
+    settings = SynthesisTraining(
+        autoencoder=trained, indices=[indices], output=output, steps=60, log_every=1, device="cpu"
+    )
+    before = load_autoencoder(trained)
+    after = load_autoencoder(train_synthesis(settings))
+    tensors = load_file(indices)
+    pixels, quality = tensors["pixels"], tensors["quality"]
+    maps = [tensors["levels.0"].long(), tensors["levels.1"].long()]
+    errors = []
+    for autoencoder in (before, after):
+        found, _ = autoencoder.quantize(pixels, quality)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, maps, strict=True))
+        restored = autoencoder.synthesize(maps, quality)
+        errors.append((restored.float() - pixels).square().mean())
+    assert errors[1] < errors[0]
+    assert train_synthesis(replace(settings, steps=61)) == output / "checkpoint.safetensors"
+    assert len(rows(output / "log.csv")) == 61
+
+
+def test_the_synthesis_needs_crops(trained: Path, extracted: Path, tmp_path: Path) -> None:
+    settings = SynthesisTraining(autoencoder=trained, indices=[extracted], output=tmp_path)
+    with pytest.raises(CodecError, match=r"indices\.safetensors: holds no crops"):
+        train_synthesis(settings)
 
 
 def test_searching_needs_priors_of_the_same_autoencoder(trained: Path, tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ _autoencoder_option = click.option(
     help="Checkpoint of `train autoencoder`.",
 )
 
+_indices_option = click.option(
+    "--indices",
+    type=_PATH,
+    metavar="FILE",
+    multiple=True,
+    required=True,
+    help="File of `train indices`; repeatable.",
+)
+
 _run_options = _several(
     click.option("--steps", type=_COUNT, metavar="N", help="Steps at most."),
     click.option(
@@ -118,7 +127,8 @@ def command() -> None:
     """Train a model.
 
     First `autoencoder`, then `indices`, then one `prior` a level, then `vqcodec export`; or all of
-    it by `system`. A run whose FOLDER holds a checkpoint goes on from it. Under torchrun all
+    it by `system`. With `indices` searched for by what has been exported, `prior --start` and
+    `synthesis` go on. A run whose FOLDER holds a checkpoint goes on from it. Under torchrun all
     processes share one run: torchrun --nproc-per-node 2 -m vqcodec train ...
     """
 
@@ -159,6 +169,7 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     metavar="N",
     help="Of that search, as in `compress`; 1 for what the analysis gives.",
 )
+@click.option("--pixels", is_flag=True, help="Keep the crops too, for `train synthesis`.")
 @_classes_option
 @_machine_options
 def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
@@ -176,14 +187,7 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @command.command()
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_autoencoder_option
-@click.option(
-    "--indices",
-    type=_PATH,
-    metavar="FILE",
-    multiple=True,
-    required=True,
-    help="File of `train indices`; repeatable.",
-)
+@_indices_option
 @click.option(
     "--level",
     type=click.IntRange(min=0),
@@ -231,6 +235,23 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
     from vqcodec.training.prior import PriorTraining, train
 
     click.echo(train(PriorTraining(output=output, indices=list(indices), **_given(options))))
+
+
+@command.command()
+@click.argument("output", metavar="FOLDER", type=_PATH)
+@_autoencoder_option
+@_indices_option
+@_run_options
+@_machine_options
+def synthesis(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
+    """Train the finest synthesis further, on indices that have been searched for.
+
+    The indices come from `train indices --model --effort --pixels`. FOLDER takes checkpoint, log
+    and settings; prints the name of the checkpoint, to export in place of the autoencoder's.
+    """
+    from vqcodec.training.synthesis import SynthesisTraining, train
+
+    click.echo(train(SynthesisTraining(output=output, indices=list(indices), **_given(options))))
 
 
 @command.command()

@@ -47,6 +47,7 @@ class Extraction:
         batch: Crops at a time.
         model: Weights file exported from this autoencoder, whose priors to search with; or None.
         effort: Of that search, as of `codec.compress`; 1 for the indices that the analysis gives.
+        pixels: Keep the crops too, which `train synthesis` needs.
         seed: Of crops and qualities.
         limit: At most this many images of each source, or None.
         short_side: Scale larger images until their shorter side has so many pixels, or None.
@@ -66,6 +67,7 @@ class Extraction:
     batch: int = 4
     model: Path | None = None
     effort: int = 1
+    pixels: bool = False
     seed: int = 0
     limit: int | None = None
     short_side: int | None = None
@@ -79,8 +81,9 @@ def extract(config: Extraction) -> Path:
     """Writes the indices of random crops, each at a random quality; returns the file.
 
     It holds `levels.N` uint8 or int16 [count, G, h, w], `quality` and `label` (class + 1, 0 for
-    none) int64 [count]; and in its state `classes`, the list of (key, name, number of images),
-    `side`, the crop, and `autoencoder_sha256`, the autoencoder's `export.fingerprint`.
+    none) int64 [count], and perhaps `pixels` uint8 [count, H, W, 3]; and in its state `classes`,
+    the list of (key, name, number of images), `side`, the crop, and `autoencoder_sha256`, the
+    autoencoder's `export.fingerprint`.
 
     Raises:
         CodecError: unusable checkpoint, sources or classes, a crop that does not fit the strides,
@@ -109,7 +112,7 @@ def extract(config: Extraction) -> Path:
         for level in autoencoder.config.levels[: config.levels]
     ]
     levels: list[list[Tensor]] = [[] for _ in dtypes]
-    quality_parts: list[Tensor] = []
+    quality_parts, pixel_parts = [], []
     names: list[str] = []
     firsts = range(0, config.count, config.batch)
     for first in track(firsts, "indices", console=Console(stderr=True)):
@@ -127,8 +130,12 @@ def extract(config: Extraction) -> Path:
         for maps, found, dtype in zip(levels, indices, dtypes, strict=False):
             maps.append(found.to(dtype).cpu())
         quality_parts.append(quality.cpu())
+        if config.pixels:
+            pixel_parts.append(crops.cpu())
     tensors = {f"levels.{n}": torch.cat(maps) for n, maps in enumerate(levels)}
     tensors["quality"] = torch.cat(quality_parts)
+    if config.pixels:
+        tensors["pixels"] = torch.cat(pixel_parts)
     tensors["label"] = torch.tensor([label_of.get(name, 0) for name in names])
     state = {"autoencoder_sha256": mark, "classes": classes, "side": config.crop}
     checkpoint.save(config.output, tensors, state)
@@ -221,12 +228,15 @@ class IndexSampler:
         files: What `extract` wrote, all of one crop size and of the same classes.
         autoencoder: `export.fingerprint` of the autoencoder they must come from, or None for any;
             files of earlier releases, which name none, are taken too.
+        pixels: Whether `draw_pixels` will be called.
 
     Raises:
-        CodecError: no files, or they do not fit together or to the autoencoder.
+        CodecError: no files, or they do not fit together or to the autoencoder, or hold no pixels.
     """
 
-    def __init__(self, files: Sequence[Path], autoencoder: str | None = None) -> None:
+    def __init__(
+        self, files: Sequence[Path], autoencoder: str | None = None, *, pixels: bool = False
+    ) -> None:
         if not files:
             raise CodecError("no extracted indices were given; run vqcodec train indices first")
         loaded, states = zip(*(checkpoint.load(path) for path in files), strict=True)
@@ -249,6 +259,12 @@ class IndexSampler:
         except (KeyError, RuntimeError) as error:
             raise CodecError(f"the files of indices do not fit together ({error})") from error
         self.quality = torch.cat([tensors["quality"] for tensors in loaded])
+        if pixels:
+            for path, tensors in zip(files, loaded, strict=True):
+                if "pixels" not in tensors:
+                    reason = "holds no crops; extract it again with vqcodec train indices --pixels"
+                    raise CodecError(reason).in_file(path)
+            self.pixels = torch.cat([tensors["pixels"] for tensors in loaded])
         none = torch.zeros_like(self.quality)
         self.label = torch.cat([tensors["label"] for tensors in loaded]) if labelled else none
 
@@ -259,7 +275,14 @@ class IndexSampler:
             quality int64 [count], label (class + 1, or 0) int64 [count], and per level int64
             [count, G, h, w].
         """
-        rng = np.random.default_rng(seed)
-        chosen = torch.from_numpy(rng.integers(len(self.quality), size=count))
+        chosen = self._chosen(count, seed)
         maps = [maps[chosen].long() for maps in self.levels]
         return self.quality[chosen], self.label[chosen], maps
+
+    def draw_pixels(self, count: int, seed: Sequence[int]) -> Tensor:
+        """The crops of the examples that `draw` gives: uint8 [count, H, W, 3]."""
+        return self.pixels[self._chosen(count, seed)]
+
+    def _chosen(self, count: int, seed: Sequence[int]) -> Tensor:
+        rng = np.random.default_rng(seed)
+        return torch.from_numpy(rng.integers(len(self.quality), size=count))

@@ -1,0 +1,111 @@
+"""Further training of the finest level's synthesis, on indices that stay as they are.
+
+The search of `codec.compress` chooses other indices than the analysis, which the synthesis was
+trained with. Here it learns to restore the images from those. No index depends on the synthesis of
+the finest level, nor on the refinement behind it: so priors stay valid, as do the indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.errors import CodecError
+from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
+from vqcodec.training.autoencoder import loss_weight
+from vqcodec.training.export import fingerprint, load_autoencoder
+from vqcodec.training.indices import IndexSampler
+from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
+
+
+@dataclass(kw_only=True)
+class SynthesisTraining(Training):
+    """Settings of a run, besides those of every run.
+
+    Attributes:
+        autoencoder: Checkpoint of `train autoencoder`, to start from.
+        indices: Files of `train indices`, with pixels.
+    """
+
+    autoencoder: Path
+    indices: list[Path]
+    batch: int = 4
+    learning_rate: float = 3e-4
+    decay: float = 1.0
+
+
+def finest_synthesis(autoencoder: Autoencoder) -> Iterator[nn.Module]:
+    """The parts that no index depends on."""
+    level = autoencoder.levels[-1]
+    yield from (level.synthesis_in, level.synthesis_blocks, level.synthesis_out)
+    if autoencoder.refinement is not None:
+        yield autoencoder.refinement
+
+
+class Restoration(nn.Module):
+    """The training objective: MSE of what is restored from indices."""
+
+    def __init__(self, autoencoder: Autoencoder, bfloat16: bool) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.use_bfloat16 = bfloat16
+
+    def forward(
+        self, pixels: Tensor, quality: Tensor, *indices: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """uint8 [B, H, W, 3], int64 [B] and per level [B, G, h, w] to the loss and the MSE."""
+        autoencoder = self.autoencoder
+        position = autoencoder.position(quality)
+        vectors = [
+            level.lookup(chosen.permute(0, 2, 3, 1), position)
+            for level, chosen in zip(autoencoder.levels, indices, strict=True)
+        ]
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+            restored = autoencoder.decode(vectors, position)
+        errors = (restored.float() - autoencoder.normalize(pixels)).square()
+        mse = errors.mean((1, 2, 3)) * PIXEL_SCALE**2
+        loss = loss_weight(autoencoder.lmbda(position)) * mse
+        return loss.mean(), {"mse": mse.mean()}
+
+
+def train(config: SynthesisTraining) -> Path:
+    """Trains, or goes on from the checkpoint in `config.output`; returns the checkpoint.
+
+    It is one of an autoencoder, to export in place of the one it started from.
+
+    Raises:
+        CodecError: unusable checkpoint or indices, or a checkpoint in `config.output` that started
+            from another autoencoder.
+    """
+    autoencoder = load_autoencoder(config.autoencoder)
+    if not isinstance(autoencoder, Autoencoder):
+        raise CodecError("is of a family without levels that refine").in_file(config.autoencoder)
+    mark = fingerprint(autoencoder)
+    sampler = IndexSampler(config.indices, mark, pixels=True)
+    architecture = autoencoder.config.to_dict()
+    with Processes(config.device) as processes:
+        torch.manual_seed(config.seed)
+        autoencoder.requires_grad_(False)
+        for part in finest_synthesis(autoencoder):
+            part.requires_grad_(True)
+        autoencoder.to(processes.device)
+        use_bfloat16 = (
+            fast_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
+        )
+        objective = Restoration(autoencoder, use_bfloat16)
+
+        def draw(step: int) -> tuple[Tensor, ...]:
+            seed = [config.seed, processes.rank, step]
+            quality, _, levels = sampler.draw(config.batch, seed)
+            parts = (sampler.draw_pixels(config.batch, seed), quality, *levels)
+            return tuple(part.to(processes.device) for part in parts)
+
+        def nothing(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
+            """Nothing is due between steps."""
+
+        about = {"autoencoder_sha256": mark}
+        return run(config, processes, autoencoder, objective, architecture, draw, nothing, about)
