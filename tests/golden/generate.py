@@ -25,7 +25,7 @@ TESTS = HERE.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 from corridor import decoded_indices, found_indices  # noqa: E402
-from tiny import tiny_autoencoder, tiny_priors  # noqa: E402
+from tiny import GROUPED, tiny_autoencoder, tiny_priors  # noqa: E402
 
 from vqcodec import codec, container  # noqa: E402
 from vqcodec.image import Image, dump, load  # noqa: E402
@@ -33,8 +33,6 @@ from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig  # noqa: E
 from vqcodec.training.autoencoder import books, start_from_data  # noqa: E402
 from vqcodec.training.export import write_weights  # noqa: E402
 
-MODEL_ID = "golden-1"
-MODEL = HERE / "tiny.safetensors"
 MANIFEST = HERE / "manifest.json"
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"  # no entries
 
@@ -48,7 +46,8 @@ class Case:
         height: Pixels.
         mode: Any of "grey", "alpha" and "metadata", joined by "-"; else "rgb".
         tile: Side of a tile in pixels.
-        quality: 1 to 3.
+        quality: 1 to 3; to 10 with codebooks in groups.
+        model: Name of the model's file, a key of MODELS.
     """
 
     width: int
@@ -56,10 +55,12 @@ class Case:
     mode: str = "rgb"
     tile: int = 32
     quality: int = 2
+    model: str = "tiny"
 
     @property
     def name(self) -> str:
-        return f"{self.mode}-{self.width}x{self.height}-tile{self.tile}-q{self.quality}"
+        prefix = "" if self.model == "tiny" else f"{self.model}-"
+        return f"{prefix}{self.mode}-{self.width}x{self.height}-tile{self.tile}-q{self.quality}"
 
 
 CASES = [
@@ -77,22 +78,38 @@ CASES = [
     Case(128, 96),
     Case(97, 65, tile=64, quality=3),
     Case(128, 96, "grey", tile=64, quality=1),
+    # The first and the last quality that has so many groups of codebooks.
+    *(Case(61, 50, quality=quality, model="grouped") for quality in (1, 3, 4, 6, 7, 10)),
 ]
 
-
-def write_model() -> None:
-    """A small model of three levels that starts from a photograph, with random priors."""
-    config = AutoencoderConfig(
-        levels=(
-            LevelConfig(8, books((8, 1), (16, 2)), 8, 1, 1, 4),
-            LevelConfig(4, books((16, 2), (16, 4), (32, 4)), 8, 1, 1, 4),
-            LevelConfig(2, books((16, 2), (16, 4)), 8, 1, 1, 4),
+MODELS = {
+    # Three levels.
+    "tiny": (
+        "golden-1",
+        AutoencoderConfig(
+            levels=(
+                LevelConfig(8, books((8, 1), (16, 2)), 8, 1, 1, 4),
+                LevelConfig(4, books((16, 2), (16, 4), (32, 4)), 8, 1, 1, 4),
+                LevelConfig(2, books((16, 2), (16, 4)), 8, 1, 1, 4),
+            ),
+            lmbdas=(800.0, 200.0, 50.0),
+            refine_stride=2,
+            refine_channels=8,
+            refine_blocks=1,
         ),
-        lmbdas=(800.0, 200.0, 50.0),
-        refine_stride=2,
-        refine_channels=8,
-        refine_blocks=1,
-    )
+    ),
+    # Codebooks in groups, some of them for higher qualities alone.
+    "grouped": ("golden-2", GROUPED),
+}
+
+
+def model_file(model: str) -> Path:
+    return HERE / f"{model}.safetensors"
+
+
+def write_model(model: str) -> None:
+    """A small model that starts from a photograph, with random priors."""
+    model_id, config = MODELS[model]
     autoencoder = tiny_autoencoder(config)
     pixels = load(TESTS / "fixtures" / "coffee.png").pixels[:384, :576]
     crops = pixels.reshape(6, 64, 9, 64, 3).swapaxes(1, 2).reshape(54, 64, 64, 3)
@@ -100,8 +117,8 @@ def write_model() -> None:
     priors = tiny_priors(autoencoder, channels=8)
     for prior in priors:
         torch.nn.init.normal_(prior.context.quality, std=0.5)
-    write_weights(MODEL, MODEL_ID, autoencoder, priors)
-    MODEL.chmod(0o644)
+    write_weights(model_file(model), model_id, autoencoder, priors)
+    model_file(model).chmod(0o644)
 
 
 def image_of(case: Case) -> Image:
@@ -126,11 +143,11 @@ def sha256(content: bytes) -> str:
 
 def write_case(case: Case) -> dict[str, Any]:
     """Writes a case's file, indices and image; returns its entry of the manifest."""
-    image = image_of(case)
-    result = codec.compress(image, quality=case.quality, model=MODEL, tile=case.tile)
-    indices = decoded_indices(result.data, MODEL)
-    assert all(map(torch.equal, indices, found_indices(image, result.header, MODEL)))
-    restored = codec.decompress(result.data, model=MODEL)
+    image, model = image_of(case), model_file(case.model)
+    result = codec.compress(image, quality=case.quality, model=model, tile=case.tile)
+    indices = decoded_indices(result.data, model)
+    assert all(map(torch.equal, indices, found_indices(image, result.header, model)))
+    restored = codec.decompress(result.data, model=model)
     vqz, stored, png = files_of(case.name)
     vqz.write_bytes(result.data)
     levels = {f"level.{n}": level.byte().contiguous() for n, level in enumerate(indices)}
@@ -152,7 +169,7 @@ def files_of(name: str) -> tuple[Path, Path, Path]:
 def main(arguments: list[str]) -> None:
     if arguments not in ([], ["--write"]):
         sys.exit(__doc__)
-    manifest: dict[str, Any] = {"model": None, "cases": {}}
+    manifest: dict[str, Any] = {"model": {}, "cases": {}}
     if MANIFEST.exists():
         manifest = json.loads(MANIFEST.read_text())
     missing = [case for case in CASES if case.name not in manifest["cases"]]
@@ -160,14 +177,16 @@ def main(arguments: list[str]) -> None:
         if path.exists():
             sys.exit(f"{path} is there but not in the manifest; remove what made it so, by hand")
         print(path)
-    if not MODEL.exists():
-        print(MODEL)
+    absent = [model for model in MODELS if not model_file(model).exists()]
+    for model in absent:
+        print(model_file(model))
     if not arguments:
         return
-    if not MODEL.exists():
-        assert manifest["model"] is None, "golden files decode with their own model alone"
-        write_model()
-        manifest["model"] = {MODEL.name: sha256(MODEL.read_bytes())}
+    for model in absent:
+        path = model_file(model)
+        assert path.name not in manifest["model"], "golden files decode with their own model alone"
+        write_model(model)
+        manifest["model"][path.name] = sha256(path.read_bytes())
     for case in missing:
         manifest["cases"][case.name] = write_case(case)
     MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")

@@ -19,16 +19,19 @@ from vqcodec import codec, container
 from vqcodec.image import load
 
 HERE = Path(__file__).parent
-MODEL = HERE / "tiny.safetensors"
 MANIFEST: dict[str, Any] = json.loads((HERE / "manifest.json").read_text())
 CASES: dict[str, dict[str, Any]] = MANIFEST["cases"]
-LARGEST = 300_000  # bytes of all golden files together
+LARGEST = 600_000  # bytes of all golden files together
 
 each_case = pytest.mark.parametrize("name", CASES)
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def model_of(name: str) -> Path:
+    return HERE / f"{CASES[name].get('model', 'tiny')}.safetensors"
 
 
 def indices_of(name: str) -> list[torch.Tensor]:
@@ -64,13 +67,13 @@ def test_header(name: str) -> None:
     assert (header.width, header.height) == (case["width"], case["height"])
     assert (header.tile, header.quality) == (case["tile"], case["quality"])
     assert header.grey == ("grey" in case["mode"])
-    assert MANIFEST["model"][MODEL.name].startswith(header.weights_hash.hex())
+    assert MANIFEST["model"][model_of(name).name].startswith(header.weights_hash.hex())
 
 
 @each_case
 @pytest.mark.parametrize("batch", [1, 16])
 def test_indices(name: str, batch: int) -> None:
-    decoded = decoded_indices((HERE / f"{name}.vqz").read_bytes(), MODEL, batch)
+    decoded = decoded_indices((HERE / f"{name}.vqz").read_bytes(), model_of(name), batch)
     for found, expected in zip(decoded, indices_of(name), strict=True):
         assert torch.equal(found, expected)
 
@@ -81,12 +84,14 @@ def test_bytes(name: str, batch: int) -> None:
     """Of the stored indices: entropy coding is exact, the search for indices is float."""
     data = (HERE / f"{name}.vqz").read_bytes()
     contents = container.unpack(data)
-    assert file_of(contents.header, contents.extras, indices_of(name), MODEL, batch) == data
+    assert (
+        file_of(contents.header, contents.extras, indices_of(name), model_of(name), batch) == data
+    )
 
 
 @each_case
 def test_image(name: str) -> None:
-    restored = codec.decompress((HERE / f"{name}.vqz").read_bytes(), model=MODEL)
+    restored = codec.decompress((HERE / f"{name}.vqz").read_bytes(), model=model_of(name))
     expected = load(HERE / f"{name}.png")
     assert restored.grey == expected.grey
     assert restored.pixels.shape == expected.pixels.shape
@@ -101,7 +106,7 @@ def test_image(name: str) -> None:
 @each_case
 def test_metadata(name: str) -> None:
     data = (HERE / f"{name}.vqz").read_bytes()
-    restored = codec.decompress(data, model=MODEL)
+    restored = codec.decompress(data, model=model_of(name))
     extras = container.unpack(data).extras
     found = {str(kind): sha256(content) for kind, content in extras.items()}
     assert found == CASES[name]["extras"]
