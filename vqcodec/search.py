@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder, Level
 from vqcodec.models.layers import space_to_depth
 
@@ -41,7 +40,7 @@ def search(
     pixels: Tensor,
     indices: Sequence[Tensor],
     quality: Tensor,
-    frequencies: Callable[[Tensor], Tensor],
+    code_lengths: Callable[[Tensor], Tensor],
     *,
     real: Tensor,
     free: Tensor,
@@ -55,8 +54,8 @@ def search(
         pixels: uint8 [1, H, W, 3]; H and W are multiples of the coarsest stride.
         indices: Per level int64 [1, G, H/s, W/s], to start from.
         quality: int64 [1], from 0.
-        frequencies: Indices of the finest level to the prior's frequencies of all codes at every
-            position, of sum 2**24: int [1, G, H/s * W/s, K].
+        code_lengths: Indices of the finest level to what the prior asks for every code at every
+            position, in bits: float32 [1, G, H/s * W/s, K].
         real: Which pixels are the image's and not padding: bool [H, W].
         free: Which positions may change: bool [H/s, W/s].
         sweeps: How often to choose again.
@@ -88,15 +87,16 @@ def search(
             (gradient,) = torch.autograd.grad(errors.sum(), vectors)
         vectors = vectors.detach()
         error = space_to_depth(errors.detach(), level.stride).sum(3)
-        known = frequencies(own)
-        cost = float(error.sum()) + weight * float(code_lengths(known, own.flatten(2)).sum())
+        bits = code_lengths(own)
+        spent = bits.gather(-1, own.flatten(2)[..., None]).sum(dtype=torch.float64)
+        cost = float(error.sum()) + weight * float(spent)
         if cost < least:
             best, least = own, cost
         if last is not None:
             forecast, moved = last
             curvature = _measured(curvature, _around(error - forecast), _around(moved))
-        chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, known)
-        del known  # before the next ones are made: they are large
+        chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, bits)
+        del bits  # before the next ones are made: they are large
         now = free & (parity == sweep % 2)
         own = torch.where(now, chosen, own)
         step = level.lookup(own.permute(0, 2, 3, 1), position) - vectors
@@ -124,7 +124,7 @@ def _choose(
     gradient: Tensor,
     curvature: Tensor,
     weight: float,
-    frequencies: Tensor,
+    bits: Tensor,
 ) -> Tensor:
     """The index of every codebook and position with the least cost, one codebook at a time.
 
@@ -135,7 +135,7 @@ def _choose(
         gradient: Of the squared error by it, [1, h, w, size].
         curvature: [1, h, w].
         weight: Of one bit against squared error.
-        frequencies: Of all codes, [1, G, h * w, K].
+        bits: Of all codes, [1, G, h * w, K].
 
     Returns:
         int64 [1, G, h, w].
@@ -146,14 +146,14 @@ def _choose(
     wanted = (vectors - gradient / (2 * scale)).flatten(1, 2)
     weights = (weight / scale).flatten(1, 2)
     coded = torch.zeros_like(wanted)
-    indices = frequencies.new_zeros(frequencies.shape[:3], dtype=torch.int64)
+    indices = torch.zeros(bits.shape[:3], dtype=torch.int64, device=bits.device)
     for g, codebook in enumerate(quantizer.codebooks):
         if not bool(quantizer.used(g, position / level.last_knot).all()):
             break
         part = quantizer.slices[g]
         book = codebook.vectors
         distance = book.square().sum(1) - 2 * (wanted - coded)[..., part] @ book.T
-        bits = -frequencies[:, g, :, : len(book)].float().log2()
-        indices[:, g] = torch.addcmul(distance, weights, bits).argmin(2)
+        cost = torch.addcmul(distance, weights, bits[:, g, :, : len(book)])
+        indices[:, g] = cost.argmin(2)
         coded[..., part] += F.embedding(indices[:, g], book)
     return indices.view(*indices.shape[:2], *vectors.shape[1:3])

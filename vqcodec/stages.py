@@ -136,7 +136,7 @@ class Stages:
                 torch.from_numpy(whole[around.slices].copy())[None].to(self.model.device),
                 [self._stacked(maps, level, [around]) for level in range(len(maps))],
                 self._quality(1),
-                partial(self._frequencies, maps[:-1], around),
+                partial(self._code_lengths, maps[:-1], around),
                 real=real.to(self.model.device),
                 free=free[(around // stride).slices],
                 sweeps=sweeps,
@@ -145,9 +145,9 @@ class Stages:
             _cut(maps[-1], around // stride).copy_(found[0])
             self._report("search", n + 1, len(windows))
 
-    def _frequencies(self, coarser: Sequence[Tensor], window: Window, own: Tensor) -> Tensor:
-        """The prior's frequencies in a window, as if it was a tile; see `Prior.parallel`."""
-        return self.model.priors[len(coarser)].parallel(self._start(coarser, [window]), own)
+    def _code_lengths(self, coarser: Sequence[Tensor], window: Window, own: Tensor) -> Tensor:
+        """`Prior.code_lengths` in a window, as if it was a tile."""
+        return self.model.priors[len(coarser)].code_lengths(self._start(coarser, [window]), own)
 
     def synthesize(self, indices: Sequence[Tensor]) -> npt.NDArray[np.uint8]:
         """Indices to pixels.

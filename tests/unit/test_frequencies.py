@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqcodec.entropy.frequencies import TEMPERATURE_ONE, TOTAL, frequencies
+from vqcodec.entropy.frequencies import (
+    TEMPERATURE_ONE,
+    TOTAL,
+    TOTAL_BITS,
+    expected_code_lengths,
+    frequencies,
+)
 from vqcodec.training.export import shared_tables
 
 EXPONENTIAL = shared_tables()["tables.exponential"]
@@ -50,6 +56,18 @@ def test_near_the_softmax() -> None:
     assert (found - expected).abs().max() < 1e-4
     nats = (expected * (expected / found).log()).sum(1)
     assert nats.max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["random", "equal", "wide", "one"])
+@pytest.mark.parametrize("size", SIZES)
+def test_expected_code_lengths_are_those_of_the_frequencies(size: int, kind: str) -> None:
+    logits = logits_of(kind, size)
+    found = expected_code_lengths(logits.double())
+    exact = TOTAL_BITS - frequencies(logits, EXPONENTIAL).log2()
+    likely = exact < 8
+    torch.testing.assert_close(found[likely].double(), exact[likely], atol=0.05, rtol=0)
+    assert (found[exact > 8] > 7.9).all()
+    assert found.max() <= TOTAL_BITS
 
 
 def test_only_differences_of_logits_count() -> None:

@@ -227,6 +227,21 @@ def test_quality_and_class_count(key: tuple[int, ...]) -> None:
 
 
 @each_pair
+def test_code_lengths_of_all_codes(key: tuple[int, ...]) -> None:
+    prior = make(*key).exported
+    own, before = maps(key[0], 2, 3, 5)
+    quality = torch.tensor([1, 1])
+    state = prior.start(before, quality, torch.zeros_like(quality), *own.shape[2:])
+    found = prior.code_lengths(state, own)
+    exact = parallel(prior, own, before)
+    there = exact > 0
+    assert torch.equal(there, found > 0)
+    expected = 24 - exact[there].double().log2()
+    likely = expected < 8
+    torch.testing.assert_close(found[there][likely].double(), expected[likely], atol=0.05, rtol=0)
+
+
+@each_pair
 def test_a_batch_may_mix_qualities_and_classes(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 2, 2, 2)

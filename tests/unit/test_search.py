@@ -124,7 +124,7 @@ def searched(
         torch.from_numpy(pixels)[None],
         indices,
         torch.tensor([1]),
-        lambda own: of.model.priors[-1].parallel(of._start(coarser, of.tiles), own),
+        lambda own: of.model.priors[-1].code_lengths(of._start(coarser, of.tiles), own),
         real=torch.ones(96, 96, dtype=torch.bool) if real is None else real,
         free=torch.ones(12, 12, dtype=torch.bool) if free is None else free,
         sweeps=4,

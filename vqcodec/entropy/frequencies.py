@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ TOTAL_BITS = 24
 TOTAL = 1 << TOTAL_BITS
 RECIPROCAL_BITS = 20
 TEMPERATURE_ONE = 256
+LOGITS_PER_BIT = 16 * math.log(2)
 
 
 class Tables(NamedTuple):
@@ -66,6 +68,21 @@ def code_lengths(frequencies: Tensor, indices: Tensor) -> Tensor:
     """
     chosen = frequencies.gather(-1, indices[..., None]).squeeze(-1).double()
     return TOTAL_BITS - chosen.masked_fill_(chosen == 0, TOTAL).log2()
+
+
+def expected_code_lengths(logits: Tensor) -> Tensor:
+    """Code length of every symbol in bits, if it came: what `frequencies` say but for rounding.
+
+    In float, and so for choices of the encoder alone.
+
+    Args:
+        logits: As of `frequencies`, [..., K].
+
+    Returns:
+        float32 [..., K], at most `TOTAL_BITS`.
+    """
+    bits = (logits.amax(-1, keepdim=True) - logits).float().div_(LOGITS_PER_BIT)
+    return bits.add_(torch.exp2(-bits).sum(-1, keepdim=True).log2_()).clamp_(max=TOTAL_BITS)
 
 
 def look_up(table: Tensor, places: Tensor) -> Tensor:

@@ -27,7 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.cone import CONE3, CONE5, FULL3, step_of
-from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies, look_up
+from vqcodec.entropy.frequencies import (
+    TEMPERATURE_ONE,
+    Tables,
+    expected_code_lengths,
+    frequencies,
+    look_up,
+)
 from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM, WEIGHT_LIMIT, matrix_product
 from vqcodec.entropy.wavefront import Grid, steps
 
@@ -551,26 +557,45 @@ class Prior:
             int32 [N, G, H * W, K]; codebooks smaller than the largest K are padded with zeros, and
             those left out at this quality are zero.
         """
+        return self._of_all(state, indices, self.frequencies, torch.int32)
+
+    @torch.inference_mode()
+    def code_lengths(self, state: State, indices: Tensor) -> Tensor:
+        """What every code would cost in place of each index, all others being what they are.
+
+        Args:
+            state: A fresh one, of N maps.
+            indices: int64 [N, G, H, W].
+
+        Returns:
+            Bits, float32 [N, G, H * W, K]; zero where `parallel` has zeros.
+        """
+        return self._of_all(state, indices, expected_code_lengths, torch.float32)
+
+    def _of_all(
+        self,
+        state: State,
+        indices: Tensor,
+        read: Callable[[Tensor], Tensor],
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """What is read from the logits [P, K] of all indices: [N, G, H * W, K]."""
         count, books, height, width = indices.shape
         everywhere = torch.arange(height * width, device=indices.device)
-        rows = indices[:, : state.books].flatten(2).permute(0, 2, 1).flatten(0, 1)
-        self.write(state, everywhere, rows)
+        known = indices[:, : state.books].flatten(2).permute(0, 2, 1).flatten(0, 1)
+        self.write(state, everywhere, known)
         features = self.advance(state, everywhere)
-        result = torch.zeros(
-            len(rows), books, max(self.sizes), dtype=torch.int32, device=rows.device
-        )
-        for some, known, found in zip(
-            torch.split(features, ROWS_PER_CALL),
-            torch.split(rows, ROWS_PER_CALL),
-            torch.split(result, ROWS_PER_CALL),
-            strict=True,
-        ):
-            hidden = state.open_heads(some)
+        shape = (books, len(known), max(self.sizes))
+        result = torch.zeros(shape, dtype=dtype, device=known.device)
+        for start in range(0, len(known), ROWS_PER_CALL):
+            rows = slice(start, start + ROWS_PER_CALL)
+            hidden = state.open_heads(features[rows])
             for group in state.groups:
+                own = slice(group.codebooks.start, group.codebooks.stop)
                 for g, logits in zip(group.codebooks, group.logits(hidden), strict=True):
-                    found[:, g, : logits.shape[1]] = self.frequencies(logits)
-                group.see(hidden, known[:, group.codebooks.start : group.codebooks.stop])
-        return result.view(count, height * width, books, -1).transpose(1, 2)
+                    result[g, rows, : logits.shape[1]] = read(logits)
+                group.see(hidden, known[rows, own])
+        return result.view(books, count, height * width, -1).transpose(0, 1)
 
     @torch.inference_mode()
     def wavefront(
