@@ -97,10 +97,13 @@ def test_train_indices_that_are_searched_for(
 
 def test_train_synthesis(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     monkeypatch.setattr(vqcodec.training.synthesis, "train", recorder)
-    asked = ["--autoencoder", "c", "--indices", "i", "--indices", "j", "--steps", "9"]
+    asked = ["--autoencoder", "c", "--indices", "i", "--indices", "j", "--refine-blocks", "5"]
     invoke("train", "synthesis", "folder", *asked)
     expected = SynthesisTraining(
-        output=Path("folder"), autoencoder=Path("c"), indices=[Path("i"), Path("j")], steps=9
+        output=Path("folder"),
+        autoencoder=Path("c"),
+        indices=[Path("i"), Path("j")],
+        refine_blocks=5,
     )
     assert recorder.arguments == (expected,)
 

@@ -20,6 +20,7 @@ from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
 from vqcodec.model import load
+from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.photos import CropSampler, parse_source, read_photos
 from vqcodec.stages import Stages
 from vqcodec.training import checkpoint
@@ -32,7 +33,7 @@ from vqcodec.training.loop import Schedule, make_optimizer
 from vqcodec.training.optimizer import Muon
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
-from vqcodec.training.synthesis import SynthesisTraining
+from vqcodec.training.synthesis import SynthesisTraining, grown
 from vqcodec.training.synthesis import train as train_synthesis
 from vqcodec.training.system import SystemTraining
 from vqcodec.training.system import train as train_system
@@ -275,8 +276,9 @@ def test_indices_are_searched_for_as_compress_does(
             assert torch.equal(maps, found[1][f"levels.{level}"][n].long())
 
 
+@pytest.mark.parametrize("blocks", [None, 2])
 def test_the_finest_synthesis_learns_without_changing_any_index(
-    trained: Path, tmp_path: Path
+    trained: Path, tmp_path: Path, blocks: int | None
 ) -> None:
     extraction = Extraction(
         autoencoder=trained,
@@ -290,7 +292,13 @@ def test_the_finest_synthesis_learns_without_changing_any_index(
     indices = extract(extraction)
     output = tmp_path / "synthesis"
     settings = SynthesisTraining(
-        autoencoder=trained, indices=[indices], output=output, steps=60, log_every=1, device="cpu"
+        autoencoder=trained,
+        indices=[indices],
+        output=output,
+        refine_blocks=blocks,
+        steps=60,
+        log_every=1,
+        device="cpu",
     )
     before = load_autoencoder(trained)
     after = load_autoencoder(train_synthesis(settings))
@@ -306,6 +314,21 @@ def test_the_finest_synthesis_learns_without_changing_any_index(
     assert errors[1] < errors[0]
     assert train_synthesis(replace(settings, steps=61)) == output / "checkpoint.safetensors"
     assert len(rows(output / "log.csv")) == 61
+
+
+def test_new_blocks_of_the_refinement_change_nothing_yet(trained: Path) -> None:
+    autoencoder = load_autoencoder(trained)
+    assert isinstance(autoencoder, Autoencoder)
+    larger = grown(autoencoder, 3)
+    assert larger.refinement is not None
+    assert len(larger.refinement.blocks) == 3
+    pixels = torch.from_numpy(image.load(FIXTURES / "astronaut-crop.png").pixels.copy())[None]
+    quality = torch.tensor([1])
+    indices, _ = autoencoder.quantize(pixels, quality)
+    restored = [each.synthesize(indices, quality) for each in (autoencoder, larger)]
+    assert torch.equal(*restored)
+    with pytest.raises(CodecError, match="has 3 blocks, and cannot have 2"):
+        grown(larger, 2)
 
 
 def test_the_synthesis_needs_crops(trained: Path, extracted: Path, tmp_path: Path) -> None:

@@ -241,6 +241,12 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_autoencoder_option
 @_indices_option
+@click.option(
+    "--refine-blocks",
+    type=_COUNT,
+    metavar="N",
+    help="Blocks of the refinement behind it; more than there are may be added.",
+)
 @_run_options
 @_machine_options
 def synthesis(output: Path, indices: tuple[Path, ...], **options: Any) -> None:

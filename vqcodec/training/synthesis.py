@@ -8,7 +8,7 @@ the finest level, nor on the refinement behind it: so priors stay valid, as do t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,13 +29,38 @@ class SynthesisTraining(Training):
     Attributes:
         autoencoder: Checkpoint of `train autoencoder`, to start from.
         indices: Files of `train indices`, with pixels.
+        refine_blocks: Residual blocks of the refinement, as many as it has or more; None for those
+            it has.
     """
 
     autoencoder: Path
     indices: list[Path]
+    refine_blocks: int | None = None
     batch: int = 4
     learning_rate: float = 3e-4
     decay: float = 1.0
+
+
+def grown(autoencoder: Autoencoder, refine_blocks: int | None) -> Autoencoder:
+    """The autoencoder with so many blocks of its refinement; new ones add nothing yet.
+
+    Raises:
+        CodecError: it has no refinement, or more blocks already.
+    """
+    before = autoencoder.config
+    if refine_blocks is None:
+        return autoencoder
+    if autoencoder.refinement is None or refine_blocks < before.refine_blocks:
+        there = before.refine_blocks if autoencoder.refinement is not None else 0
+        raise CodecError(f"its refinement has {there} blocks, and cannot have {refine_blocks}")
+    larger = Autoencoder(replace(before, refine_blocks=refine_blocks))
+    larger.load_state_dict(autoencoder.state_dict(), strict=False)
+    assert larger.refinement is not None
+    with torch.no_grad():
+        for block in list(larger.refinement.blocks)[before.refine_blocks :]:
+            block.linear.weight.zero_()
+            block.linear.bias.zero_()
+    return larger.eval()
 
 
 def finest_synthesis(autoencoder: Autoencoder) -> Iterator[nn.Module]:
@@ -78,17 +103,18 @@ def train(config: SynthesisTraining) -> Path:
     It is one of an autoencoder, to export in place of the one it started from.
 
     Raises:
-        CodecError: unusable checkpoint or indices, or a checkpoint in `config.output` that started
-            from another autoencoder.
+        CodecError: unusable checkpoint or indices, fewer blocks than there are, or a checkpoint in
+            `config.output` that started from another autoencoder.
     """
     autoencoder = load_autoencoder(config.autoencoder)
     if not isinstance(autoencoder, Autoencoder):
         raise CodecError("is of a family without levels that refine").in_file(config.autoencoder)
     mark = fingerprint(autoencoder)
     sampler = IndexSampler(config.indices, mark, pixels=True)
+    torch.manual_seed(config.seed)
+    autoencoder = grown(autoencoder, config.refine_blocks)
     architecture = autoencoder.config.to_dict()
     with Processes(config.device) as processes:
-        torch.manual_seed(config.seed)
         autoencoder.requires_grad_(False)
         for part in finest_synthesis(autoencoder):
             part.requires_grad_(True)
