@@ -50,8 +50,10 @@ def test_train_autoencoder(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) 
     images = ["--images", "a", "--images", "b.tar=0.5"]
     invoke("train", "autoencoder", "folder", *images)
     assert recorder.arguments == (AutoencoderTraining(output=Path("folder"), sources=sources),)
-    invoke("train", "autoencoder", "folder", *images, "--minutes", "1.5", "--crop", "64")
-    expected = AutoencoderTraining(output=Path("folder"), sources=sources, minutes=1.5, crop=64)
+    invoke("train", "autoencoder", "folder", *images, "--minutes", "1.5", "--compile")
+    expected = AutoencoderTraining(
+        output=Path("folder"), sources=sources, minutes=1.5, compile=True
+    )
     assert recorder.arguments == (expected,)
 
 

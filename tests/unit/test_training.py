@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -39,6 +41,13 @@ from vqcodec.training.system import SystemTraining
 from vqcodec.training.system import train as train_system
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def needs_compiler(test: Callable[..., None]) -> Callable[..., None]:
+    """Of torch.compile, which also warns of what it does itself."""
+    absent = shutil.which("c++") is None
+    skip = pytest.mark.skipif(absent, reason="torch.compile needs a C++ compiler")
+    return cast("Callable[..., None]", pytest.mark.filterwarnings("ignore")(skip(test)))
 
 
 def autoencoder_training(output: Path, steps: int, **changes: object) -> AutoencoderTraining:
@@ -209,11 +218,32 @@ def test_two_processes_hold_the_same_codebooks_and_weights(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@needs_compiler
+def test_compiled_blocks_learn_the_same(tmp_path: Path) -> None:
+    losses = []
+    for compiled in (False, True):
+        output = tmp_path / str(compiled)
+        train_autoencoder(autoencoder_training(output, 3, compile=compiled, log_every=1))
+        losses.append([row["loss"] for row in rows(output / "log.csv")])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
+
+
 def test_indices_are_those_of_a_decode(extracted: Path) -> None:
     tensors = load_file(extracted)
     assert tensors["levels.0"].shape == (20, 2, 4, 4)
     assert tensors["levels.1"].shape == (20, 2, 8, 8)
     assert set(tensors["quality"].tolist()) == {0, 1}
+
+
+@needs_compiler
+def test_a_compiled_prior_learns_the_same(trained: Path, extracted: Path, tmp_path: Path) -> None:
+    bits = []
+    for compiled in (False, True):
+        config = prior_training(trained, extracted, tmp_path / str(compiled), 1)
+        settings = replace(config, compile=compiled, steps=2, quantized_from=1.0, log_every=1)
+        path = train_prior(settings)
+        bits.append([row["bits"] for row in rows(path.parent / "log.csv")])
+    np.testing.assert_allclose(bits[1], bits[0], rtol=2e-2)
 
 
 def test_the_index_sampler_is_seeded(extracted: Path) -> None:

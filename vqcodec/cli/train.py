@@ -97,6 +97,9 @@ _run_options = _several(
     click.option(
         "--checkpoint-minutes", type=_POSITIVE, metavar="M", help="Minutes between checkpoints."
     ),
+    click.option(
+        "--compile", is_flag=True, default=None, help="Compile the residual blocks; for GPUs."
+    ),
 )
 
 _machine_options = _several(

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec.entropy.prior import under
 from vqcodec.errors import CodecError
+from vqcodec.models.layers import ResidualBlock
+from vqcodec.models.prior import GatedBlock
 from vqcodec.training import checkpoint
 from vqcodec.training.optimizer import Muon
 
@@ -44,6 +47,7 @@ class Training:
         largest_gradient: Gradients with a larger norm are scaled down to it.
         checkpoint_minutes: Minutes between checkpoints.
         log_every: Steps between rows of the log.
+        compile: Compile the residual blocks; pays on GPUs, and takes a minute at the start.
         bfloat16: Run the networks' layers in bfloat16; None means where the device is fast at it.
         seed: Of initial weights and examples.
         device: "cpu", "cuda", or None for whichever there is.
@@ -63,6 +67,7 @@ class Training:
     largest_gradient: float = 2.0
     checkpoint_minutes: float = 4.0
     log_every: int = 25
+    compile: bool = False
     bfloat16: bool | None = None
     seed: int = 0
     device: str | None = None
@@ -225,6 +230,14 @@ def resume(
     return tensors
 
 
+def compile_blocks(model: nn.Module) -> None:
+    """Lets torch.compile fuse each residual block: shapes around them change, theirs do not."""
+    torch._dynamo.config.recompile_limit = 64  # every block counts as another form of one function
+    for part in model.modules():
+        if isinstance(part, (ResidualBlock, GatedBlock)):
+            part.compile(dynamic=False)
+
+
 def run(
     training: Training,
     processes: Processes,
@@ -261,6 +274,8 @@ def run(
         average.load(under("average", tensors))
         state = checkpoint.load_state(training.checkpoint)
         step, spent = state["step"], state["seconds"]
+    if training.compile:
+        compile_blocks(model)
     wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
     schedule = Schedule(training.steps, training.minutes, training.decay, spent, training.warm_up)
     if processes.leads:
@@ -289,9 +304,11 @@ def run(
         disable=not processes.leads,
     )
     task = bar.add_task("training", total=1.0)
-    with bar:
+    with bar, ThreadPoolExecutor(1) as drawer:
+        drawn = drawer.submit(draw, step)
         while (progress := processes.agree(schedule.progress(step))) < 1.0:
-            batch = draw(step)
+            batch = drawn.result()
+            drawn = drawer.submit(draw, step + 1)  # while this one is learnt from
             before_step(step, progress, batch)
             for group in optimizer.param_groups:
                 group["lr"] = training.learning_rate * schedule.factor(step, progress)
