@@ -1,7 +1,7 @@
 """Writes the tables of Markdown files from the results of `vqcodec bench`.
 
 A table stands between the lines `<!-- table NAME -->` and `<!-- end -->`, and replaces what was
-there.
+there. A file may show other results beside: `<!-- table NAME of OTHERS -->` with `--of OTHERS`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ OURS = "vqcodec"
 NEAR_BPP = 0.3
 METHOD = "pchip"
 DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4}
-BLOCK = re.compile(r"^<!-- table (\S+) -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^<!-- table (\S+)(?: of (\S+))? -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL
+)
 MARKER = re.compile(r"^<!-- (?:table\b.*|end) -->$", re.MULTILINE)
 
 
@@ -274,8 +276,13 @@ TABLES = {
 # Files
 
 
-def rewritten(text: str, results: Results) -> str:
+def rewritten(text: str, results: Results, of: str | None = None) -> str:
     """A Markdown text with its tables made anew.
+
+    Args:
+        text: The whole file.
+        results: What the tables show.
+        of: Make those that name these results, and no others; None for those that name none.
 
     Raises:
         click.ClickException: A table of an unknown name, a table without an end or the reverse, or
@@ -283,14 +290,17 @@ def rewritten(text: str, results: Results) -> str:
     """
 
     def block(found: re.Match[str]) -> str:
-        name, inside = found.groups()
+        name, whose, inside = found.groups()
         if name not in TABLES:
             known = ", ".join(TABLES)
             raise click.ClickException(f"there is no table {name!r}; there are {known}")
         if MARKER.search(inside):
             raise click.ClickException(f"table {name} has no <!-- end --> before the next table")
+        if whose != of:
+            return found[0]
+        named = name if of is None else f"{name} of {of}"
         # A table needs empty lines around it to be one beside an HTML comment.
-        return f"<!-- table {name} -->\n\n{TABLES[name](results)}\n<!-- end -->"
+        return f"<!-- table {named} -->\n\n{TABLES[name](results)}\n<!-- end -->"
 
     if MARKER.search(BLOCK.sub("", text)):
         raise click.ClickException("a <!-- table NAME --> or <!-- end --> stands alone")
@@ -315,15 +325,16 @@ def load(path: Path) -> Results:
 @click.argument(
     "files", metavar="FILE.md...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
+@click.option("--of", metavar="OTHERS", help="Rewrite the tables of these, and no others.")
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a table is another.")
-def main(results_file: Path, files: tuple[Path, ...], check: bool) -> None:
+def main(results_file: Path, files: tuple[Path, ...], of: str | None, check: bool) -> None:
     """Rewrite the tables of Markdown files from the results of vqcodec bench."""
     results = load(results_file)
     stale = []
     for path in files:
         try:
             text = read_bytes(path).decode()
-            made = rewritten(text, results)
+            made = rewritten(text, results, of)
             if made != text and check:
                 stale.append(str(path))
             elif made != text:

@@ -12,6 +12,7 @@ import pytest
 import reports
 
 from vqcodec.bench import report
+from vqcodec.registry import DEFAULT_MODEL
 
 selenium = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"
@@ -125,9 +126,9 @@ def page(driver: Any, written: Path) -> Page:
 
 
 def test_the_page_of_the_packaged_weights_opens_in_peace(driver: Any) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "results" / "hvq-photo-1" / "report.html"
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / DEFAULT_MODEL / "report.html"
     page = Page(driver, path)
-    assert page.driver.title == "vqcodec bench: hvq-photo-1 on 24 images"
+    assert page.driver.title == f"vqcodec bench: {DEFAULT_MODEL} on 24 images"
     assert page.messages() == []
     assert page.requests() == []
     assert page.run("return [...document.images].every((image) => image.naturalWidth > 0)")

@@ -18,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a sc
 import tables
 
 from vqcodec.bench.curves import is_kodak
-from vqcodec.registry import MODELS
+from vqcodec.registry import DEFAULT_MODEL, MODELS
 
 ROOT = Path(__file__).parents[2]
-STORED = ROOT / "benchmarks" / "results" / "hvq-photo-1" / "results.json"
+STORED = ROOT / "benchmarks" / "results"
+OTHERS = "-on-"  # between a model's id and the name of other images, in a folder's name
 
 Tables = Callable[..., Result]
 
@@ -293,6 +294,20 @@ def test_bad_markers_are_one_line(run: Tables, tmp_path: Path, text: str, reason
     assert path.read_text() == text
 
 
+def test_a_file_may_show_other_results_beside(run: Tables, tmp_path: Path) -> None:
+    path = tmp_path / "both.md"
+    path.write_text(document("rate", "rate of others"))
+    assert run(path).exit_code == 0
+    text = path.read_text()
+    assert "<!-- table rate of others -->\nold\n<!-- end -->" in text
+    assert text.count("old") == 1
+    assert run("--of", "others", path).exit_code == 0
+    text = path.read_text()
+    assert "old" not in text
+    assert "<!-- table rate of others -->" in text
+    assert run("--check", "--of", "others", path).exit_code == 0
+
+
 def test_results_without_profile_have_no_table_of_it() -> None:
     with pytest.raises(click.ClickException, match="vqcodec bench --profile"):
         tables.rewritten(document("stages"), RESULTS | {"profile": None})
@@ -317,18 +332,32 @@ def test_missing_files_are_one_line(run: Tables, tmp_path: Path) -> None:
 
 # The tables in the repository
 
+RESULTS_OF = {path.parent.name: path for path in STORED.glob("*/results.json")}
+SHOWN = [
+    *((name, DEFAULT_MODEL, None) for name in ("README.md", "benchmarks/README.md")),
+    # Of the model itself, and of other images than Kodak's.
+    *(
+        (f"weights/{folder.partition(OTHERS)[0]}.md", folder, folder.partition(OTHERS)[2] or None)
+        for folder in RESULTS_OF
+    ),
+]
 
-@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md", "weights/hvq-photo-1.md"])
-def test_tables_of_the_repository_are_those_of_its_results(name: str) -> None:
-    results = tables.load(STORED)
+
+@pytest.mark.parametrize(("name", "folder", "of"), SHOWN)
+def test_tables_of_the_repository_are_those_of_its_results(
+    name: str, folder: str, of: str | None
+) -> None:
+    results = tables.load(RESULTS_OF[folder])
     text = (ROOT / name).read_text()
-    assert tables.BLOCK.search(text)
-    assert tables.rewritten(text, results) == text
+    assert any(block[2] == of for block in tables.BLOCK.finditer(text))
+    assert tables.rewritten(text, results, of) == text
 
 
-def test_results_of_the_repository_are_of_the_packaged_weights() -> None:
-    results = tables.load(STORED)
-    made, packaged = results["made"], MODELS["hvq-photo-1"]
-    assert (made["model_id"], made["weights_sha256"]) == ("hvq-photo-1", packaged.sha256)
-    assert is_kodak(results["images"])
+@pytest.mark.parametrize("folder", RESULTS_OF)
+def test_results_of_the_repository_are_of_the_packaged_weights(folder: str) -> None:
+    results = tables.load(RESULTS_OF[folder])
+    model_id, _, of = folder.partition(OTHERS)
+    made, packaged = results["made"], MODELS[model_id]
+    assert (made["model_id"], made["weights_sha256"]) == (model_id, packaged.sha256)
+    assert is_kodak(results["images"]) == (not of)
     assert not made["changed"]
