@@ -331,9 +331,11 @@ def main(results_file: Path, files: tuple[Path, ...], of: str | None, check: boo
     """Rewrite the tables of Markdown files from the results of vqcodec bench."""
     results = load(results_file)
     stale = []
+    shown = of is None
     for path in files:
         try:
             text = read_bytes(path).decode()
+            shown |= any(block[2] == of for block in BLOCK.finditer(text))
             made = rewritten(text, results, of)
             if made != text and check:
                 stale.append(str(path))
@@ -343,6 +345,8 @@ def main(results_file: Path, files: tuple[Path, ...], of: str | None, check: boo
             raise click.ClickException(str(error)) from error
         except click.ClickException as error:
             raise click.ClickException(f"{path}: {error.message}") from error
+    if not shown:
+        raise click.ClickException(f"no file has a table of {of}")
     if stale:
         raise click.ClickException(f"{', '.join(stale)}: tables are not those of {results_file}")
 

@@ -126,7 +126,16 @@ def _compress(
     rate_weight: float,
     judged: bool,
 ) -> Compressed:
-    """One pass through the corridor; if it is judged, there and back."""
+    """One pass through the corridor.
+
+    Args:
+        stages: Of the image and a quality.
+        image: The image.
+        extras: Of the container.
+        effort: Of the choice of indices.
+        rate_weight: Of the choice of indices.
+        judged: Whether to measure the PSNR of what the file decodes to.
+    """
     indices = stages.analyze(image.pixels, effort, rate_weight)
     coded = [stages.encode(indices[: level + 1]) for level in range(stages.header.levels)]
     contents = Container(

@@ -50,9 +50,10 @@ def test_train_autoencoder(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) 
     images = ["--images", "a", "--images", "b.tar=0.5"]
     invoke("train", "autoencoder", "folder", *images)
     assert recorder.arguments == (AutoencoderTraining(output=Path("folder"), sources=sources),)
-    invoke("train", "autoencoder", "folder", *images, "--minutes", "1.5", "--compile")
+    more = ["--minutes", "1.5", "--crop", "64", "--compile"]
+    invoke("train", "autoencoder", "folder", *images, *more)
     expected = AutoencoderTraining(
-        output=Path("folder"), sources=sources, minutes=1.5, compile=True
+        output=Path("folder"), sources=sources, minutes=1.5, crop=64, compile=True
     )
     assert recorder.arguments == (expected,)
 
@@ -95,6 +96,13 @@ def test_train_indices_that_are_searched_for(
         pixels=True,
     )
     assert recorder.arguments == (expected,)
+
+
+def test_effort_without_a_model_is_wrong_usage() -> None:
+    asked = ["--autoencoder", "c", "--images", "a", "--effort", "5"]
+    result = CliRunner().invoke(main, ["train", "indices", "file", *asked])
+    assert result.exit_code == 2
+    assert "needs --model" in result.stderr
 
 
 def test_train_synthesis(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:

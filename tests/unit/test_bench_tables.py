@@ -306,6 +306,7 @@ def test_a_file_may_show_other_results_beside(run: Tables, tmp_path: Path) -> No
     assert "old" not in text
     assert "<!-- table rate of others -->" in text
     assert run("--check", "--of", "others", path).exit_code == 0
+    assert "no file has a table of nobody" in run("--check", "--of", "nobody", path).stderr
 
 
 def test_results_without_profile_have_no_table_of_it() -> None:

@@ -31,7 +31,7 @@ from vqcodec.training.autoencoder import train as train_autoencoder
 from vqcodec.training.checkpoint import load_state
 from vqcodec.training.export import export, fingerprint, load_autoencoder, write_weights
 from vqcodec.training.indices import Extraction, IndexSampler, extract, read_classes
-from vqcodec.training.loop import Schedule, make_optimizer
+from vqcodec.training.loop import Processes, Schedule, make_optimizer, run
 from vqcodec.training.optimizer import Muon
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
@@ -248,8 +248,9 @@ def test_a_compiled_prior_learns_the_same(trained: Path, extracted: Path, tmp_pa
 
 def test_the_index_sampler_is_seeded(extracted: Path) -> None:
     sampler = IndexSampler([extracted])
-    quality, label, levels = sampler.draw(3, [7])
-    again_quality, again_label, again = sampler.draw(3, [7])
+    quality, label, levels, pixels = sampler.draw(3, [7])
+    again_quality, again_label, again, _ = sampler.draw(3, [7])
+    assert pixels is None
     assert torch.equal(quality, again_quality)
     assert torch.equal(label, again_label)
     assert all(torch.equal(a, b) for a, b in zip(levels, again, strict=True))
@@ -287,12 +288,12 @@ def test_indices_are_searched_for_as_compress_does(
         autoencoder=trained,
         sources=[(FIXTURES, 1.0)],
         output=tmp_path / "indices.safetensors",
-        model=weights,
         count=6,
         crop=64,
         device="cpu",
     )
-    found = [load_file(extract(replace(settings, effort=effort))) for effort in (1, 2)]
+    searched = replace(settings, model=weights, effort=2)
+    found = [load_file(extract(each)) for each in (settings, searched)]
     assert torch.equal(found[0]["levels.0"], found[1]["levels.0"])
     assert not torch.equal(found[0]["levels.1"], found[1]["levels.1"])
     crops, _ = CropSampler(settings.sources, 64).draw_labelled(4, [0, 0])
@@ -344,6 +345,9 @@ def test_the_finest_synthesis_learns_without_changing_any_index(
     assert errors[1] < errors[0]
     assert train_synthesis(replace(settings, steps=61)) == output / "checkpoint.safetensors"
     assert len(rows(output / "log.csv")) == 61
+    # The same indices go on being those of its autoencoder.
+    again = replace(settings, autoencoder=output / "checkpoint.safetensors", steps=1)
+    train_synthesis(replace(again, output=tmp_path / "again", refine_blocks=None))
 
 
 def test_new_blocks_of_the_refinement_change_nothing_yet(trained: Path) -> None:
@@ -365,25 +369,94 @@ def test_the_synthesis_needs_crops(trained: Path, extracted: Path, tmp_path: Pat
     settings = SynthesisTraining(autoencoder=trained, indices=[extracted], output=tmp_path)
     with pytest.raises(CodecError, match=r"indices\.safetensors: holds no crops"):
         train_synthesis(settings)
+    with pytest.raises(CodecError, match=r"indices\.safetensors: is no checkpoint of"):
+        train_synthesis(replace(settings, autoencoder=extracted))
+    with pytest.raises(CodecError, match=r"checkpoint\.safetensors: was not written by"):
+        train_synthesis(replace(settings, indices=[trained]))
+    with pytest.raises(CodecError, match=r"checkpoint\.safetensors: its refinement has 1 blocks"):
+        train_synthesis(replace(settings, refine_blocks=0))
+
+
+def test_the_synthesis_needs_all_levels(trained: Path, tmp_path: Path) -> None:
+    extraction = Extraction(
+        autoencoder=trained,
+        sources=[(FIXTURES, 1.0)],
+        output=tmp_path / "indices.safetensors",
+        count=2,
+        crop=32,
+        levels=1,
+        pixels=True,
+        device="cpu",
+    )
+    indices = [extract(extraction)]
+    settings = SynthesisTraining(autoencoder=trained, indices=indices, output=tmp_path / "run")
+    with pytest.raises(CodecError, match="lack levels"):
+        train_synthesis(settings)
+
+
+def test_crops_of_several_files_stay_with_their_indices(trained: Path, tmp_path: Path) -> None:
+    files = []
+    for seed in (0, 1):
+        extraction = Extraction(
+            autoencoder=trained,
+            sources=[(FIXTURES, 1.0)],
+            output=tmp_path / f"{seed}.safetensors",
+            count=5,
+            crop=32,
+            batch=2,
+            seed=seed,
+            pixels=True,
+            device="cpu",
+        )
+        files.append(extract(extraction))
+    quality, _, levels, pixels = IndexSampler(files, pixels=True).draw(12, [3])
+    assert pixels is not None
+    expected, _ = load_autoencoder(trained).quantize(pixels, quality)
+    assert all(map(torch.equal, levels, expected))
 
 
 def test_searching_needs_priors_of_the_same_autoencoder(trained: Path, tmp_path: Path) -> None:
+    autoencoder = load_autoencoder(trained)
+    mine, other, moved = (tmp_path / f"{name}.safetensors" for name in ("mine", "other", "moved"))
+    write_weights(mine, "mine", autoencoder, tiny_priors(autoencoder))
+    write_tiny_model(other)
+    assert isinstance(autoencoder, Autoencoder)
+    autoencoder.levels[0].quantizer.codebooks[0].vectors += 1.0
+    write_weights(moved, "moved", autoencoder, tiny_priors(autoencoder))
     settings = Extraction(
         autoencoder=trained,
         sources=[(FIXTURES, 1.0)],
         output=tmp_path / "indices.safetensors",
         crop=64,
-        effort=3,
+        model=mine,
         device="cpu",
     )
-    with pytest.raises(CodecError, match="weights file"):
-        extract(settings)
     with pytest.raises(CodecError, match="no effort 10"):
         extract(replace(settings, effort=10))
-    write_tiny_model(tmp_path / "other.safetensors")
-    with pytest.raises(CodecError, match=r"other\.safetensors: was not exported from"):
-        extract(replace(settings, model=tmp_path / "other.safetensors"))
+    with pytest.raises(CodecError, match="leave --levels out"):
+        extract(replace(settings, levels=1))
+    for stranger in (other, moved):
+        with pytest.raises(CodecError, match=rf"{stranger.name}: was not exported from"):
+            extract(replace(settings, model=stranger))
     assert not settings.output.exists()
+
+
+def test_what_goes_wrong_while_drawing_ends_the_run(tmp_path: Path) -> None:
+    settings = autoencoder_training(tmp_path, 5)
+    sampler = CropSampler(settings.sources, settings.crop)
+    model = torch.nn.Linear(1, 1)
+
+    def draw(step: int) -> tuple[torch.Tensor, ...]:
+        if step == 2:
+            raise CodecError("no more crops")
+        return (sampler.draw(1, [step]).float().mean()[None],)
+
+    class Objective(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return model(x).square(), {}
+
+    with Processes("cpu") as processes, pytest.raises(CodecError, match="no more crops"):
+        run(settings, processes, model, Objective(), {}, draw, lambda *_: None)
 
 
 def test_classes_go_from_the_folders_to_the_weights(trained: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`vqcodec train`: an autoencoder, its indices of many photographs, and the priors of these.
+"""`vqcodec train`: an autoencoder, its indices of many photographs, and what is trained on these.
 
 Options that are not given keep the library's defaults, so that they stand in one place.
 """
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vqcodec.effort import MAX_EFFORT
+from vqcodec.effort import DEFAULT_EFFORT, MAX_EFFORT
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -130,9 +130,10 @@ def command() -> None:
     """Train a model.
 
     First `autoencoder`, then `indices`, then one `prior` a level, then `vqcodec export`; or all of
-    it by `system`. With `indices` searched for by what has been exported, `prior --start` and
-    `synthesis` go on. A run whose FOLDER holds a checkpoint goes on from it. Under torchrun all
-    processes share one run: torchrun --nproc-per-node 2 -m vqcodec train ...
+    it by `system`. After an export, `indices --model` searches for better indices, and `prior
+    --start` and `synthesis` train further on them. A run whose FOLDER holds a checkpoint goes on
+    from it. Under torchrun all processes share one run: torchrun --nproc-per-node 2 -m vqcodec
+    train ...
     """
 
 
@@ -164,13 +165,13 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     "--model",
     type=_PATH,
     metavar="FILE",
-    help="Weights exported from this autoencoder, whose priors to search with.",
+    help="Weights exported from this autoencoder: search with its priors, as `compress` does.",
 )
 @click.option(
     "--effort",
     type=click.IntRange(1, MAX_EFFORT),
     metavar="N",
-    help="Of that search, as in `compress`; 1 for what the analysis gives.",
+    help=f"Of that search; {DEFAULT_EFFORT} if not given.",
 )
 @click.option("--pixels", is_flag=True, help="Keep the crops too, for `train synthesis`.")
 @_classes_option
@@ -183,6 +184,8 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     from vqcodec.photos import parse_source
     from vqcodec.training.indices import Extraction, extract
 
+    if options["effort"] is not None and options["model"] is None:
+        raise click.UsageError("--effort is of a search, and needs --model.")
     images = [parse_source(source) for source in sources]
     click.echo(extract(Extraction(output=output, sources=images, **_given(options))))
 
@@ -255,7 +258,7 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
 def synthesis(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
     """Train the finest synthesis further, on indices that have been searched for.
 
-    The indices come from `train indices --model --effort --pixels`. FOLDER takes checkpoint, log
+    The indices come from `train indices --model --pixels`. FOLDER takes checkpoint, log
     and settings; prints the name of the checkpoint, to export in place of the autoencoder's.
     """
     from vqcodec.training.synthesis import SynthesisTraining, train

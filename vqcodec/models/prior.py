@@ -199,7 +199,7 @@ class Activation(Quantizable):
             some = x.detach().float().abs().flatten()[:: max(1, x.numel() // 100_000)]
             largest = some.quantile(self.KEPT_SHARE)
             exponent = torch.floor(torch.log2(127.0 / largest.clamp(min=1e-3)))
-            self.exponent.fill_(int(exponent.clamp(self.MIN_EXPONENT, self.MAX_EXPONENT)))
+            self.exponent.copy_(exponent.clamp(self.MIN_EXPONENT, self.MAX_EXPONENT))
         if not self.quantized:
             return F.elu(x)
         step = torch.exp2(-self.exponent.to(x.dtype))

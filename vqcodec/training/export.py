@@ -20,6 +20,7 @@ from vqcodec.entropy.prior import EXACT_IN_FLOAT64, REQUANTIZE_BITS, under
 from vqcodec.errors import CodecError
 from vqcodec.model import WEIGHTS_FORMAT
 from vqcodec.models import prior as grids
+from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.family import AnyAutoencoder, from_config
 from vqcodec.models.prior import (
     Activation,
@@ -243,17 +244,28 @@ def _in_order(content: bytes) -> bytes:
 
 
 def load_autoencoder(path: Path) -> AnyAutoencoder:
-    """The averaged autoencoder of a training checkpoint, ready for inference."""
+    """The averaged autoencoder of a training checkpoint, ready for inference.
+
+    Raises:
+        CodecError: it is no such checkpoint.
+    """
     tensors, state = checkpoint.load(path)
-    autoencoder = from_config(state["config"])
-    autoencoder.load_state_dict(under("average", tensors))
+    try:
+        autoencoder = from_config(state["config"])
+        autoencoder.load_state_dict(under("average", tensors))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = "is no checkpoint of vqcodec train autoencoder"
+        raise CodecError(f"{reason} ({type(error).__name__})").in_file(path) from error
     return autoencoder.eval()
 
 
 def fingerprint(autoencoder: AnyAutoencoder) -> str:
-    """SHA-256 of an autoencoder's tensors, 64 hexadecimal digits: whose indices are whose."""
+    """SHA-256 of what an autoencoder's indices depend on, 64 hexadecimal digits."""
     digest = hashlib.sha256()
+    others = tuple(autoencoder.last_parts()) if isinstance(autoencoder, Autoencoder) else ()
     for name, tensor in sorted(autoencoder.state_dict().items()):
+        if name.startswith(others):
+            continue
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -1,4 +1,7 @@
-"""Indices of many crops, extracted once for the training of the priors.
+"""Indices of many crops, extracted once for what is trained on them.
+
+At first these are the analysis's own. Once there are priors, an exported model can search for
+better ones, as `codec.compress` does, so that priors and synthesis train on what it will find.
 
 Source: step 1 of algorithm 1 in Razavi et al. 2019, each prior trained on the indices that a
 finished autoencoder gives.
@@ -11,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +22,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from vqcodec.codec import DEFAULT_TILE
-from vqcodec.container import WEIGHTS_HASH_LENGTH, Header
-from vqcodec.effort import checked_effort
+from vqcodec import files
+from vqcodec.container import MAX_TILE_LOG2, WEIGHTS_HASH_LENGTH, Header
+from vqcodec.effort import DEFAULT_EFFORT, checked_effort
 from vqcodec.errors import CodecError
 from vqcodec.model import Model, load
 from vqcodec.models.autoencoder import Autoencoder
@@ -30,7 +34,7 @@ from vqcodec.registry import ClassName
 from vqcodec.stages import Stages
 from vqcodec.training import checkpoint
 from vqcodec.training.export import fingerprint, load_autoencoder
-from vqcodec.training.loop import fast_bfloat16
+from vqcodec.training.loop import chosen_device, fast_bfloat16
 
 
 @dataclass(kw_only=True)
@@ -45,8 +49,9 @@ class Extraction:
         crop: Side of a crop, in pixels; a multiple of the coarsest stride.
         levels: Extract so many levels only, coarsest first; None for all.
         batch: Crops at a time.
-        model: Weights file exported from this autoencoder, whose priors to search with; or None.
-        effort: Of that search, as of `codec.compress`; 1 for the indices that the analysis gives.
+        model: Weights file exported from this autoencoder, to search for the indices with; None for
+            those that the analysis gives.
+        effort: Of that search, as of `codec.compress`.
         pixels: Keep the crops too, which `train synthesis` needs.
         seed: Of crops and qualities.
         limit: At most this many images of each source, or None.
@@ -66,7 +71,7 @@ class Extraction:
     levels: int | None = None
     batch: int = 4
     model: Path | None = None
-    effort: int = 1
+    effort: int = DEFAULT_EFFORT
     pixels: bool = False
     seed: int = 0
     limit: int | None = None
@@ -87,13 +92,17 @@ def extract(config: Extraction) -> Path:
 
     Raises:
         CodecError: unusable checkpoint, sources or classes, a crop that does not fit the strides,
-            or an effort without a model of this autoencoder to search with.
+            or a search without a model of this autoencoder, or for coarser levels alone.
+        OutputError: the file cannot be written.
     """
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    files.check_writable(config.output, force=True)
     autoencoder = load_autoencoder(config.autoencoder)
     mark = fingerprint(autoencoder)
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(chosen_device(config.device))
     model = _searcher(config, autoencoder, device)
-    autoencoder.to(device)
+    if model is None:
+        autoencoder.to(device)
     if config.crop % autoencoder.config.strides[0]:
         raise CodecError(f"the crop must be a multiple of {autoencoder.config.strides[0]} pixels")
     sampler = CropSampler(
@@ -112,30 +121,31 @@ def extract(config: Extraction) -> Path:
         for level in autoencoder.config.levels[: config.levels]
     ]
     levels: list[list[Tensor]] = [[] for _ in dtypes]
-    quality_parts, pixel_parts = [], []
+    quality_parts: list[Tensor] = []
+    kept = config.count if config.pixels else 0
+    pixels = torch.empty(kept, config.crop, config.crop, 3, dtype=torch.uint8)
     names: list[str] = []
     firsts = range(0, config.count, config.batch)
     for first in track(firsts, "indices", console=Console(stderr=True)):
         size = min(config.batch, config.count - first)
         crops, shown = sampler.draw_labelled(size, [config.seed, first])
-        crops = crops.to(device)
+        pixels[first : first + size] = crops[:kept]
         names += shown
         rng = np.random.default_rng([config.seed, first, 1])
-        quality = torch.from_numpy(rng.integers(qualities, size=size)).to(device)
+        quality = torch.from_numpy(rng.integers(qualities, size=size))
+        quality_parts.append(quality)
         if model is not None:
             indices = _searched(model, crops, quality, config.effort)
         else:
             with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-                indices = autoencoder.quantize(crops, quality, config.levels)[0]
-        for maps, found, dtype in zip(levels, indices, dtypes, strict=False):
+                wanted = crops.to(device), quality.to(device), config.levels
+                indices = autoencoder.quantize(*wanted)[0]
+        for maps, found, dtype in zip(levels, indices, dtypes, strict=True):
             maps.append(found.to(dtype).cpu())
-        quality_parts.append(quality.cpu())
-        if config.pixels:
-            pixel_parts.append(crops.cpu())
     tensors = {f"levels.{n}": torch.cat(maps) for n, maps in enumerate(levels)}
     tensors["quality"] = torch.cat(quality_parts)
     if config.pixels:
-        tensors["pixels"] = torch.cat(pixel_parts)
+        tensors["pixels"] = pixels
     tensors["label"] = torch.tensor([label_of.get(name, 0) for name in names])
     state = {"autoencoder_sha256": mark, "classes": classes, "side": config.crop}
     checkpoint.save(config.output, tensors, state)
@@ -148,19 +158,23 @@ def _searcher(
     """The model to search with, or None for no search.
 
     Raises:
-        CodecError: no such effort, or no model of this autoencoder to search with.
+        CodecError: it is not of this autoencoder, or cannot search for what is wanted.
     """
-    if checked_effort(config.effort) == 1:
-        return None
     if config.model is None:
-        raise CodecError("a search needs priors; export the model, and give its weights file too")
+        return None
+    checked_effort(config.effort)
     model = load(config.model, str(device))
-    theirs = model.autoencoder.state_dict()
-    ours = {name: value.half().float().cpu() for name, value in autoencoder.named_parameters()}
-    if not all(name in theirs and value.equal(theirs[name].cpu()) for name, value in ours.items()):
-        raise CodecError(f"was not exported from {config.autoencoder}").in_file(config.model)
     if not isinstance(model.autoencoder, Autoencoder):
         raise CodecError("has no rate model to search with").in_file(config.model)
+    theirs = model.autoencoder.state_dict()
+    for name, ours in autoencoder.state_dict().items():
+        if name.endswith(".counts"):
+            continue  # which weights files leave out
+        half = ours.half().float() if ours.is_floating_point() else ours
+        if name not in theirs or not half.equal(theirs[name].cpu()):
+            raise CodecError(f"was not exported from {config.autoencoder}").in_file(config.model)
+    if config.levels not in (None, len(model.strides)):
+        raise CodecError("the search is for indices of the finest level; leave --levels out")
     return model
 
 
@@ -175,14 +189,14 @@ def _searched(model: Model, crops: Tensor, quality: Tensor, effort: int) -> list
     """
     height, width = crops.shape[1:3]
     found = []
-    for pixels, each in zip(crops.cpu().numpy(), quality.tolist(), strict=True):
+    for pixels, each in zip(crops.numpy(), quality.tolist(), strict=True):
         header = Header(
             width=width,
             height=height,
             grey=False,
             model_id=model.model_id,
             weights_hash=bytes.fromhex(model.sha256)[:WEIGHTS_HASH_LENGTH],
-            tile=DEFAULT_TILE,
+            tile=1 << MAX_TILE_LOG2,
             quality=each + 1,
             levels=len(model.strides),
         )
@@ -218,6 +232,22 @@ def read_classes(source: str | None, counts: Counter[str]) -> list[ClassName]:
     return classes
 
 
+class Examples(NamedTuple):
+    """A batch of crops.
+
+    Attributes:
+        quality: From 0, int64 [B].
+        label: Class + 1, or 0: int64 [B].
+        levels: Indices of every level, int64 [B, G, h, w].
+        pixels: uint8 [B, H, W, 3]; None unless the sampler was asked for them.
+    """
+
+    quality: Tensor
+    label: Tensor
+    levels: list[Tensor]
+    pixels: Tensor | None
+
+
 class IndexSampler:
     """Random examples from extracted indices.
 
@@ -228,7 +258,7 @@ class IndexSampler:
         files: What `extract` wrote, all of one crop size and of the same classes.
         autoencoder: `export.fingerprint` of the autoencoder they must come from, or None for any;
             files of earlier releases, which name none, are taken too.
-        pixels: Whether `draw_pixels` will be called.
+        pixels: Whether to draw the crops too.
 
     Raises:
         CodecError: no files, or they do not fit together or to the autoencoder, or hold no pixels.
@@ -239,50 +269,45 @@ class IndexSampler:
     ) -> None:
         if not files:
             raise CodecError("no extracted indices were given; run vqcodec train indices first")
-        loaded, states = zip(*(checkpoint.load(path) for path in files), strict=True)
+        without = () if pixels else ("pixels",)
+        loaded, states = zip(
+            *(checkpoint.load(path, without=without) for path in files), strict=True
+        )
         lists = [[ClassName(*each) for each in state.get("classes", [])] for state in states]
         self.side: int | None = states[0].get("side")
-        for path, state, classes in zip(files, states, lists, strict=True):
+        for path, tensors, state, classes in zip(files, loaded, states, lists, strict=True):
+            if not {"levels.0", "quality"} <= set(tensors):
+                raise CodecError("was not written by vqcodec train indices").in_file(path)
             if [each.key for each in classes] != [each.key for each in lists[0]]:
                 raise CodecError("has other classes than the first file").in_file(path)
             if autoencoder not in (None, state.get("autoencoder_sha256", autoencoder)):
                 reason = "holds the indices of another autoencoder; extract them again with "
                 raise CodecError(reason + "vqcodec train indices").in_file(path)
+            if pixels and "pixels" not in tensors:
+                reason = "holds no crops; extract it again with vqcodec train indices --pixels"
+                raise CodecError(reason).in_file(path)
         self.classes = [
             same[0]._replace(images=max(each.images for each in same))
             for same in zip(*lists, strict=True)
         ]
-        labelled = bool(self.classes)
+
+        def joined(name: str) -> Tensor:
+            parts = [tensors[name] for tensors in loaded]
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+
         names = sorted(name for name in loaded[0] if name.startswith("levels."))
         try:
-            self.levels = [torch.cat([tensors[name] for tensors in loaded]) for name in names]
+            self.levels = [joined(name) for name in names]
+            self.pixels = joined("pixels") if pixels else None
         except (KeyError, RuntimeError) as error:
             raise CodecError(f"the files of indices do not fit together ({error})") from error
-        self.quality = torch.cat([tensors["quality"] for tensors in loaded])
-        if pixels:
-            for path, tensors in zip(files, loaded, strict=True):
-                if "pixels" not in tensors:
-                    reason = "holds no crops; extract it again with vqcodec train indices --pixels"
-                    raise CodecError(reason).in_file(path)
-            self.pixels = torch.cat([tensors["pixels"] for tensors in loaded])
-        none = torch.zeros_like(self.quality)
-        self.label = torch.cat([tensors["label"] for tensors in loaded]) if labelled else none
+        self.quality = joined("quality")
+        self.label = joined("label") if self.classes else torch.zeros_like(self.quality)
 
-    def draw(self, count: int, seed: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Draws examples; the same seed gives the same ones.
-
-        Returns:
-            quality int64 [count], label (class + 1, or 0) int64 [count], and per level int64
-            [count, G, h, w].
-        """
-        chosen = self._chosen(count, seed)
-        maps = [maps[chosen].long() for maps in self.levels]
-        return self.quality[chosen], self.label[chosen], maps
-
-    def draw_pixels(self, count: int, seed: Sequence[int]) -> Tensor:
-        """The crops of the examples that `draw` gives: uint8 [count, H, W, 3]."""
-        return self.pixels[self._chosen(count, seed)]
-
-    def _chosen(self, count: int, seed: Sequence[int]) -> Tensor:
+    def draw(self, count: int, seed: Sequence[int]) -> Examples:
+        """Draws examples; the same seed gives the same ones."""
         rng = np.random.default_rng(seed)
-        return torch.from_numpy(rng.integers(len(self.quality), size=count))
+        chosen = torch.from_numpy(rng.integers(len(self.quality), size=count))
+        maps = [maps[chosen].long() for maps in self.levels]
+        pixels = None if self.pixels is None else self.pixels[chosen]
+        return Examples(self.quality[chosen], self.label[chosen], maps, pixels)

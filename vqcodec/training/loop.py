@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn.parallel import DistributedDataParallel
 
 from vqcodec.entropy.prior import under
 from vqcodec.errors import CodecError
 from vqcodec.models.layers import ResidualBlock
 from vqcodec.models.prior import GatedBlock
+from vqcodec.models.vqvae import PreactivatedBlock
 from vqcodec.training import checkpoint
 from vqcodec.training.optimizer import Muon
 
@@ -86,17 +88,31 @@ def fast_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16", False))
 
 
+def chosen_device(device: str | None) -> str:
+    """The device that was asked for, or "cuda" if there is one, else "cpu".
+
+    Raises:
+        CodecError: it is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CodecError("there is no device 'cuda' here; use cpu")
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Processes:
     """The processes of one training: one alone, or those that torchrun started.
 
     Under torchrun the group uses NCCL on GPUs and gloo on CPUs.
+
+    Raises:
+        CodecError: there is no such device.
     """
 
     def __init__(self, device: str | None = None) -> None:
         self.rank = int(os.environ.get("RANK", "0"))
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
-        kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        kind = chosen_device(device)
         self.device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
         if self.count > 1 and not dist.is_initialized():
             if kind == "cuda":
@@ -232,9 +248,9 @@ def resume(
 
 def compile_blocks(model: nn.Module) -> None:
     """Lets torch.compile fuse each residual block: shapes around them change, theirs do not."""
-    torch._dynamo.config.recompile_limit = 64  # every block counts as another form of one function
+    torch._dynamo.config.cache_size_limit = 64  # forms of one function: shapes, modes
     for part in model.modules():
-        if isinstance(part, (ResidualBlock, GatedBlock)):
+        if isinstance(part, (ResidualBlock, PreactivatedBlock, GatedBlock)):
             part.compile(dynamic=False)
 
 
@@ -256,7 +272,8 @@ def run(
         model: What is trained and averaged, on its device.
         objective: Around `model`; gives (loss, means to log by name) for a batch.
         architecture: JSON-ready config of the model; a checkpoint must have the same.
-        draw: Batch of a step, the same for the same step.
+        draw: Batch of a step, the same for the same step. Another thread calls it, a step ahead, so
+            it keeps away from torch's global generators.
         before_step: Called with the number of steps done, the progress in 0..1 and the batch.
         about: More to keep in the checkpoint's state, JSON-ready; `autoencoder_sha256` in it is
             for `resume`.
@@ -305,17 +322,22 @@ def run(
     )
     task = bar.add_task("training", total=1.0)
     with bar, ThreadPoolExecutor(1) as drawer:
-        drawn = drawer.submit(draw, step)
+        drawn: Future[tuple[Tensor, ...]] | None = None
         while (progress := processes.agree(schedule.progress(step))) < 1.0:
-            batch = drawn.result()
-            drawn = drawer.submit(draw, step + 1)  # while this one is learnt from
+            batch = (drawn or drawer.submit(draw, step)).result()
+            more = schedule.progress(step + 1) < 1.0
+            drawn = drawer.submit(draw, step + 1) if more else None  # while this one is learnt from
             before_step(step, progress, batch)
             for group in optimizer.param_groups:
                 group["lr"] = training.learning_rate * schedule.factor(step, progress)
             if drops:  # every process and step its own, and the same one after a resume
                 seeds = np.random.SeedSequence([training.seed, processes.rank, step])
                 torch.manual_seed(int(seeds.generate_state(1)[0]))
-            loss, means = wrapped(*batch)
+            try:
+                loss, means = wrapped(*batch)
+            except TorchDynamoException as error:
+                reason = f"torch.compile does not work here ({type(error).__name__})"
+                raise CodecError(f"{reason}; leave --compile out") from error
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.largest_gradient)

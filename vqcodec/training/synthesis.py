@@ -1,13 +1,12 @@
 """Further training of the finest level's synthesis, on indices that stay as they are.
 
 The search of `codec.compress` chooses other indices than the analysis, which the synthesis was
-trained with. Here it learns to restore the images from those. No index depends on the synthesis of
-the finest level, nor on the refinement behind it: so priors stay valid, as do the indices.
+trained with. Here it learns to restore the images from those. The analysis depends neither on the
+synthesis of the finest level nor on the refinement behind it, so priors and indices stay valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,23 +51,18 @@ def grown(autoencoder: Autoencoder, refine_blocks: int | None) -> Autoencoder:
         return autoencoder
     if autoencoder.refinement is None or refine_blocks < before.refine_blocks:
         there = before.refine_blocks if autoencoder.refinement is not None else 0
-        raise CodecError(f"its refinement has {there} blocks, and cannot have {refine_blocks}")
+        reason = f"its refinement has {there} blocks, and cannot have {refine_blocks}"
+        raise CodecError(f"{reason}; give {there} or more, or none")
     larger = Autoencoder(replace(before, refine_blocks=refine_blocks))
-    larger.load_state_dict(autoencoder.state_dict(), strict=False)
+    missing, unknown = larger.load_state_dict(autoencoder.state_dict(), strict=False)
+    assert not unknown
+    assert all(name.startswith("refinement.blocks.") for name in missing)
     assert larger.refinement is not None
     with torch.no_grad():
         for block in list(larger.refinement.blocks)[before.refine_blocks :]:
             block.linear.weight.zero_()
             block.linear.bias.zero_()
     return larger.eval()
-
-
-def finest_synthesis(autoencoder: Autoencoder) -> Iterator[nn.Module]:
-    """The parts that no index depends on."""
-    level = autoencoder.levels[-1]
-    yield from (level.synthesis_in, level.synthesis_blocks, level.synthesis_out)
-    if autoencoder.refinement is not None:
-        yield autoencoder.refinement
 
 
 class Restoration(nn.Module):
@@ -108,15 +102,21 @@ def train(config: SynthesisTraining) -> Path:
     """
     autoencoder = load_autoencoder(config.autoencoder)
     if not isinstance(autoencoder, Autoencoder):
-        raise CodecError("is of a family without levels that refine").in_file(config.autoencoder)
+        reason = "is a VQ-VAE, whose synthesis is not trained apart; train it further as a whole"
+        raise CodecError(reason).in_file(config.autoencoder)
     mark = fingerprint(autoencoder)
-    sampler = IndexSampler(config.indices, mark, pixels=True)
     torch.manual_seed(config.seed)
-    autoencoder = grown(autoencoder, config.refine_blocks)
+    try:
+        autoencoder = grown(autoencoder, config.refine_blocks)
+    except CodecError as error:
+        raise error.in_file(config.autoencoder) from None
+    sampler = IndexSampler(config.indices, mark, pixels=True)
+    if len(sampler.levels) != len(autoencoder.levels):
+        raise CodecError("the files of indices lack levels; extract them without --levels")
     architecture = autoencoder.config.to_dict()
     with Processes(config.device) as processes:
         autoencoder.requires_grad_(False)
-        for part in finest_synthesis(autoencoder):
+        for part in autoencoder.last_parts().values():
             part.requires_grad_(True)
         autoencoder.to(processes.device)
         use_bfloat16 = (
@@ -126,8 +126,9 @@ def train(config: SynthesisTraining) -> Path:
 
         def draw(step: int) -> tuple[Tensor, ...]:
             seed = [config.seed, processes.rank, step]
-            quality, _, levels = sampler.draw(config.batch, seed)
-            parts = (sampler.draw_pixels(config.batch, seed), quality, *levels)
+            quality, _, levels, pixels = sampler.draw(config.batch, seed)
+            assert pixels is not None
+            parts = (pixels, quality, *levels)
             return tuple(part.to(processes.device) for part in parts)
 
         def nothing(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
