@@ -71,19 +71,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_autoencoder(autoencoder_training(tmp_path_factory.mktemp("ae"), 30))
 
 
+def extraction_of(trained: Path, output: Path, **changes: object) -> Extraction:
+    settings: dict[str, object] = {
+        "autoencoder": trained,
+        "sources": [(FIXTURES, 1.0)],
+        "output": output,
+        "device": "cpu",
+    }
+    return Extraction(**(settings | changes))  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def extracted(trained: Path) -> Path:
     output = trained.parent / "indices.safetensors"
-    return extract(
-        Extraction(
-            autoencoder=trained,
-            sources=[(FIXTURES, 1.0)],
-            output=output,
-            count=20,
-            crop=64,
-            device="cpu",
-        )
-    )
+    return extract(extraction_of(trained, output, count=20, crop=64))
 
 
 def prior_training(trained: Path, extracted: Path, output: Path, level: int) -> PriorTraining:
@@ -284,14 +285,7 @@ def test_indices_are_searched_for_as_compress_does(
     autoencoder = load_autoencoder(trained)
     weights = tmp_path / "mine.safetensors"
     write_weights(weights, "mine", autoencoder, tiny_priors(autoencoder))
-    settings = Extraction(
-        autoencoder=trained,
-        sources=[(FIXTURES, 1.0)],
-        output=tmp_path / "indices.safetensors",
-        count=6,
-        crop=64,
-        device="cpu",
-    )
+    settings = extraction_of(trained, tmp_path / "indices.safetensors", count=6, crop=64)
     searched = replace(settings, model=weights, effort=2)
     found = [load_file(extract(each)) for each in (settings, searched)]
     assert torch.equal(found[0]["levels.0"], found[1]["levels.0"])
@@ -311,14 +305,8 @@ def test_indices_are_searched_for_as_compress_does(
 def test_the_finest_synthesis_learns_without_changing_any_index(
     trained: Path, tmp_path: Path, blocks: int | None
 ) -> None:
-    extraction = Extraction(
-        autoencoder=trained,
-        sources=[(FIXTURES, 1.0)],
-        output=tmp_path / "indices.safetensors",
-        count=8,
-        crop=64,
-        pixels=True,
-        device="cpu",
+    extraction = extraction_of(
+        trained, tmp_path / "indices.safetensors", count=8, crop=64, pixels=True
     )
     indices = extract(extraction)
     output = tmp_path / "synthesis"
@@ -378,15 +366,8 @@ def test_the_synthesis_needs_crops(trained: Path, extracted: Path, tmp_path: Pat
 
 
 def test_the_synthesis_needs_all_levels(trained: Path, tmp_path: Path) -> None:
-    extraction = Extraction(
-        autoencoder=trained,
-        sources=[(FIXTURES, 1.0)],
-        output=tmp_path / "indices.safetensors",
-        count=2,
-        crop=32,
-        levels=1,
-        pixels=True,
-        device="cpu",
+    extraction = extraction_of(
+        trained, tmp_path / "indices.safetensors", count=2, crop=32, levels=1, pixels=True
     )
     indices = [extract(extraction)]
     settings = SynthesisTraining(autoencoder=trained, indices=indices, output=tmp_path / "run")
@@ -397,16 +378,14 @@ def test_the_synthesis_needs_all_levels(trained: Path, tmp_path: Path) -> None:
 def test_crops_of_several_files_stay_with_their_indices(trained: Path, tmp_path: Path) -> None:
     files = []
     for seed in (0, 1):
-        extraction = Extraction(
-            autoencoder=trained,
-            sources=[(FIXTURES, 1.0)],
-            output=tmp_path / f"{seed}.safetensors",
+        extraction = extraction_of(
+            trained,
+            tmp_path / f"{seed}.safetensors",
             count=5,
             crop=32,
             batch=2,
             seed=seed,
             pixels=True,
-            device="cpu",
         )
         files.append(extract(extraction))
     quality, _, levels, pixels = IndexSampler(files, pixels=True).draw(12, [3])
@@ -423,14 +402,7 @@ def test_searching_needs_priors_of_the_same_autoencoder(trained: Path, tmp_path:
     assert isinstance(autoencoder, Autoencoder)
     autoencoder.levels[0].quantizer.codebooks[0].vectors += 1.0
     write_weights(moved, "moved", autoencoder, tiny_priors(autoencoder))
-    settings = Extraction(
-        autoencoder=trained,
-        sources=[(FIXTURES, 1.0)],
-        output=tmp_path / "indices.safetensors",
-        crop=64,
-        model=mine,
-        device="cpu",
-    )
+    settings = extraction_of(trained, tmp_path / "indices.safetensors", crop=64, model=mine)
     with pytest.raises(CodecError, match="no effort 10"):
         extract(replace(settings, effort=10))
     with pytest.raises(CodecError, match="leave --levels out"):
@@ -468,14 +440,13 @@ def test_classes_go_from_the_folders_to_the_weights(trained: Path, tmp_path: Pat
         '[{"wnid": "dog", "name": "dog, hound"}, {"wnid": "cow", "name": "cow"}, '
         '{"wnid": "cat", "name": "cat"}]'
     )
-    extraction = Extraction(
-        autoencoder=trained,
+    extraction = extraction_of(
+        trained,
+        tmp_path / "indices.safetensors",
         sources=[(tmp_path / "photos", 1.0)],
-        output=tmp_path / "indices.safetensors",
         count=16,
         crop=32,
         classes=str(names),
-        device="cpu",
     )
     sampler = IndexSampler([extract(extraction)])
     assert set(sampler.label.tolist()) == {1, 3}
