@@ -28,8 +28,8 @@ from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder, Level
 from vqcodec.models.layers import space_to_depth
 
 # What follows was chosen on crops of a few photographs.
-BIT_WEIGHT = 0.67  # of lmbda; an index also changes what others cost, which the choice cannot see
-CURVATURE = 0.33  # before it has been measured
+BIT_WEIGHT = 0.9  # of lmbda; an index also changes what others cost, which the choice cannot see
+CURVATURE = 0.3  # before it has been measured
 CURVATURE_LIMITS = (0.15, 1.5)
 RADIUS = 2  # positions around, over which the curvature is measured
 INERTIA = 3.0  # weight of the curvature so far against the mean measurement
