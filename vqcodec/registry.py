@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from vqcodec.errors import ModelError, UnknownModelError, WeightsError
 
-DEFAULT_MODEL = "hvq-photo-1"
+DEFAULT_MODEL = "hvq-photo-2"
 DEFAULT_GENERATOR: str | None = "hvq-imagenet64-1"  # the model that draws images by class
 
 WEIGHTS_SUFFIX = ".safetensors"
@@ -78,6 +78,12 @@ MODELS: dict[str, Model] = {
         filename="hvq-photo-1.safetensors",
         sha256="9b7521432db879358d7afacb5309c795b3cb0d5a9b476e4c599f9f7fee66f65a",
         summary="photographs, 8 qualities, strides 32, 16 and 8",
+    ),
+    "hvq-photo-2": Model(
+        model_id="hvq-photo-2",
+        filename="hvq-photo-2.safetensors",
+        sha256="c24782c84a93bfca21caf6e014d57f4428a52cf806fcb00015570c8dae92402f",
+        summary="photographs, 100 qualities, strides 32, 16 and 8",
     ),
     "hvq-imagenet64-1": Model(
         model_id="hvq-imagenet64-1",

@@ -51,7 +51,7 @@ PHOTO = AutoencoderConfig(
     ),
     lmbdas=tuple(1280.0 * 2 ** (-5 * q / 7) for q in range(8)),
 )
-"""The codec's own model: photographs, 8 qualities."""
+"""Of `hvq-photo-1`: photographs, 8 qualities."""
 
 WIDE = AutoencoderConfig(
     levels=(
@@ -81,7 +81,7 @@ WIDE = AutoencoderConfig(
     qualities=100,
     scaled_blocks=True,
 )
-"""Photographs, 100 qualities: lmbda 2048 to 6."""
+"""Of `hvq-photo-2`: photographs, 100 qualities, lmbda 2048 to 6."""
 
 IMAGENET64 = AutoencoderConfig(
     levels=(
