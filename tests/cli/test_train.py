@@ -12,13 +12,11 @@ import vqcodec.training.autoencoder
 import vqcodec.training.export
 import vqcodec.training.indices
 import vqcodec.training.prior
-import vqcodec.training.synthesis
 import vqcodec.training.system
 from vqcodec.cli import main
 from vqcodec.training.autoencoder import AutoencoderTraining
 from vqcodec.training.indices import Extraction
 from vqcodec.training.prior import PriorTraining
-from vqcodec.training.synthesis import SynthesisTraining
 from vqcodec.training.system import SystemTraining
 
 
@@ -77,43 +75,6 @@ def test_train_prior(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Non
         indices=[Path("i"), Path("j")],
         level=0,
         attention_heads=0,
-    )
-    assert recorder.arguments == (expected,)
-
-
-def test_train_indices_that_are_searched_for(
-    monkeypatch: pytest.MonkeyPatch, recorder: Recorder
-) -> None:
-    monkeypatch.setattr(vqcodec.training.indices, "extract", recorder)
-    asked = ["--autoencoder", "c", "--images", "a", "--model", "w", "--effort", "5", "--pixels"]
-    invoke("train", "indices", "file", *asked)
-    expected = Extraction(
-        output=Path("file"),
-        autoencoder=Path("c"),
-        sources=[(Path("a"), 1.0)],
-        model=Path("w"),
-        effort=5,
-        pixels=True,
-    )
-    assert recorder.arguments == (expected,)
-
-
-def test_effort_without_a_model_is_wrong_usage() -> None:
-    asked = ["--autoencoder", "c", "--images", "a", "--effort", "5"]
-    result = CliRunner().invoke(main, ["train", "indices", "file", *asked])
-    assert result.exit_code == 2
-    assert "needs --model" in result.stderr
-
-
-def test_train_synthesis(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
-    monkeypatch.setattr(vqcodec.training.synthesis, "train", recorder)
-    asked = ["--autoencoder", "c", "--indices", "i", "--indices", "j", "--refine-blocks", "5"]
-    invoke("train", "synthesis", "folder", *asked)
-    expected = SynthesisTraining(
-        output=Path("folder"),
-        autoencoder=Path("c"),
-        indices=[Path("i"), Path("j")],
-        refine_blocks=5,
     )
     assert recorder.arguments == (expected,)
 

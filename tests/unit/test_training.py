@@ -17,14 +17,12 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
-from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
+from tiny import GROUPED, tiny_autoencoder, tiny_priors
 
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
 from vqcodec.model import load
-from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.photos import CropSampler, parse_source, read_photos
-from vqcodec.stages import Stages
 from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import PRESETS, AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
@@ -35,8 +33,6 @@ from vqcodec.training.loop import Processes, Schedule, make_optimizer, run
 from vqcodec.training.optimizer import Muon
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
-from vqcodec.training.synthesis import SynthesisTraining, grown
-from vqcodec.training.synthesis import train as train_synthesis
 from vqcodec.training.system import SystemTraining
 from vqcodec.training.system import train as train_system
 
@@ -249,12 +245,37 @@ def test_a_compiled_prior_learns_the_same(trained: Path, extracted: Path, tmp_pa
 
 def test_the_index_sampler_is_seeded(extracted: Path) -> None:
     sampler = IndexSampler([extracted])
-    quality, label, levels, pixels = sampler.draw(3, [7])
-    again_quality, again_label, again, _ = sampler.draw(3, [7])
-    assert pixels is None
+    quality, label, levels = sampler.draw(3, [7])
+    again_quality, again_label, again = sampler.draw(3, [7])
     assert torch.equal(quality, again_quality)
     assert torch.equal(label, again_label)
     assert all(torch.equal(a, b) for a, b in zip(levels, again, strict=True))
+
+
+def test_levels_of_several_files_stay_together(trained: Path, tmp_path: Path) -> None:
+    files = [
+        extract(extraction_of(trained, tmp_path / f"{seed}", count=5, crop=32, seed=seed))
+        for seed in (0, 1)
+    ]
+    stored = [load_file(path) for path in files]
+    quality, _, levels = IndexSampler(files).draw(12, [3])
+    for n in range(12):
+        assert any(
+            quality[n] == tensors["quality"][m]
+            and all(
+                torch.equal(maps[n], tensors[f"levels.{level}"][m].long())
+                for level, maps in enumerate(levels)
+            )
+            for tensors in stored
+            for m in range(5)
+        )
+
+
+def test_files_of_another_kind_are_an_error(trained: Path, extracted: Path) -> None:
+    with pytest.raises(CodecError, match=r"indices\.safetensors: is no checkpoint of"):
+        load_autoencoder(extracted)
+    with pytest.raises(CodecError, match=r"checkpoint\.safetensors: was not written by"):
+        IndexSampler([trained])
 
 
 def test_no_indices_is_an_error() -> None:
@@ -277,140 +298,6 @@ def test_trained_priors_export_and_run(trained: Path, extracted: Path, tmp_path:
     assert restored.pixels.shape == picture.pixels.shape
     error = np.mean((restored.pixels.astype(float) - picture.pixels) ** 2)
     assert error < 0.2 * picture.pixels.var()
-
-
-def test_indices_are_searched_for_as_compress_does(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    autoencoder = load_autoencoder(trained)
-    weights = tmp_path / "mine.safetensors"
-    write_weights(weights, "mine", autoencoder, tiny_priors(autoencoder))
-    settings = extraction_of(trained, tmp_path / "indices.safetensors", count=6, crop=64)
-    searched = replace(settings, model=weights, effort=2)
-    found = [load_file(extract(each)) for each in (settings, searched)]
-    assert torch.equal(found[0]["levels.0"], found[1]["levels.0"])
-    assert not torch.equal(found[0]["levels.1"], found[1]["levels.1"])
-    crops, _ = CropSampler(settings.sources, 64).draw_labelled(4, [0, 0])
-    for n, pixels in enumerate(crops.numpy()):
-        picture = image.Image(pixels, grey=False)
-        quality = 1 + int(found[1]["quality"][n])
-        compressed = codec.compress(picture, model=weights, quality=quality, effort=2)
-        stages = Stages(load(weights), compressed.header, 1, None)
-        expected = codec._decode(stages, codec.inspect(compressed.data), 2)
-        for level, maps in enumerate(expected):
-            assert torch.equal(maps, found[1][f"levels.{level}"][n].long())
-
-
-@pytest.mark.parametrize("blocks", [None, 2])
-def test_the_finest_synthesis_learns_without_changing_any_index(
-    trained: Path, tmp_path: Path, blocks: int | None
-) -> None:
-    extraction = extraction_of(
-        trained, tmp_path / "indices.safetensors", count=8, crop=64, pixels=True
-    )
-    indices = extract(extraction)
-    output = tmp_path / "synthesis"
-    settings = SynthesisTraining(
-        autoencoder=trained,
-        indices=[indices],
-        output=output,
-        refine_blocks=blocks,
-        steps=60,
-        log_every=1,
-        device="cpu",
-    )
-    before = load_autoencoder(trained)
-    after = load_autoencoder(train_synthesis(settings))
-    tensors = load_file(indices)
-    pixels, quality = tensors["pixels"], tensors["quality"]
-    maps = [tensors["levels.0"].long(), tensors["levels.1"].long()]
-    errors = []
-    for autoencoder in (before, after):
-        found, _ = autoencoder.quantize(pixels, quality)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, maps, strict=True))
-        restored = autoencoder.synthesize(maps, quality)
-        errors.append((restored.float() - pixels).square().mean())
-    assert errors[1] < errors[0]
-    assert train_synthesis(replace(settings, steps=61)) == output / "checkpoint.safetensors"
-    assert len(rows(output / "log.csv")) == 61
-    # The same indices go on being those of its autoencoder.
-    again = replace(settings, autoencoder=output / "checkpoint.safetensors", steps=1)
-    train_synthesis(replace(again, output=tmp_path / "again", refine_blocks=None))
-
-
-def test_new_blocks_of_the_refinement_change_nothing_yet(trained: Path) -> None:
-    autoencoder = load_autoencoder(trained)
-    assert isinstance(autoencoder, Autoencoder)
-    larger = grown(autoencoder, 3)
-    assert larger.refinement is not None
-    assert len(larger.refinement.blocks) == 3
-    pixels = torch.from_numpy(image.load(FIXTURES / "astronaut-crop.png").pixels.copy())[None]
-    quality = torch.tensor([1])
-    indices, _ = autoencoder.quantize(pixels, quality)
-    restored = [each.synthesize(indices, quality) for each in (autoencoder, larger)]
-    assert torch.equal(*restored)
-    with pytest.raises(CodecError, match="has 3 blocks, and cannot have 2"):
-        grown(larger, 2)
-
-
-def test_the_synthesis_needs_crops(trained: Path, extracted: Path, tmp_path: Path) -> None:
-    settings = SynthesisTraining(autoencoder=trained, indices=[extracted], output=tmp_path)
-    with pytest.raises(CodecError, match=r"indices\.safetensors: holds no crops"):
-        train_synthesis(settings)
-    with pytest.raises(CodecError, match=r"indices\.safetensors: is no checkpoint of"):
-        train_synthesis(replace(settings, autoencoder=extracted))
-    with pytest.raises(CodecError, match=r"checkpoint\.safetensors: was not written by"):
-        train_synthesis(replace(settings, indices=[trained]))
-    with pytest.raises(CodecError, match=r"checkpoint\.safetensors: its refinement has 1 blocks"):
-        train_synthesis(replace(settings, refine_blocks=0))
-
-
-def test_the_synthesis_needs_all_levels(trained: Path, tmp_path: Path) -> None:
-    extraction = extraction_of(
-        trained, tmp_path / "indices.safetensors", count=2, crop=32, levels=1, pixels=True
-    )
-    indices = [extract(extraction)]
-    settings = SynthesisTraining(autoencoder=trained, indices=indices, output=tmp_path / "run")
-    with pytest.raises(CodecError, match="lack levels"):
-        train_synthesis(settings)
-
-
-def test_crops_of_several_files_stay_with_their_indices(trained: Path, tmp_path: Path) -> None:
-    files = []
-    for seed in (0, 1):
-        extraction = extraction_of(
-            trained,
-            tmp_path / f"{seed}.safetensors",
-            count=5,
-            crop=32,
-            batch=2,
-            seed=seed,
-            pixels=True,
-        )
-        files.append(extract(extraction))
-    quality, _, levels, pixels = IndexSampler(files, pixels=True).draw(12, [3])
-    assert pixels is not None
-    expected, _ = load_autoencoder(trained).quantize(pixels, quality)
-    assert all(map(torch.equal, levels, expected))
-
-
-def test_searching_needs_priors_of_the_same_autoencoder(trained: Path, tmp_path: Path) -> None:
-    autoencoder = load_autoencoder(trained)
-    mine, other, moved = (tmp_path / f"{name}.safetensors" for name in ("mine", "other", "moved"))
-    write_weights(mine, "mine", autoencoder, tiny_priors(autoencoder))
-    write_tiny_model(other)
-    assert isinstance(autoencoder, Autoencoder)
-    autoencoder.levels[0].quantizer.codebooks[0].vectors += 1.0
-    write_weights(moved, "moved", autoencoder, tiny_priors(autoencoder))
-    settings = extraction_of(trained, tmp_path / "indices.safetensors", crop=64, model=mine)
-    with pytest.raises(CodecError, match="no effort 10"):
-        extract(replace(settings, effort=10))
-    with pytest.raises(CodecError, match="leave --levels out"):
-        extract(replace(settings, levels=1))
-    for stranger in (other, moved):
-        with pytest.raises(CodecError, match=rf"{stranger.name}: was not exported from"):
-            extract(replace(settings, model=stranger))
-    assert not settings.output.exists()
 
 
 def test_what_goes_wrong_while_drawing_ends_the_run(tmp_path: Path) -> None:

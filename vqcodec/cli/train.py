@@ -1,4 +1,4 @@
-"""`vqcodec train`: an autoencoder, its indices of many photographs, and what is trained on these.
+"""`vqcodec train`: an autoencoder, its indices of many photographs, a prior for each level.
 
 Options that are not given keep the library's defaults, so that they stand in one place.
 """
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from vqcodec.effort import DEFAULT_EFFORT, MAX_EFFORT
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -68,15 +66,6 @@ _autoencoder_option = click.option(
     help="Checkpoint of `train autoencoder`.",
 )
 
-_indices_option = click.option(
-    "--indices",
-    type=_PATH,
-    metavar="FILE",
-    multiple=True,
-    required=True,
-    help="File of `train indices`; repeatable.",
-)
-
 _run_options = _several(
     click.option("--steps", type=_COUNT, metavar="N", help="Steps at most."),
     click.option(
@@ -130,10 +119,8 @@ def command() -> None:
     """Train a model.
 
     First `autoencoder`, then `indices`, then one `prior` a level, then `vqcodec export`; or all of
-    it by `system`. After an export, `indices --model` searches for better indices, and `prior
-    --start` and `synthesis` train further on them. A run whose FOLDER holds a checkpoint goes on
-    from it. Under torchrun all processes share one run: torchrun --nproc-per-node 2 -m vqcodec
-    train ...
+    it by `system`. A run whose FOLDER holds a checkpoint goes on from it. Under torchrun all
+    processes share one run: torchrun --nproc-per-node 2 -m vqcodec train ...
     """
 
 
@@ -161,19 +148,6 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @_photograph_options
 @click.option("--count", type=_COUNT, metavar="N", help="Number of crops.")
 @click.option("--levels", type=_COUNT, metavar="N", help="Only so many levels, coarsest first.")
-@click.option(
-    "--model",
-    type=_PATH,
-    metavar="FILE",
-    help="Weights exported from this autoencoder: search with its priors, as `compress` does.",
-)
-@click.option(
-    "--effort",
-    type=click.IntRange(1, MAX_EFFORT),
-    metavar="N",
-    help=f"Of that search; {DEFAULT_EFFORT} if not given.",
-)
-@click.option("--pixels", is_flag=True, help="Keep the crops too, for `train synthesis`.")
 @_classes_option
 @_machine_options
 def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
@@ -184,8 +158,6 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     from vqcodec.photos import parse_source
     from vqcodec.training.indices import Extraction, extract
 
-    if options["effort"] is not None and options["model"] is None:
-        raise click.UsageError("--effort is of a search, and needs --model.")
     images = [parse_source(source) for source in sources]
     click.echo(extract(Extraction(output=output, sources=images, **_given(options))))
 
@@ -193,7 +165,14 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @command.command()
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_autoencoder_option
-@_indices_option
+@click.option(
+    "--indices",
+    type=_PATH,
+    metavar="FILE",
+    multiple=True,
+    required=True,
+    help="File of `train indices`; repeatable.",
+)
 @click.option(
     "--level",
     type=click.IntRange(min=0),
@@ -241,29 +220,6 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
     from vqcodec.training.prior import PriorTraining, train
 
     click.echo(train(PriorTraining(output=output, indices=list(indices), **_given(options))))
-
-
-@command.command()
-@click.argument("output", metavar="FOLDER", type=_PATH)
-@_autoencoder_option
-@_indices_option
-@click.option(
-    "--refine-blocks",
-    type=_COUNT,
-    metavar="N",
-    help="Blocks of the refinement behind it; more than there are may be added.",
-)
-@_run_options
-@_machine_options
-def synthesis(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
-    """Train the finest synthesis further, on indices that have been searched for.
-
-    The indices come from `train indices --model --pixels`. FOLDER takes checkpoint, log
-    and settings; prints the name of the checkpoint, to export in place of the autoencoder's.
-    """
-    from vqcodec.training.synthesis import SynthesisTraining, train
-
-    click.echo(train(SynthesisTraining(output=output, indices=list(indices), **_given(options))))
 
 
 @command.command()

@@ -295,15 +295,6 @@ class Autoencoder(nn.Module):
         self.refinement = Refinement(config) if config.refine_channels else None
         self.register_buffer("lmbdas", torch.tensor(config.lmbdas), persistent=False)
 
-    def last_parts(self) -> dict[str, nn.Module]:
-        """By name, what only restores: no index of the analysis depends on it."""
-        last = len(self.levels) - 1
-        synthesis = ("synthesis_in", "synthesis_blocks", "synthesis_out")
-        names = [f"levels.{last}.{part}" for part in synthesis]
-        if self.refinement is not None:
-            names.append("refinement")
-        return {name: self.get_submodule(name) for name in names}
-
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] to float32 network units."""
         return (pixels.float() - PIXEL_MEAN) / PIXEL_SCALE

@@ -228,11 +228,6 @@ def start_from_data(autoencoder: Autoencoder, pixels: Tensor, seed: int) -> None
         residual = residual - depth_to_space(coded, module.stride)
 
 
-def loss_weight(lmbda: Tensor) -> Tensor:
-    """What keeps all qualities equally heard: distortion grows about as the root of lmbda."""
-    return (lmbda / 200.0).rsqrt() / 50.0
-
-
 class RateDistortion(nn.Module):
     """The training objective: MSE + lmbda * bpp, with the side terms of `AutoencoderTraining`."""
 
@@ -258,7 +253,9 @@ class RateDistortion(nn.Module):
         coarse = torch.stack([torch.zeros_like(mse), *errors[:-1]]).sum(0)
         commitment = result.commitment * PIXEL_SCALE**2 / (3 * area)
         lmbda = self.autoencoder.lmbda(position)
-        loss = loss_weight(lmbda) * (
+        # Distortion grows about as the root of lmbda: this keeps all qualities equally heard.
+        weight = (lmbda / 200.0).rsqrt() / 50.0
+        loss = weight * (
             mse
             + lmbda * bpp
             + self.config.coarse_weight * coarse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,15 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
     files.write_atomically(path, content, force=True)
 
 
-def load(
-    path: Path, device: str = "cpu", without: Collection[str] = ()
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `save` wrote: tensors by name, and the JSON state.
-
-    Args:
-        path: The file.
-        device: Where to put the tensors.
-        without: Names of tensors to leave there.
 
     Raises:
         CodecError: missing or not a checkpoint.
     """
     try:
         with safe_open(path, "pt", device=device) as opened:
-            names = [name for name in opened.keys() if name not in without]  # noqa: SIM118
-            tensors = {name: opened.get_tensor(name) for name in names}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             return tensors, json.loads((opened.metadata() or {})["state"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = f"is not a training checkpoint ({error}); name one written by vqcodec train"

@@ -20,7 +20,6 @@ from vqcodec.entropy.prior import EXACT_IN_FLOAT64, REQUANTIZE_BITS, under
 from vqcodec.errors import CodecError
 from vqcodec.model import WEIGHTS_FORMAT
 from vqcodec.models import prior as grids
-from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.family import AnyAutoencoder, from_config
 from vqcodec.models.prior import (
     Activation,
@@ -260,12 +259,9 @@ def load_autoencoder(path: Path) -> AnyAutoencoder:
 
 
 def fingerprint(autoencoder: AnyAutoencoder) -> str:
-    """SHA-256 of what an autoencoder's indices depend on, 64 hexadecimal digits."""
+    """SHA-256 of an autoencoder's tensors, 64 hexadecimal digits: whose indices are whose."""
     digest = hashlib.sha256()
-    others = tuple(autoencoder.last_parts()) if isinstance(autoencoder, Autoencoder) else ()
     for name, tensor in sorted(autoencoder.state_dict().items()):
-        if name.startswith(others):
-            continue
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -216,7 +216,7 @@ def train(config: PriorTraining) -> Path:
 
         def draw(step: int, count: int = config.batch) -> tuple[Tensor, ...]:
             seed = [config.seed, processes.rank, step]
-            quality, label, levels, _ = sampler.draw(count, seed)
+            quality, label, levels = sampler.draw(count, seed)
             hidden = np.random.default_rng([*seed, 1]).random(count) < config.label_dropout
             label = label.masked_fill(torch.from_numpy(hidden), 0)
             parts = (quality, label, *levels[: config.level + 1])
