@@ -27,7 +27,13 @@ from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import PRESETS, AutoencoderTraining
 from vqcodec.training.autoencoder import train as train_autoencoder
 from vqcodec.training.checkpoint import load_state
-from vqcodec.training.export import export, fingerprint, load_autoencoder, write_weights
+from vqcodec.training.export import (
+    export,
+    fingerprint,
+    load_autoencoder,
+    load_prior,
+    write_weights,
+)
 from vqcodec.training.indices import Extraction, IndexSampler, extract, read_classes
 from vqcodec.training.loop import Processes, Schedule, make_optimizer, run
 from vqcodec.training.optimizer import Muon
@@ -377,6 +383,9 @@ def test_export_refuses_priors_that_do_not_belong(
         priors.append(train_prior(config))
     with pytest.raises(CodecError, match="is of level 1, not 0"):
         export(trained, priors[::-1], tmp_path / "x.safetensors", "x")
+    packed = load_autoencoder(trained).half().float()  # as weights files keep it
+    for path in priors:
+        load_prior(path, packed)
     other = train_autoencoder(autoencoder_training(tmp_path / "other", 2, seed=5))
     with pytest.raises(CodecError, match="trained on another autoencoder"):
         export(other, priors, tmp_path / "x.safetensors", "x")

@@ -84,7 +84,7 @@ def test_a_photograph_survives(chelsea: Path) -> None:
         bpp = 8 * len(compressed.data) / original.pixels[..., 0].size
         found.append((bpp, psnr(original.pixels, restored.pixels)))
     (low_bpp, low_psnr), (high_bpp, high_psnr) = found
-    assert low_bpp < 0.25
-    assert low_psnr > 25
-    assert high_bpp < 3.0
-    assert high_psnr > low_psnr + 2
+    assert low_bpp < 0.08
+    assert low_psnr > 27
+    assert high_bpp < 1.5
+    assert high_psnr > 39
