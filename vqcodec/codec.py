@@ -113,7 +113,7 @@ def compress(
         return _compress(stages, image, extras, effort, rate_weight, judged)
 
     if goal is None:
-        return attempt(header.quality, 1.0, effort)
+        return attempt(header.quality, target.rate_weight(header.quality, loaded.qualities), effort)
     result, passes = target.meet(goal, _lmbdas(loaded), effort, attempt)
     return replace(result, passes=passes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vqcodec.errors import CodecError
 
-SWEEPS = (0, 1, 2, 3, 4, 6, 10, 20, 40)
+SWEEPS = (0, 1, 2, 4, 8, 12, 16, 24, 40)
 """Sweeps of `vqcodec.search` of every effort, from effort 1 on."""
 
 MAX_EFFORT = len(SWEEPS)

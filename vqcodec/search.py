@@ -6,9 +6,10 @@ prior asks for every index, given all others. It chooses again, at every other p
 
     curvature * |step|^2 + gradient * step + weight * bits
 
-where a step leads from the code vectors chosen now to others. Bases are orthonormal, but the
-curvature is far below 1: the networks behind have learnt to mistrust what is coded, and follow a
-step by a part of it. It is measured from sweep to sweep, around every position.
+where a step leads from the code vectors chosen now to others. The next sweep takes the positions
+between, with the bits of the one before: the prior's time is better spent on more sweeps. Bases are
+orthonormal, but the curvature is far below 1: the networks behind have learnt to mistrust what is
+coded, and follow a step by a part of it. It is measured from sweep to sweep, around every position.
 
 Coarser levels are left as they are: searching them as well gained nothing.
 
@@ -58,12 +59,12 @@ def search(
             position, in bits: float32 [1, G, H/s * W/s, K].
         real: Which pixels are the image's and not padding: bool [H, W].
         free: Which positions may change: bool [H/s, W/s].
-        sweeps: How often to choose again.
+        sweeps: How often to choose again, each time for one half of the positions.
         rate_weight: How much more a bit costs than the quality says.
 
     Returns:
         int64 [1, G, H/s, W/s]: what the last sweep chose, unless an earlier choice cost less than
-        what that sweep started from. The last choice itself is not judged.
+        what the last two sweeps started from. The last choices themselves are not judged.
     """
     level = autoencoder.levels[-1]
     position = autoencoder.position(quality)
@@ -72,6 +73,7 @@ def search(
         each.lookup(chosen.permute(0, 2, 3, 1), position)
         for each, chosen in zip(autoencoder.levels, indices[:-1], strict=False)
     ]
+    before = autoencoder.decode(coarser, position) if coarser else None
     target = autoencoder.normalize(pixels)
     rows, columns = (torch.arange(side, device=free.device) for side in free.shape)
     parity = (rows[:, None] + columns) % 2
@@ -80,23 +82,26 @@ def search(
     least = float("inf")
     last: tuple[Tensor, Tensor] | None = None
     for sweep in range(sweeps):
+        if sweep % 2 == 0:
+            bits = code_lengths(own)
         vectors = level.lookup(own.permute(0, 2, 3, 1), position).requires_grad_()
         with torch.enable_grad():
-            difference = autoencoder.decode([*coarser, vectors], position) - target
-            errors = (difference * real[:, :, None]).square()
+            decoded = autoencoder.decode([vectors], position, before)
+            errors = ((decoded.pixels - target) * real[:, :, None]).square()
             (gradient,) = torch.autograd.grad(errors.sum(), vectors)
         vectors = vectors.detach()
         error = space_to_depth(errors.detach(), level.stride).sum(3)
-        bits = code_lengths(own)
-        spent = bits.gather(-1, own.flatten(2)[..., None]).sum(dtype=torch.float64)
-        cost = float(error.sum()) + weight * float(spent)
-        if cost < least:
-            best, least = own, cost
+        if sweep % 2 == 0:
+            spent = bits.gather(-1, own.flatten(2)[..., None]).sum(dtype=torch.float64)
+            cost = float(error.sum()) + weight * float(spent)
+            if cost < least:
+                best, least = own, cost
         if last is not None:
             forecast, moved = last
             curvature = _measured(curvature, _around(error - forecast), _around(moved))
         chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, bits)
-        del bits  # before the next ones are made: they are large
+        if sweep % 2:
+            del bits  # before the next ones are made: they are large
         now = free & (parity == sweep % 2)
         own = torch.where(now, chosen, own)
         step = level.lookup(own.permute(0, 2, 3, 1), position) - vectors

@@ -27,8 +27,22 @@ BEYOND = math.log(4.0)  # how far lmbda may leave the qualities' range
 LARGEST = 1e15  # bytes
 TOLERANCE = 0.02  # of the size
 TOLERANCE_DB = 0.1
+LOWEST_WEIGHT = 1.2  # of the rate at the lowest of many qualities; `hvq-photo-2` starts at 0.06 bpp
+LOWEST_QUALITIES = 11  # over which it falls to 1
+MANY_QUALITIES = 100
 EXACT_DB = 100.0  # stands for the infinite PSNR of equal images; one sample off is at most 96 dB
 CLOSEST = 1e-4  # of lmbda's logarithm: where nothing lies between
+
+
+def rate_weight(quality: int, qualities: int) -> float:
+    """How much more a bit costs than was trained for, at a quality that was asked for.
+
+    It stretches the lower end of a fine scale of qualities beyond the lmbdas that were trained.
+    """
+    if qualities < MANY_QUALITIES:
+        return 1.0
+    share = max(0.0, 1.0 - (quality - 1) / LOWEST_QUALITIES)
+    return math.exp(share * math.log(LOWEST_WEIGHT))
 
 
 class Attempt(Protocol):

@@ -140,6 +140,16 @@ def test_a_model_that_cannot_weigh_rate_makes_one_size() -> None:
         meet(of_size(2 * size, PIXELS), None, 1, made)
 
 
+def test_the_lowest_of_many_qualities_reach_further_down() -> None:
+    weights = [target.rate_weight(quality, 100) for quality in range(1, 101)]
+    assert weights[0] == pytest.approx(1.2)
+    assert weights[11:] == [1.0] * 89
+    asked = [weight * lmbda for weight, lmbda in zip(weights, FINE, strict=True)]
+    assert asked == sorted(set(asked), reverse=True)
+    assert {target.rate_weight(quality, 8) for quality in range(1, 9)} == {1.0}
+    assert target.rate_weight(1, 1) == 1.0
+
+
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 @pytest.mark.parametrize("make", [of_size, of_psnr])
 def test_what_is_no_target(make: Callable[[float, int], object], value: float) -> None:

@@ -88,3 +88,13 @@ def test_a_photograph_survives(chelsea: Path) -> None:
     assert low_psnr > 27
     assert high_bpp < 1.5
     assert high_psnr > 39
+
+
+def test_quality_1_is_where_the_scale_is_stretched_most(chelsea: Path) -> None:
+    image = load(chelsea)
+    made = [codec.compress(image, quality=quality, effort=1) for quality in (1, 2, 3, 12)]
+    weights = [each.rate_weight for each in made]
+    assert weights == sorted(set(weights), reverse=True)
+    assert weights[-1] == 1.0
+    sizes = [len(each.data) for each in made]
+    assert sizes == sorted(set(sizes))

@@ -381,7 +381,7 @@ def raster(
     coded = codec.compress(picture, quality=quality, effort=1, model=model)
     contents = container.unpack(coded.data)
     stages = stages_for(contents.header, model, "cpu", 1, None)
-    indices = stages.analyze(picture.pixels)
+    indices = stages.analyze(picture.pixels, rate_weight=coded.rate_weight)
     rows: list[Row] = []
     for level, payloads in enumerate(contents.sections):
         prior, coarser, own = stages.model.priors[level], indices[:level], indices[level]

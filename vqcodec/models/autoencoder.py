@@ -186,6 +186,21 @@ class Reconstruction:
     commitment: Tensor
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What the first levels give.
+
+    Attributes:
+        pixels: float32 [B, H, W, 3] in network units; refined if they are all levels.
+        state: Of the last of them, [B, H/s, W/s, C].
+        levels: How many they are.
+    """
+
+    pixels: Tensor
+    state: Tensor
+    levels: int
+
+
 class Level(nn.Module):
     """Analysis, quantizer and synthesis of one level."""
 
@@ -394,27 +409,30 @@ class Autoencoder(nn.Module):
             level.lookup(chosen.permute(0, 2, 3, 1), position)
             for level, chosen in zip(self.levels, indices, strict=False)
         ]
-        pixels = self.decode(vectors, position) * PIXEL_SCALE + PIXEL_MEAN
+        pixels = self.decode(vectors, position).pixels * PIXEL_SCALE + PIXEL_MEAN
         return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
-    def decode(self, vectors: Sequence[Tensor], position: Tensor) -> Tensor:
+    def decode(
+        self, vectors: Sequence[Tensor], position: Tensor, after: Decoded | None = None
+    ) -> Decoded:
         """What indices stand for to the image; differentiable.
 
         Args:
             vectors: Per level float32 [B, H/s, W/s, size], one level at least, coarse to fine.
             position: Among the knots `config.lmbdas`, float32 [B].
-
-        Returns:
-            float32 [B, H, W, 3] in network units.
+            after: What the levels before these gave; None if there are none.
         """
+        first = after.levels if after else 0
+        state = after.state if after else None
+        levels = list(self.levels)[first : first + len(vectors)]
         b, h, w, _ = vectors[0].shape
-        shape = (h * self.levels[0].stride, w * self.levels[0].stride)
-        prediction = torch.zeros(b, *shape, 3, device=vectors[0].device)
-        state: Tensor | None = None
-        for level, coded in zip(self.levels, vectors, strict=False):
+        shape = (h * levels[0].stride, w * levels[0].stride)
+        pixels = after.pixels if after else torch.zeros(b, *shape, 3, device=vectors[0].device)
+        for level, coded in zip(levels, vectors, strict=True):
             context = level.context(state, position, shape)
             state, correction = level.synthesis(coded, context, position)
-            prediction = prediction + correction
-        if self.refinement is not None and len(vectors) == len(self.levels):
-            prediction = self.refinement(prediction, state, position)
-        return prediction
+            pixels = pixels + correction
+        assert state is not None
+        if self.refinement is not None and first + len(levels) == len(self.levels):
+            pixels = self.refinement(pixels, state, position)
+        return Decoded(pixels, state, first + len(levels))
