@@ -37,7 +37,8 @@ class Compressed:
         data: The bytes of the .vqz file.
         ideal_bits: Per level, the code length that the priors promise, in bits.
         header: The file's header.
-        rate_weight: How much more a bit cost in the choice of indices than the quality says.
+        rate_weight: How much more a bit cost in the choice of indices than was trained for the
+            quality.
         psnr: Of what the file decodes to, in dB; None if it was not asked for.
         passes: How often the image was compressed to meet a target.
     """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch import Tensor
 from vqcodec import search, stages
 from vqcodec.container import Header
 from vqcodec.effort import SWEEPS
+from vqcodec.entropy.prior import Prior
 from vqcodec.image import load
 from vqcodec.model import load as load_model
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
@@ -185,6 +187,37 @@ def test_curvature_is_measured() -> None:
     torch.testing.assert_close(search._measured(curvature, still, still), curvature)
     wild = search._measured(curvature, -1e6 * moved, moved)
     assert (wild == search.CURVATURE_LIMITS[0]).all()
+
+
+def test_two_sweeps_share_a_pass_of_the_prior(
+    tiny_model: Path, square: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[None] = []
+    lengths = Prior.code_lengths
+
+    def counted(self: Prior, *of: Any) -> Tensor:
+        passes.append(None)
+        return lengths(self, *of)
+
+    monkeypatch.setattr(Prior, "code_lengths", counted)
+    searched(tiny_model, square)  # four sweeps
+    assert len(passes) == 2
+
+
+def test_levels_decode_after_others_as_all_at_once(tiny_model: Path) -> None:
+    autoencoder = load_model(tiny_model).autoencoder
+    assert isinstance(autoencoder, Autoencoder)
+    position = torch.tensor([1.0])
+    sizes = [level.quantizer.latent_size for level in autoencoder.levels]
+    sides = [64 // stride for stride in autoencoder.config.strides]
+    vectors = [torch.randn(1, n, n, size) for n, size in zip(sides, sizes, strict=True)]
+    with torch.no_grad():
+        first = autoencoder.decode(vectors[:-1], position)
+        found = autoencoder.decode(vectors[-1:], position, first)
+        whole = autoencoder.decode(vectors, position)
+    assert torch.equal(found.pixels, whole.pixels)
+    assert not torch.equal(first.pixels, whole.pixels)
+    assert found.levels == whole.levels == len(vectors)
 
 
 def test_sweeps_grow_with_effort() -> None:

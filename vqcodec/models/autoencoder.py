@@ -192,7 +192,7 @@ class Decoded:
 
     Attributes:
         pixels: float32 [B, H, W, 3] in network units; refined if they are all levels.
-        state: Of the last of them, [B, H/s, W/s, C].
+        state: Of the last of them, float32 [B, H/s, W/s, C].
         levels: How many they are.
     """
 
