@@ -1,0 +1,49 @@
+"""The benchmark that compares short trainings: what its variants are, and a quick run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
+
+import explore
+
+from vqcodec.training import checkpoint
+from vqcodec.training.autoencoder import PRESETS, TINY, WIDE
+
+
+def test_variants_are_what_they_are_called() -> None:
+    variants = explore.VARIANTS
+    for count in (64, 256):
+        books = [book for level in variants[f"codes-{count}"].levels for book in level.codebooks]
+        assert len(books) == sum(len(level.codebooks) for level in WIDE.levels)
+        assert {book.num_embeddings for book in books} == {count}
+    for name in ("strides-16-8", "strides-32-16-8-4"):
+        assert variants[name].strides == tuple(map(int, name.split("-")[1:]))
+    for level, narrow, wider in zip(
+        WIDE.levels, variants["narrow"].levels, variants["wider"].levels, strict=True
+    ):
+        assert narrow.channels < level.channels < wider.channels
+    sizes = [book.embedding_dim for book in variants["largest-first"].levels[-1].codebooks]
+    as_before = [book.embedding_dim for book in WIDE.levels[-1].codebooks]
+    assert sizes[:7] == sorted(as_before[:7], reverse=True) != as_before[:7]
+    assert sizes[7:] == as_before[7:]
+
+
+def test_it_runs(tmp_path: Path, astronaut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "one.png").write_bytes(astronaut.read_bytes())
+    monkeypatch.setitem(explore.VARIANTS, "narrow", TINY)
+    monkeypatch.setitem(PRESETS, "narrow", WIDE)  # taken away again afterwards
+    output = tmp_path / "narrow"
+    asked = ["narrow", str(output), "--images", str(tmp_path / "images"), "--steps", "2"]
+    result = CliRunner().invoke(explore.main, [*asked, "--crop", "32", "--batch", "2"])
+    assert result.exit_code == 0, result.output
+    state = checkpoint.load_state(output / "checkpoint.safetensors")
+    assert state["step"] == 2
+    assert state["config"]["lmbdas"] == list(TINY.lmbdas)
+    assert len(state["config"]["levels"]) == len(TINY.levels)
