@@ -55,47 +55,36 @@ def depth(more: int) -> AutoencoderConfig:
     )
 
 
+def slices(level: LevelConfig, *dims: int) -> LevelConfig:
+    """The level with slices of these sizes in place of those that all qualities have."""
+    kept = tuple(book for book in level.codebooks if book.share)
+    return replace(level, codebooks=(*books(*((128, dim) for dim in dims)), *kept))
+
+
+def levels(*configs: LevelConfig) -> AutoencoderConfig:
+    return replace(WIDE, levels=configs)
+
+
 VARIANTS = {
     "wide": WIDE,
     "codes-64": codes(64),
     "codes-256": codes(256),
-    "strides-16-8": replace(
-        WIDE,
-        levels=(replace(MIDDLE, codebooks=(*books((128, 1)), *MIDDLE.codebooks)), FINE),
+    "strides-16-8": levels(slices(MIDDLE, 1, 2, 4, 8, 8), FINE),
+    "strides-32-16-8-4": levels(
+        COARSE,
+        MIDDLE,
+        replace(FINE, codebooks=FINE.codebooks[:FIRST_GROUPS]),
+        LevelConfig(4, books(*((128, dim) for dim in (2, 2, 4, 8))), 96, 2, 3, 64),
     ),
-    "strides-32-16-8-4": replace(
-        WIDE,
-        levels=(
-            COARSE,
-            MIDDLE,
-            replace(FINE, codebooks=FINE.codebooks[:FIRST_GROUPS]),
-            LevelConfig(4, books(*((128, dim) for dim in (2, 2, 4, 8))), 96, 2, 3, 64),
-        ),
-    ),
-    "largest-first": replace(
-        WIDE,
-        levels=(
-            COARSE,
-            MIDDLE,
-            replace(
-                FINE,
-                codebooks=(
-                    *books(*((128, dim) for dim in (16, 8, 8, 4, 4, 2, 2))),
-                    *FINE.codebooks[7:],
-                ),
-            ),
-        ),
+    "largest-first": levels(COARSE, MIDDLE, slices(FINE, 16, 8, 8, 4, 4, 2, 2)),
+    "smaller-fine": levels(COARSE, MIDDLE, slices(FINE, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8)),
+    "smaller-coarse": levels(
+        slices(COARSE, 1, 1, 1, 2, 2, 4, 4), slices(MIDDLE, 1, 1, 2, 2, 4, 4, 8), FINE
     ),
     "narrow": width(0.67),
     "wider": width(1.5),
     "deeper": depth(2),
-    "rate-channels-twice": every_level(
-        lambda each: replace(each, rate_channels=2 * each.rate_channels)
-    ),
-    "no-refinement": replace(WIDE, refine_channels=0),
     "choice-1": replace(WIDE, choice_weight=1.0),
-    "choice-4": replace(WIDE, choice_weight=4.0),
-    "unscaled": replace(WIDE, scaled_blocks=False),
 }
 
 
@@ -113,8 +102,9 @@ VARIANTS = {
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--crop", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="muon")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1.2e-3)
+@click.option(
+    "--optimizer", type=click.Choice(["adamw", "muon"]), default="muon", show_default=True
+)
 def main(variant: str, output: Path, images: tuple[str, ...], **options: Any) -> None:
     """Train a VARIANT briefly; FOLDER takes its checkpoint, log and settings."""
     PRESETS[variant] = VARIANTS[variant]

@@ -24,14 +24,18 @@ def test_variants_are_what_they_are_called() -> None:
         assert {book.num_embeddings for book in books} == {count}
     for name in ("strides-16-8", "strides-32-16-8-4"):
         assert variants[name].strides == tuple(map(int, name.split("-")[1:]))
-    for level, narrow, wider in zip(
-        WIDE.levels, variants["narrow"].levels, variants["wider"].levels, strict=True
+    for level, narrow, wider, deeper in zip(
+        WIDE.levels, *(variants[name].levels for name in ("narrow", "wider", "deeper")), strict=True
     ):
         assert narrow.channels < level.channels < wider.channels
-    sizes = [book.embedding_dim for book in variants["largest-first"].levels[-1].codebooks]
-    as_before = [book.embedding_dim for book in WIDE.levels[-1].codebooks]
-    assert sizes[:7] == sorted(as_before[:7], reverse=True) != as_before[:7]
-    assert sizes[7:] == as_before[7:]
+        assert narrow.synthesis_blocks == level.synthesis_blocks < deeper.synthesis_blocks
+    finest = {name: variant.levels[-1].codebooks for name, variant in variants.items()}
+    sizes = {name: [book.embedding_dim for book in books] for name, books in finest.items()}
+    assert sizes["largest-first"][:7] == sorted(sizes["wide"][:7], reverse=True)
+    assert sum(sizes["smaller-fine"][:11]) == sum(sizes["wide"][:7])
+    assert max(sizes["smaller-fine"][:11]) < max(sizes["wide"][:7])
+    assert finest["largest-first"][7:] == finest["smaller-fine"][11:] == finest["wide"][7:]
+    assert variants["choice-1"].choice_weight < WIDE.choice_weight
 
 
 def test_it_runs(tmp_path: Path, astronaut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
