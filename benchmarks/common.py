@@ -30,10 +30,10 @@ from vqcodec import files, image, registry
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.metrics.likelihood import reconstruct
-from vqcodec.model import Model
 from vqcodec.photos import Photo
-from vqcodec.stages import Stages
+from vqcodec.tiles import Stages
 from vqcodec.tiling import crop
+from vqcodec.weights_file import Model
 
 Pixels = npt.NDArray[np.uint8]
 Maps = list[npt.NDArray[np.uint16]]
@@ -193,7 +193,7 @@ def recorded(stage: str) -> Iterator[list[Maps]]:
     `compress` and `decompress` run as they are; this only looks on.
 
     Args:
-        stage: `encode` or `synthesize`: methods of `vqcodec.stages.Stages`.
+        stage: `encode` or `synthesize`: methods of `vqcodec.tiles.Stages`.
     """
     found: list[Maps] = []
     original = getattr(Stages, stage)

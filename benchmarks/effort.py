@@ -26,10 +26,10 @@ from common import (
 from rich.progress import track
 
 from vqcodec.bench.curves import bjontegaard_deltas
+from vqcodec.choosing.effort import MAX_EFFORT
 from vqcodec.codec import compress, decompress
-from vqcodec.effort import MAX_EFFORT
 from vqcodec.metrics.distortion import psnr
-from vqcodec.model import load
+from vqcodec.weights_file import load
 
 
 def measured(path: Path, model: str, quality: int, effort: int) -> dict[str, float]:

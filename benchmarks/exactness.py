@@ -43,8 +43,8 @@ from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.gemm import matrix_product
 from vqcodec.entropy.prior import Prior, State
 from vqcodec.entropy.wavefront import steps
-from vqcodec.model import Model, load
 from vqcodec.tiling import Window, batches, padded, split
+from vqcodec.weights_file import Model, load
 
 ATEN, ONEDNN, GEMM = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM"
 UNSET: dict[str, str | None] = {ATEN: None, ONEDNN: None, GEMM: None}

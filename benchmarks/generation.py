@@ -26,8 +26,8 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vqcodec import sampling
 from vqcodec.cli.console import progress
+from vqcodec.drawing import sampling
 from vqcodec.errors import CodecError
 from vqcodec.metrics.classification import (
     Accuracy,
@@ -40,9 +40,9 @@ from vqcodec.metrics.distances import classifier_score, frechet_distance, precis
 from vqcodec.metrics.images import judged
 from vqcodec.metrics.likelihood import likelihood
 from vqcodec.metrics.pictures import spread, squares
-from vqcodec.model import Model, load
 from vqcodec.photos import Photo, in_split, read_photos
 from vqcodec.registry import default_generator
+from vqcodec.weights_file import Model, load
 
 KEEPS = (1.0, 0.5, 0.25)
 PARTS = ("likelihood", "cas", "keep")

@@ -29,10 +29,10 @@ from rich.progress import track
 from torch import Tensor
 
 from vqcodec.entropy.frequencies import code_lengths
-from vqcodec.model import Model, load
 from vqcodec.models.prior import Prior, set_mode
 from vqcodec.tiling import pad
 from vqcodec.training.export import load_prior
+from vqcodec.weights_file import Model, load
 
 INTEGER, FLOAT, QUANTIZED = "integer", "float", "quantized"
 CROP = 1024

@@ -19,15 +19,16 @@ import common
 import torch
 from torch import Tensor
 
-from vqcodec import files, image, sampling
-from vqcodec.grid import grid
+from vqcodec import files, image
+from vqcodec.drawing import sampling
+from vqcodec.drawing.grid import grid
 from vqcodec.metrics.classification import ClassifierTraining, accuracy, train_classifier
 from vqcodec.metrics.likelihood import Likelihood, likelihood
 from vqcodec.metrics.pictures import spread
-from vqcodec.model import Model, load
 from vqcodec.models.vqvae import VQVAEConfig
 from vqcodec.photos import Photo, read_photos
 from vqcodec.training.system import SystemTraining, train
+from vqcodec.weights_file import Model, load
 
 SYSTEMS = ("vqvae-mnist", "vqvae2-mnist", "hrvqvae-mnist")
 SIDE = 32

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from vqcodec import sampling
+from vqcodec.drawing import sampling
 from vqcodec.image import Image
 from vqcodec.registry import default_generator
 

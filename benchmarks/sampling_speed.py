@@ -21,7 +21,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from vqcodec import sampling
+from vqcodec.drawing import sampling
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.prior import Prior
 from vqcodec.models import prior as trained

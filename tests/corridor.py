@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from vqcodec import container
+from vqcodec.choosing.effort import DEFAULT_EFFORT
 from vqcodec.container import Container, Header
-from vqcodec.effort import DEFAULT_EFFORT
 from vqcodec.image import Image
-from vqcodec.model import Model, load
-from vqcodec.stages import Stages
+from vqcodec.tiles import Stages
+from vqcodec.weights_file import Model, load
 
 
 def random_indices(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vqcodec.codec import compress, decompress, inspect, verify
+    from vqcodec.drawing.sampling import sample
     from vqcodec.errors import CodecError
-    from vqcodec.sampling import sample
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ _HOMES = {
     "compress": "vqcodec.codec",
     "decompress": "vqcodec.codec",
     "inspect": "vqcodec.codec",
-    "sample": "vqcodec.sampling",
+    "sample": "vqcodec.drawing.sampling",
     "verify": "vqcodec.codec",
 }
 

@@ -2,7 +2,7 @@
 
     image  ->  tiles  ->  indices  ->  frequencies  ->  payloads  ->  file
 
-`compress` and `decompress` mirror each other; `vqcodec.stages` holds one verb each way. Indices
+`compress` and `decompress` mirror each other; `vqcodec.tiles` holds one verb each way. Indices
 come from the payloads and the image from the indices; nothing in decompression depends on how the
 indices were found.
 """
@@ -15,15 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqcodec import container, target
+from vqcodec import container
+from vqcodec.choosing import rate_control as target
+from vqcodec.choosing.effort import DEFAULT_EFFORT, checked_effort
 from vqcodec.container import Container, Header
-from vqcodec.effort import DEFAULT_EFFORT, checked_effort
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, dump_alpha
-from vqcodec.model import Model, load
 from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL
-from vqcodec.stages import Progress, Stages, image_of, stages_for
+from vqcodec.tiles import Stages, image_of, stages_for
+from vqcodec.weights_file import Model, load
 
 DEFAULT_TILE = 1024
 DEFAULT_BATCH = 4

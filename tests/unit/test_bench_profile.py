@@ -21,10 +21,10 @@ from vqcodec.entropy import prior as priors
 from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.wavefront import steps
 from vqcodec.image import Image
-from vqcodec.model import load
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
-from vqcodec.stages import Stages, stages_for
+from vqcodec.tiles import Stages, stages_for
 from vqcodec.training.export import write_weights
+from vqcodec.weights_file import load
 
 
 def silent(stage: str, done: int, total: int) -> None:

@@ -114,7 +114,7 @@ def test_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_integer_cost(tiny_model: Path, astronaut: Path) -> None:
     from tiny import tiny_autoencoder, tiny_priors
 
-    from vqcodec.model import load as load_model
+    from vqcodec.weights_file import load as load_model
 
     picture = load(astronaut)
     model = load_model(tiny_model)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
-from vqcodec import codec, container, sampling, stages
+from vqcodec import codec, container
+from vqcodec import tiles as stages
+from vqcodec.drawing import sampling
 from vqcodec.errors import (
     ChecksumError,
     CodecError,
@@ -20,7 +22,7 @@ from vqcodec.errors import (
     TruncatedError,
 )
 from vqcodec.image import Image, load
-from vqcodec.model import load as load_model
+from vqcodec.weights_file import load as load_model
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ import torch
 from corridor import decoded_indices
 from torch import Tensor
 
-from vqcodec import codec, completion, container
-from vqcodec.completion import Completion, complete, marked
+from vqcodec import codec, container
+from vqcodec.drawing import completion
+from vqcodec.drawing.completion import Completion, complete, marked
 from vqcodec.errors import ChecksumError, CodecError, TruncatedError
 from vqcodec.image import Image, dump, load
-from vqcodec.stages import Stages
+from vqcodec.tiles import Stages
 
 TILES = 6
 

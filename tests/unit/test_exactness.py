@@ -38,8 +38,8 @@ import numpy as np
 import torch
 from corridor import random_indices
 
-from vqcodec.model import load
-from vqcodec.sampling import Shaping, draw_with
+from vqcodec.weights_file import load
+from vqcodec.drawing.sampling import Shaping, draw_with
 
 model = load(sys.argv[1] + ".safetensors")
 digest = hashlib.sha256()

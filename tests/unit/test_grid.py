@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vqcodec.drawing.grid import BORDER, grid, grid_size
 from vqcodec.errors import ImageError
-from vqcodec.grid import BORDER, grid, grid_size
 from vqcodec.image import Image
 
 

@@ -16,7 +16,6 @@ from vqcodec.entropy import prior as integer
 from vqcodec.entropy.frequencies import TOTAL, Tables
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.image import Image
-from vqcodec.model import load
 from vqcodec.models import prior as trained
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig
 from vqcodec.models.prior import PriorConfig
@@ -25,6 +24,7 @@ from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import books
 from vqcodec.training.export import code_vectors, integer_prior, shared_tables, write_weights
 from vqcodec.training.prior import groups_of, start_from_checkpoint, start_from_shares
+from vqcodec.weights_file import load
 
 USED = {1: 2, 3: 2, 4: 4, 6: 4, 7: 6, 10: 6}  # quality -> codebooks of the finer level
 SIZES = [16, 16, 16, 16, 8, 8]

@@ -13,11 +13,11 @@ from tiny import tiny_autoencoder, tiny_priors
 from vqcodec.container import Header
 from vqcodec.errors import CodecError
 from vqcodec.metrics.likelihood import crop_side, labels_of, likelihood, reconstruct
-from vqcodec.model import Model, load
 from vqcodec.photos import Photo
 from vqcodec.registry import ClassName
-from vqcodec.stages import Stages
+from vqcodec.tiles import Stages
 from vqcodec.training.export import write_weights
+from vqcodec.weights_file import Model, load
 
 SIDE = 64
 KEYS = ("cat", "dog")

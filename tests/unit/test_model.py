@@ -17,8 +17,8 @@ from torch import Tensor
 from vqcodec import codec, registry
 from vqcodec.errors import CodecError, UnknownModelError, WeightsError
 from vqcodec.image import Image
-from vqcodec.model import load
 from vqcodec.training.export import write_weights
+from vqcodec.weights_file import load
 
 
 @pytest.fixture

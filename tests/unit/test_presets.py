@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from vqcodec import codec
+from vqcodec.drawing.sampling import sample
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
-from vqcodec.model import load
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
-from vqcodec.sampling import sample
 from vqcodec.training.autoencoder import AutoencoderTraining, train
 from vqcodec.training.export import export, load_autoencoder
 from vqcodec.training.indices import Extraction, extract
 from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
 from vqcodec.training.vqvae import PRESETS, PRIOR_PRESETS, Preset
+from vqcodec.weights_file import load
 
 # The sides of the latents by the papers' tables, coarse to fine, K, and D where a table gives it.
 TABLES = {

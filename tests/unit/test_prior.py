@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqcodec.cone import step_of
 from vqcodec.entropy import prior as integer
 from vqcodec.entropy.frequencies import TOTAL, TOTAL_BITS, Tables
 from vqcodec.models import prior as trained
 from vqcodec.models.prior import PriorConfig
+from vqcodec.spec.cone import step_of
 from vqcodec.training.export import integer_prior, shared_tables
 
 BOOKS = ((8, 1), (16, 2), (5, 3))

@@ -11,12 +11,13 @@ import torch
 from tiny_classes import CLASSES, MODEL_ID, SIDE, write_tiny_class_model
 from torch import Tensor
 
-from vqcodec import registry, sampling
+from vqcodec import registry
+from vqcodec.drawing import sampling
+from vqcodec.drawing.sampling import Sample, Shaping, draw, draw_with, find_classes
 from vqcodec.entropy.frequencies import TOTAL
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CodecError, ModelError
-from vqcodec.model import load
-from vqcodec.sampling import Sample, Shaping, draw, draw_with, find_classes
+from vqcodec.weights_file import load
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,17 @@ import torch
 from tiny import GROUPED, tiny_autoencoder, tiny_priors
 from torch import Tensor
 
-from vqcodec import search, stages
+from vqcodec import tiles as stages
+from vqcodec.choosing import search
+from vqcodec.choosing.effort import SWEEPS
 from vqcodec.container import Header
-from vqcodec.effort import SWEEPS
 from vqcodec.entropy.prior import Prior
 from vqcodec.image import load
-from vqcodec.model import load as load_model
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
-from vqcodec.stages import Stages
+from vqcodec.tiles import Stages
 from vqcodec.training.export import write_weights
+from vqcodec.weights_file import load as load_model
 
 
 @pytest.fixture(scope="module")

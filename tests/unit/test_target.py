@@ -9,11 +9,12 @@ import click
 import numpy as np
 import pytest
 
-from vqcodec import codec, target
+from vqcodec import codec
+from vqcodec.choosing import rate_control as target
+from vqcodec.choosing.rate_control import MAX_PASSES, meet, of_psnr, of_size, psnr
 from vqcodec.cli.options import byte_size
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, load
-from vqcodec.target import MAX_PASSES, meet, of_psnr, of_size, psnr
 
 PIXELS = 768 * 512
 COARSE = [1280.0 * 2 ** (-5 * q / 7) for q in range(8)]

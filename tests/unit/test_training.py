@@ -21,7 +21,6 @@ from tiny import GROUPED, tiny_autoencoder, tiny_priors
 
 from vqcodec import codec, image
 from vqcodec.errors import CodecError
-from vqcodec.model import load
 from vqcodec.photos import CropSampler, parse_source, read_photos
 from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import PRESETS, AutoencoderTraining
@@ -41,6 +40,7 @@ from vqcodec.training.prior import PriorTraining
 from vqcodec.training.prior import train as train_prior
 from vqcodec.training.system import SystemTraining
 from vqcodec.training.system import train as train_system
+from vqcodec.weights_file import load
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -19,11 +19,10 @@ import linked_search
 
 from vqcodec import codec
 from vqcodec.image import Image
-from vqcodec.model import load
 from vqcodec.models import family
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.vqvae import VQVAE, Quantizer, VQVAEConfig, VQVAELevel, nearest
-from vqcodec.stages import Stages
+from vqcodec.tiles import Stages
 from vqcodec.training.export import code_vectors, write_weights
 from vqcodec.training.loop import Processes
 from vqcodec.training.vqvae import (
@@ -32,6 +31,7 @@ from vqcodec.training.vqvae import (
     restart_unused,
     start_from_latents,
 )
+from vqcodec.weights_file import load
 
 SMALL = {"channels": 16, "residual_channels": 8, "residual_blocks": 1}
 ONE = VQVAEConfig((VQVAELevel(4, 16, 4),), **SMALL)  # type: ignore[arg-type]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vqcodec import cone
-from vqcodec.cone import step_of
 from vqcodec.entropy.wavefront import Grid, steps
+from vqcodec.spec import cone
+from vqcodec.spec.cone import step_of
 
 SHAPES = [(1, 1), (1, 7), (7, 1), (3, 5), (6, 4)]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vqcodec import codec, registry
-from vqcodec.grid import grid
+from vqcodec.drawing.grid import grid
+from vqcodec.drawing.sampling import sample
 from vqcodec.image import load
-from vqcodec.model import load as load_model
-from vqcodec.sampling import sample
+from vqcodec.weights_file import load as load_model
 
 LARGEST = 32 << 20  # bytes of one weights file
 GOLDEN = Path(__file__).parents[1] / "golden" / "packaged"

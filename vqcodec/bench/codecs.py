@@ -19,7 +19,7 @@ import numpy.typing as npt
 import PIL.features
 import PIL.Image
 
-from vqcodec.effort import DEFAULT_EFFORT
+from vqcodec.choosing.effort import DEFAULT_EFFORT
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
 
@@ -296,7 +296,7 @@ def vqcodec(
     Raises:
         CodecError: no such model or quality, or a model of another kind.
     """
-    from vqcodec.model import load
+    from vqcodec.weights_file import load
 
     loaded = load(model)
     chosen = sorted({loaded.checked_quality(quality) for quality in qualities})

@@ -28,7 +28,7 @@ from vqcodec.bench.coding import picture
 from vqcodec.errors import CodecError
 from vqcodec.metrics import distortion
 from vqcodec.metrics.lpips import Lpips
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
 
 # In the judges' processes
 

@@ -19,22 +19,23 @@ import torch
 from torch import Tensor
 
 from vqcodec import codec, container
-from vqcodec import stages as corridor
+from vqcodec import tiles as corridor
 from vqcodec.bench.codecs import Pixels, spread
 from vqcodec.bench.scaling import MEGAPIXELS, scaling
-from vqcodec.cone import step_of
 from vqcodec.entropy import prior as priors
 from vqcodec.entropy.coder import Decoder, Encoder
 from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.entropy.prior import Prior, State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.image import Image, load
-from vqcodec.model import Model
-from vqcodec.model import load as load_model
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.family import AnyAutoencoder
-from vqcodec.stages import Progress, Stages, stages_for
+from vqcodec.progress import Progress
+from vqcodec.spec.cone import step_of
+from vqcodec.tiles import Stages, stages_for
 from vqcodec.tiling import crop, pad, split
+from vqcodec.weights_file import Model
+from vqcodec.weights_file import load as load_model
 
 ALL, REST = "all", "rest"
 CODES = ("uniform", "marginal", "hierarchical", "full")

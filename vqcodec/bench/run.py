@@ -36,7 +36,7 @@ from vqcodec.files import check_writable
 from vqcodec.metrics import distortion
 from vqcodec.metrics.lpips import Lpips
 from vqcodec.photos import SUFFIXES
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
 
 RESULTS, CODED = "results.json", "files"
 SPEED_RUNS = 3

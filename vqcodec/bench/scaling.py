@@ -19,9 +19,9 @@ from vqcodec import image
 from vqcodec.bench.codecs import Codec, Pixels, vqcodec
 from vqcodec.bench.coding import decode, encode
 from vqcodec.image import Image
-from vqcodec.model import load
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
 from vqcodec.tiling import crop
+from vqcodec.weights_file import load
 
 MEGAPIXELS = (0.1, 0.4, 1.6, 6.3, 12.5, 25.0)
 COLUMNS = ("compress_seconds", "decompress_seconds", "compress_peak", "decompress_peak")

@@ -58,7 +58,7 @@ def command(
     image_format = format_for(target)
     mask_format = None if mask is None else format_for(mask)
 
-    from vqcodec.completion import complete, marked
+    from vqcodec.drawing.completion import complete, marked
 
     with naming(source), progress("complete") as advance:
         completion = complete(

@@ -100,7 +100,7 @@ def command(
     if given and quality is None:
         values |= _met(compressed)
     if report:
-        from vqcodec.target import psnr as psnr_of
+        from vqcodec.choosing.rate_control import psnr as psnr_of
 
         start = time.perf_counter()
         with progress("decompress") as advance:

@@ -350,9 +350,9 @@ def likelihood(
     from vqcodec.metrics.likelihood import crop_side
     from vqcodec.metrics.likelihood import likelihood as measure
     from vqcodec.metrics.pictures import spread
-    from vqcodec.model import load
     from vqcodec.photos import read_photos
     from vqcodec.registry import DEFAULT_MODEL
+    from vqcodec.weights_file import load
 
     loaded = load(model or DEFAULT_MODEL, device)
     side = crop_side(loaded, crop)
@@ -421,9 +421,9 @@ def reconstruct(
     from vqcodec.metrics.likelihood import crop_side
     from vqcodec.metrics.likelihood import reconstruct as restore
     from vqcodec.metrics.pictures import spread
-    from vqcodec.model import load
     from vqcodec.photos import read_photos
     from vqcodec.registry import DEFAULT_MODEL
+    from vqcodec.weights_file import load
 
     loaded = load(model or DEFAULT_MODEL, device)
     side = crop_side(loaded, crop)

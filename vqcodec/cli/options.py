@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vqcodec.effort import DEFAULT_EFFORT, MAX_EFFORT
+from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.errors import CodecError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -23,7 +23,7 @@ from vqcodec.files import STANDARD_STREAM, check_writable, write_atomically
 from vqcodec.registry import DEFAULT_MODEL, default_generator
 
 if TYPE_CHECKING:
-    from vqcodec.model import Model
+    from vqcodec.weights_file import Model
 
 DEFAULT_NAME = "sample.png"
 
@@ -155,9 +155,9 @@ def command(
 
     image_format = "PNG" if folders or target is None else format_for(target)
 
-    from vqcodec.grid import grid, grid_size
-    from vqcodec.model import load
-    from vqcodec.sampling import DEFAULT_SIDE, draw
+    from vqcodec.drawing.grid import grid, grid_size
+    from vqcodec.drawing.sampling import DEFAULT_SIDE, draw
+    from vqcodec.weights_file import load
 
     model = model or (default_generator() if wanted else DEFAULT_MODEL)
     loaded = load(model, device)
@@ -219,7 +219,7 @@ def command(
 
 def _classes(model: Model, wanted: tuple[str, ...]) -> list[int]:
     """Indices of the classes that are meant, each once."""
-    from vqcodec.sampling import check_classes, find_classes
+    from vqcodec.drawing.sampling import check_classes, find_classes
 
     check_classes(model)
     found = itertools.chain(*(find_classes(model.classes, text) for text in wanted))

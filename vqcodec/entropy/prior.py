@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.cone import CONE3, CONE5, FULL3, step_of
 from vqcodec.entropy.frequencies import (
     TEMPERATURE_ONE,
     Tables,
@@ -36,6 +35,7 @@ from vqcodec.entropy.frequencies import (
 )
 from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM, WEIGHT_LIMIT, matrix_product
 from vqcodec.entropy.wavefront import Grid, steps
+from vqcodec.spec.cone import CONE3, CONE5, FULL3, step_of
 
 REQUANTIZE_BITS = 24
 MAX_SHIFT = 24

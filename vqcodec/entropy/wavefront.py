@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vqcodec.cone import step_of
+from vqcodec.spec.cone import step_of
 
 
 @lru_cache(maxsize=32)

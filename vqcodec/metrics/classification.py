@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vqcodec.errors import CodecError
 from vqcodec.files import write_atomically
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
 
 FORMAT = "vqcodec-classifier-1"
 GRID = 16  # positions a side after the first layer, whatever the images' side

@@ -18,7 +18,7 @@ from vqcodec.metrics.distances import (
 )
 from vqcodec.metrics.pictures import square
 from vqcodec.photos import Photo
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
 
 BATCH = 32
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.errors import CodecError
 from vqcodec.metrics.pictures import centre
-from vqcodec.model import Model
 from vqcodec.photos import Photo
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
+from vqcodec.weights_file import Model
 
 DEFAULT_SIDE = 256
 BATCH_PIXELS = 8 * 256 * 256

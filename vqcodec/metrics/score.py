@@ -15,7 +15,7 @@ from vqcodec.metrics.classification import (
     train_classifier,
 )
 from vqcodec.metrics.pictures import Labelled, check_apart, read, spread
-from vqcodec.stages import Progress
+from vqcodec.progress import Progress
 
 TEST = "test images"
 RECONSTRUCTIONS = "reconstructed test images"

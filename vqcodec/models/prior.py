@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqcodec.cone import CONE3, CONE5, FULL3, POINT, step_of
 from vqcodec.models.layers import ListOf, depth_to_space, interpolation
+from vqcodec.spec.cone import CONE3, CONE5, FULL3, POINT, step_of
 
 # Grids shared with the integer prior; FORMAT.md names them.
 STREAM_BITS = 10  # residual streams: 2**-10

@@ -18,7 +18,6 @@ from vqcodec.container import MODEL_ID
 from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM
 from vqcodec.entropy.prior import EXACT_IN_FLOAT64, REQUANTIZE_BITS, under
 from vqcodec.errors import CodecError
-from vqcodec.model import WEIGHTS_FORMAT
 from vqcodec.models import prior as grids
 from vqcodec.models.family import AnyAutoencoder, from_config
 from vqcodec.models.prior import (
@@ -34,6 +33,7 @@ from vqcodec.models.prior import (
 from vqcodec.models.vqvae import VQVAE
 from vqcodec.registry import ClassName
 from vqcodec.training import checkpoint
+from vqcodec.weights_file import WEIGHTS_FORMAT
 
 STREAM_STEP = 2.0**-grids.STREAM_BITS
 INT16_MAX = 2**15 - 1

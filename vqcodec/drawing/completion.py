@@ -17,11 +17,12 @@ import PIL.PngImagePlugin
 from torch import Tensor
 
 from vqcodec import container
+from vqcodec.drawing.sampling import Shaping, draw_with
 from vqcodec.entropy.prior import Choose
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
-from vqcodec.sampling import Shaping, draw_with
-from vqcodec.stages import Progress, Stages, image_of, stages_for
+from vqcodec.progress import Progress
+from vqcodec.tiles import Stages, image_of, stages_for
 from vqcodec.tiling import Window
 
 DEFAULT_BATCH = 4

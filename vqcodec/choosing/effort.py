@@ -5,7 +5,7 @@ from __future__ import annotations
 from vqcodec.errors import CodecError
 
 SWEEPS = (0, 1, 2, 4, 8, 12, 16, 24, 40)
-"""Sweeps of `vqcodec.search` of every effort, from effort 1 on."""
+"""Sweeps of `vqcodec.choosing.search` of every effort, from effort 1 on."""
 
 MAX_EFFORT = len(SWEEPS)
 DEFAULT_EFFORT = 5

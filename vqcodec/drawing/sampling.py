@@ -34,10 +34,10 @@ from vqcodec.entropy.frequencies import TEMPERATURE_ONE, TOTAL, TOTAL_BITS
 from vqcodec.entropy.prior import Choose, Prior
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
-from vqcodec.model import Model, load
+from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL, ClassName, default_generator, no_classes
-from vqcodec.stages import Progress
 from vqcodec.tiling import crop, padded
+from vqcodec.weights_file import Model, load
 
 MAX_SIDE = 4096
 MAX_TEMPERATURE = 100.0

@@ -19,25 +19,23 @@ import torch
 from torch import Tensor
 
 from vqcodec import container
+from vqcodec.choosing.effort import SWEEPS
+from vqcodec.choosing.search import search
 from vqcodec.container import Container, Header
-from vqcodec.effort import SWEEPS
 from vqcodec.entropy.coder import Decoder, Encoder
 from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.entropy.prior import Choose, Prior, State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
 from vqcodec.image import Image, load_alpha
-from vqcodec.model import Model, load
 from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.search import search
+from vqcodec.progress import Progress
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
+from vqcodec.weights_file import Model, load
 
 HALO = 64
 BATCH_TILE = 1024
 SEARCH_TILE = 256
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 
 class Stages:
@@ -70,7 +68,7 @@ class Stages:
         Args:
             pixels: uint8 [H, W, 3].
             effort: 1 to `effort.MAX_EFFORT`; above 1, the indices of the finest level are searched
-                for (`vqcodec.search`). Models without a rate model have 1 only.
+                for (`vqcodec.choosing.search`). Models without a rate model have 1 only.
             rate_weight: How much more a bit costs in the choice than the quality says; without
                 effect on models without a rate model.
 

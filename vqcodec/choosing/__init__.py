@@ -1,0 +1,1 @@
+"""What only an encoder needs: the search for better indices, rate control, effort."""

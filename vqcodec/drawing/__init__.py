@@ -1,0 +1,1 @@
+"""New images from the priors: sampling, shaping, classes, completion, grids."""
