@@ -31,7 +31,7 @@ from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.metrics.likelihood import reconstruct
 from vqcodec.photos import Photo
-from vqcodec.tiles import Stages
+from vqcodec.tiles import Tiles
 from vqcodec.tiling import crop
 from vqcodec.weights_file import Model
 
@@ -193,20 +193,20 @@ def recorded(stage: str) -> Iterator[list[Maps]]:
     `compress` and `decompress` run as they are; this only looks on.
 
     Args:
-        stage: `encode` or `synthesize`: methods of `vqcodec.tiles.Stages`.
+        stage: `encode` or `synthesize`: methods of `vqcodec.tiles.Tiles`.
     """
     found: list[Maps] = []
-    original = getattr(Stages, stage)
+    original = getattr(Tiles, stage)
 
-    def looking_on(self: Stages, indices: Any) -> Any:
+    def looking_on(self: Tiles, indices: Any) -> Any:
         found.append([maps.cpu().numpy().astype(np.uint16) for maps in indices])
         return original(self, indices)
 
-    setattr(Stages, stage, looking_on)
+    setattr(Tiles, stage, looking_on)
     try:
         yield found
     finally:
-        setattr(Stages, stage, original)
+        setattr(Tiles, stage, original)
 
 
 # Results

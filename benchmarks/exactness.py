@@ -39,6 +39,7 @@ from torch import Tensor
 from vqcodec import container
 from vqcodec.codec import DEFAULT_BATCH, compress
 from vqcodec.container import Container
+from vqcodec.entropy import payload
 from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.gemm import matrix_product
 from vqcodec.entropy.prior import Prior, State
@@ -166,7 +167,7 @@ class Passes:
         for group, state, own in self._groups():
             payloads = [self.payloads[window] for window in group]
             reader = Reader(payloads, own, self.prior, state)
-            found = self.prior.wavefront(state, reader).cpu().numpy()
+            found = payload.find(self.prior, state, reader).cpu().numpy()
             for n, window in enumerate(group):
                 place = self._place(window)
                 whole[place] = reader.frequencies[n].reshape(whole[place].shape)

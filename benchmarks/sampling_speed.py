@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 
 from vqcodec.drawing import sampling
-from vqcodec.entropy.frequencies import Tables
+from vqcodec.entropy import payload
 from vqcodec.entropy.prior import Prior
 from vqcodec.models import prior as trained
 from vqcodec.registry import default_generator
@@ -51,13 +51,7 @@ def random_priors(preset: str | None) -> list[Prior]:
         for part in prior.modules():
             if isinstance(part, trained.Activation):
                 part.exponent.fill_(4)
-        priors.append(
-            Prior(
-                architecture.to_dict(),
-                integer_prior(prior),
-                Tables(tables["tables.gate"], tables["tables.exponential"]),
-            )
-        )
+        priors.append(Prior(architecture, integer_prior(prior), tables))
     return priors
 
 
@@ -68,7 +62,9 @@ def draw(priors: list[Prior], count: int) -> list[Tensor]:
     for prior, shape in zip(priors, SHAPES, strict=True):
         state = prior.start(indices, zeros, zeros + 1, *shape)
         bits = [np.random.PCG64(n) for n in range(count)]
-        indices.append(prior.wavefront(state, sampling.draw_with(prior, bits, sampling.Shaping())))
+        indices.append(
+            payload.find(prior, state, sampling.draw_with(prior, bits, sampling.Shaping()))
+        )
     return indices
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from vqcodec import container
+from vqcodec.choosing.choice import choose
 from vqcodec.choosing.effort import DEFAULT_EFFORT
 from vqcodec.container import Container, Header
 from vqcodec.image import Image
-from vqcodec.tiles import Stages
+from vqcodec.tiles import Tiles
 from vqcodec.weights_file import Model, load
 
 
@@ -34,16 +35,16 @@ def random_indices(
 
 def found_indices(image: Image, header: Header, weights: Path, batch: int = 4) -> list[Tensor]:
     """Per level the indices [G, H/s, W/s] that compressing into a file with this header finds."""
-    return Stages(load(weights), header, batch, None).analyze(image.pixels, DEFAULT_EFFORT)
+    return choose(Tiles(load(weights), header, batch), image.pixels, DEFAULT_EFFORT, 1.0)
 
 
 def decoded_indices(data: bytes, weights: Path, batch: int = 4) -> list[Tensor]:
     """Per level the indices [G, H/s, W/s] that a file holds."""
     contents = container.unpack(data)
-    stages = Stages(load(weights), contents.header, batch, None)
+    tiles = Tiles(load(weights), contents.header, batch)
     indices: list[Tensor] = []
     for payloads in contents.sections:
-        indices.append(stages.decode(payloads, indices))
+        indices.append(tiles.decode(payloads, indices))
     return indices
 
 
@@ -51,7 +52,7 @@ def file_of(
     header: Header, extras: dict[int, bytes], indices: list[Tensor], weights: Path, batch: int = 4
 ) -> bytes:
     """The file that holds these indices [G, H/s, W/s]."""
-    stages = Stages(load(weights), header, batch, None)
-    sections = [stages.encode(indices[: level + 1])[0] for level in range(header.levels)]
-    crc = stages.indices_crc(indices)
+    tiles = Tiles(load(weights), header, batch)
+    sections = [tiles.encode(indices[: level + 1])[0] for level in range(header.levels)]
+    crc = tiles.indices_crc(indices)
     return container.pack(Container(header, extras, tuple(sections), crc, complete=True))

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
-from vqcodec.models.prior import Activation, Convolution, Prior, PriorConfig
+from vqcodec.models.family import Family
+from vqcodec.models.prior import Activation, Convolution, Prior
 from vqcodec.models.quantizer import CodebookConfig
+from vqcodec.spec.prior import PriorConfig
 from vqcodec.training.autoencoder import books
-from vqcodec.training.export import code_vectors, write_weights
+from vqcodec.training.export import write_weights
 from vqcodec.training.prior import groups_of
 
 CONFIG = AutoencoderConfig(
@@ -62,9 +64,9 @@ def tiny_autoencoder(config: AutoencoderConfig = CONFIG) -> Autoencoder:
     return autoencoder.eval()
 
 
-def tiny_priors(autoencoder: Autoencoder, classes: int = 0, channels: int = 16) -> list[Prior]:
+def tiny_priors(autoencoder: Family, classes: int = 0, channels: int = 16) -> list[Prior]:
     """One prior per level; attention in the coarsest."""
-    vectors = code_vectors(autoencoder)
+    vectors = autoencoder.code_vectors()
     strides = autoencoder.config.strides
     sizes = [
         tuple((size, dim) for size, dim, *_ in level.codebooks)

@@ -2,8 +2,8 @@
 
     image  ->  tiles  ->  indices  ->  frequencies  ->  payloads  ->  file
 
-`compress` and `decompress` mirror each other; `vqcodec.tiles` holds one verb each way. Indices
-come from the payloads and the image from the indices; nothing in decompression depends on how the
+`compress` and `decompress` mirror each other; `vqcodec.tiles` holds one verb each way. Indices come
+from the payloads and the image from the indices; nothing in decompression depends on how the
 indices were found.
 """
 
@@ -12,20 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vqcodec import container
-from vqcodec.choosing import rate_control as target
-from vqcodec.choosing.effort import DEFAULT_EFFORT, checked_effort
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
-from vqcodec.image import Image, dump_alpha
-from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.image import Image, Pictures, as_image, extras_of, image_of
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL
-from vqcodec.tiles import Stages, image_of, stages_for
-from vqcodec.weights_file import Model, load
+from vqcodec.tiles import Tiles, fits, tile_sides
+from vqcodec.watch import stage
+from vqcodec.weights_file import load
 
 DEFAULT_TILE = 1024
 DEFAULT_BATCH = 4
@@ -33,7 +30,7 @@ DEFAULT_BATCH = 4
 
 @dataclass(frozen=True)
 class Compressed:
-    """Result of `compress`.
+    """Result of `compress`; `bytes()` of it is the file.
 
     Attributes:
         data: The bytes of the .vqz file.
@@ -52,15 +49,19 @@ class Compressed:
     psnr: float | None = None
     passes: int = 1
 
+    def __bytes__(self) -> bytes:
+        """The file."""
+        return self.data
+
 
 def compress(
-    image: Image,
+    image: Pictures,
     *,
     quality: int | None = None,
     bpp: float | None = None,
     size: int | None = None,
     psnr: float | None = None,
-    effort: int = DEFAULT_EFFORT,
+    effort: int | None = None,
     model: str | Path | None = None,
     tile: int = DEFAULT_TILE,
     batch: int = DEFAULT_BATCH,
@@ -70,17 +71,18 @@ def compress(
     """Compresses an image.
 
     Of quality, bpp, size and psnr one at most is given. Meeting a target takes up to
-    `target.MAX_PASSES` times as long.
+    `rate_control.MAX_PASSES` times as long.
 
     Args:
-        image: Any size from 1x1 up.
+        image: Any size from 1x1 up: an `Image`, a Pillow image, or an array, uint8 [H, W, 3],
+            [H, W, 4] with alpha, or [H, W].
         quality: 1 to the model's number of qualities, higher is better; None for the middle.
         bpp: Bits of the file per pixel, met within 2 %.
         size: Bytes of the file, never exceeded, and at least 98 % used.
         psnr: PSNR of the decoded image in dB, met within 0.1 dB.
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
             image is nearer to the original, and the file may be larger or smaller. Only models with
-            a rate model search; others, such as VQ-VAE, take 1 whatever is asked.
+            a rate model search; others, such as VQ-VAE, take 1 whatever is asked. None for 5.
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
@@ -88,72 +90,57 @@ def compress(
         progress: Called with (stage, done, total).
 
     Raises:
-        ImageError: the arrays are no image, or too large.
+        ImageError: it is no image, or too large.
         CodecError: no such model, quality or effort, a tile size that cannot be, or a target that
             is out of reach.
     """
-    image.check()
-    loaded = load(model or DEFAULT_MODEL, device)
-    height, width = image.pixels.shape[:2]
+    # Here, as decompression needs nothing of it.
+    from vqcodec.choosing import rate_control
+    from vqcodec.choosing.choice import choose
+    from vqcodec.choosing.effort import checked_effort
+
+    source = as_image(image)
+    with stage("weights"):
+        loaded = load(model or DEFAULT_MODEL, device)
+    if not fits(tile, loaded):
+        smallest, largest = tile_sides(loaded)
+        limits = f"give a power of two from {smallest} to {largest}"
+        raise CodecError(f"a tile side of {tile} cannot be; {limits}")
+    height, width = source.pixels.shape[:2]
     header = Header(
         width=width,
         height=height,
-        grey=image.grey,
+        grey=source.grey,
         model_id=loaded.model_id,
         weights_hash=bytes.fromhex(loaded.sha256)[: container.WEIGHTS_HASH_LENGTH],
-        tile=_checked_tile(tile, loaded),
+        tile=tile,
         quality=loaded.checked_quality(quality),
         levels=len(loaded.strides),
     )
-    extras = _extras(image)
+    extras = extras_of(source)
     container.check(header, extras)  # before the work, not after
-    goal = _goal(quality, bpp, size, psnr, width * height, fixed=sum(map(len, extras.values())))
-    effort = checked_effort(effort)
+    fixed = sum(map(len, extras.values()))
+    goal = rate_control.goal(
+        quality=quality, bpp=bpp, size=size, psnr=psnr, pixels=width * height, fixed=fixed
+    )
 
     def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
-        stages = Stages(loaded, replace(header, quality=quality), batch, progress)
-        judged = goal is not None and goal.of_psnr
-        return _compress(stages, image, extras, effort, rate_weight, judged)
+        tiles = Tiles(loaded, replace(header, quality=quality), batch, progress)
+        indices = choose(tiles, source.pixels, effort, rate_weight)
+        found, ideal_bits = _encode(tiles, indices, extras)
+        with stage("pack"):
+            compressed = Compressed(container.pack(found), ideal_bits, tiles.header, rate_weight)
+        if goal is None or not goal.of_psnr:
+            return compressed
+        restored = image_of(found, tiles.synthesize(indices))
+        return replace(compressed, psnr=rate_control.psnr(source.pixels, restored.pixels))
 
+    effort = checked_effort(effort)
     if goal is None:
-        return attempt(header.quality, target.rate_weight(header.quality, loaded.qualities), effort)
-    result, passes = target.meet(goal, _lmbdas(loaded), effort, attempt)
+        weight = rate_control.rate_weight(header.quality, loaded.qualities)
+        return attempt(header.quality, weight, effort)
+    result, passes = rate_control.meet(goal, loaded.autoencoder.lmbdas(), effort, attempt)
     return replace(result, passes=passes)
-
-
-def _compress(
-    stages: Stages,
-    image: Image,
-    extras: dict[int, bytes],
-    effort: int,
-    rate_weight: float,
-    judged: bool,
-) -> Compressed:
-    """One pass through the corridor.
-
-    Args:
-        stages: Of the image and a quality.
-        image: The image.
-        extras: Of the container.
-        effort: Of the choice of indices.
-        rate_weight: Of the choice of indices.
-        judged: Whether to measure the PSNR of what the file decodes to.
-    """
-    indices = stages.analyze(image.pixels, effort, rate_weight)
-    coded = [stages.encode(indices[: level + 1]) for level in range(stages.header.levels)]
-    contents = Container(
-        header=stages.header,
-        extras=extras,
-        sections=tuple(payloads for payloads, _ in coded),
-        indices_crc=stages.indices_crc(indices),
-        complete=True,
-    )
-    psnr: float | None = None
-    if judged:
-        restored = image_of(contents, stages.synthesize(indices))
-        psnr = target.psnr(image.pixels, restored.pixels)
-    ideal_bits = [bits for _, bits in coded]
-    return Compressed(container.pack(contents), ideal_bits, stages.header, rate_weight, psnr)
 
 
 def decompress(
@@ -181,11 +168,14 @@ def decompress(
         FormatError: the data is no undamaged .vqz file.
         ModelError: its model is missing or is another one.
     """
-    contents = container.unpack(data, partial=partial)
-    header = contents.header
-    stages = stages_for(header, model, device, batch, progress)
-    indices = _decode(stages, contents, _checked_levels(levels, contents))
-    return image_of(contents, stages.synthesize(indices))
+    with stage("unpack"):
+        contents = container.unpack(data, partial=partial)
+    tiles = Tiles.of_file(contents.header, model, device, batch, progress)
+    there = len(contents.sections)
+    if levels is not None and not 1 <= levels <= there:
+        raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
+    indices = _decode(tiles, contents, levels or there)
+    return image_of(contents, tiles.synthesize(indices))
 
 
 def verify(
@@ -205,8 +195,8 @@ def verify(
         ModelError: its model is missing or is another one.
     """
     contents = container.unpack(data)
-    stages = stages_for(contents.header, model, device, batch, progress)
-    _decode(stages, contents, contents.header.levels)
+    tiles = Tiles.of_file(contents.header, model, device, batch, progress)
+    _decode(tiles, contents, contents.header.levels)
 
 
 def inspect(data: bytes) -> Container:
@@ -218,65 +208,26 @@ def inspect(data: bytes) -> Container:
     return container.unpack(data, partial=True)
 
 
-def _extras(image: Image) -> dict[int, bytes]:
-    extras = {
-        container.EXTRA_ALPHA: None if image.alpha is None else dump_alpha(image.alpha),
-        container.EXTRA_ICC: image.icc,
-        container.EXTRA_EXIF: image.exif,
-    }
-    return {kind: content for kind, content in extras.items() if content is not None}
+def _encode(
+    tiles: Tiles, indices: list[Tensor], extras: dict[int, bytes]
+) -> tuple[Container, list[float]]:
+    """All that a file holds, and per level its ideal code length in bits."""
+    coded = [tiles.encode(indices[: level + 1]) for level in range(tiles.header.levels)]
+    contents = Container(
+        header=tiles.header,
+        extras=extras,
+        sections=tuple(payloads for payloads, _ in coded),
+        indices_crc=tiles.indices_crc(indices),
+        complete=True,
+    )
+    return contents, [bits for _, bits in coded]
 
 
-def _decode(stages: Stages, contents: Container, levels: int) -> list[Tensor]:
+def _decode(tiles: Tiles, contents: Container, levels: int) -> list[Tensor]:
     """Indices of the first levels, checked against their checksum if they are all there."""
     indices: list[Tensor] = []
     for payloads in contents.sections[:levels]:
-        indices.append(stages.decode(payloads, indices))
+        indices.append(tiles.decode(payloads, indices))
     if levels == contents.header.levels and contents.complete:
-        stages.check_indices(indices, contents.indices_crc)
+        tiles.check_indices(indices, contents.indices_crc)
     return indices
-
-
-def _goal(
-    quality: int | None,
-    bpp: float | None,
-    size: int | None,
-    psnr: float | None,
-    pixels: int,
-    fixed: int,
-) -> target.Target | None:
-    """What to meet, or None if a quality is to be used."""
-    if sum(each is not None for each in (quality, bpp, size, psnr)) > 1:
-        raise CodecError("quality, bpp, size and psnr exclude each other; give one of them")
-    if bpp is not None:
-        return target.of_size(bpp * pixels / 8, pixels, fixed=fixed, above=True)
-    if size is not None:
-        return target.of_size(size, pixels, fixed=fixed)
-    return None if psnr is None else target.of_psnr(psnr, pixels)
-
-
-def _lmbdas(model: Model) -> list[float] | None:
-    """Of every quality, lowest quality first; None for a model without a rate model."""
-    autoencoder = model.autoencoder
-    if not isinstance(autoencoder, Autoencoder):
-        return None
-    position = autoencoder.position(torch.arange(model.qualities, device=model.device))
-    lmbdas: list[float] = autoencoder.lmbda(position).tolist()
-    return lmbdas
-
-
-def _checked_tile(tile: int, model: Model) -> int:
-    smallest = max(model.strides[0], 1 << container.MIN_TILE_LOG2)
-    largest = 1 << container.MAX_TILE_LOG2
-    if tile & (tile - 1) or not smallest <= tile <= largest or tile % model.strides[0]:
-        raise CodecError(
-            f"a tile side of {tile} cannot be; give a power of two from {smallest} to {largest}"
-        )
-    return tile
-
-
-def _checked_levels(levels: int | None, contents: Container) -> int:
-    there = len(contents.sections)
-    if levels is not None and not 1 <= levels <= there:
-        raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
-    return levels or there

@@ -51,10 +51,32 @@ class Image:
     """
 
     pixels: npt.NDArray[np.uint8]
-    grey: bool
+    grey: bool = False
     alpha: npt.NDArray[np.uint8] | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+
+    @property
+    def channels(self) -> npt.NDArray[np.uint8]:
+        """The image as one array: uint8 [H,W] if grey, else [H,W,3]; with alpha [H,W,2 or 4]."""
+        colours = _luma(self.pixels) if self.grey else self.pixels
+        if self.alpha is None:
+            return colours
+        return np.dstack([colours, self.alpha])
+
+    def to_pil(self) -> PIL.Image.Image:
+        """The image as Pillow has it: mode L, LA, RGB or RGBA, with ICC profile and EXIF."""
+        picture = PIL.Image.fromarray(np.ascontiguousarray(self.channels))
+        metadata = {"icc_profile": self.icc, "exif": self.exif}
+        picture.info.update({name: each for name, each in metadata.items() if each is not None})
+        return picture
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """`channels`, for numpy."""
+        found = self.channels
+        return found.astype(dtype or found.dtype, copy=bool(copy))
 
     def check(self) -> None:
         """Checks the arrays' shapes and types.
@@ -129,6 +151,44 @@ def _load(encoded: bytes, keep_metadata: bool) -> Image:
     return Image(pixels, grey, alpha, icc or None, exif or None)
 
 
+Pictures = Image | npt.NDArray[Any] | PIL.Image.Image
+"""What people have: an `Image`; a uint8 array, grey [H,W] or [H,W,2] with alpha, RGB [H,W,3] or
+[H,W,4] with alpha, laid out in memory in any way; or a Pillow image, whose orientation is
+applied."""
+
+
+def as_image(picture: Pictures) -> Image:
+    """The image of what people have.
+
+    Raises:
+        ImageError: it is no image, or of a kind or size that is not supported.
+    """
+    if isinstance(picture, Image):
+        picture.check()
+        return picture
+    if isinstance(picture, PIL.Image.Image):
+        with _untrusted("the image"), _pillow_limits():
+            _check_size(picture)
+            upright = picture.copy()
+            _make_upright(upright)
+            return Image(*_arrays(upright))
+    if not isinstance(picture, np.ndarray):
+        reason = f"a {type(picture).__name__} is no image"
+        raise ImageError(f"{reason}; give an Image, a uint8 array or a Pillow image")
+    array = picture[:, :, np.newaxis] if picture.ndim == 2 else picture
+    if picture.dtype != np.uint8 or array.ndim != 3 or not 1 <= array.shape[2] <= 4:
+        reason = f"an array of {picture.dtype} {list(picture.shape)} is no image"
+        raise ImageError(f"{reason}; give uint8 [height, width] or [height, width, 1 to 4]")
+    grey, transparent = array.shape[2] < 3, array.shape[2] % 2 == 0
+    image = Image(
+        _replicated(array[:, :, 0]) if grey else np.ascontiguousarray(array[:, :, :3]),
+        grey,
+        np.ascontiguousarray(array[:, :, -1]) if transparent else None,
+    )
+    image.check()
+    return image
+
+
 def dump(image: Image, format: str = "PNG") -> bytes:
     """Encodes an image as a file; grey images as one channel.
 
@@ -139,20 +199,11 @@ def dump(image: Image, format: str = "PNG") -> bytes:
     Raises:
         OutputError: The format is not known, or cannot hold such an image.
     """
-    if image.grey:
-        total = image.pixels.sum(axis=2, dtype=np.uint16)
-        channels = ((total + 1) // 3).astype(np.uint8)[:, :, np.newaxis]
-    else:
-        channels = image.pixels
-    if image.alpha is not None:
-        channels = np.concatenate([channels, image.alpha[:, :, np.newaxis]], axis=2)
-    elif image.grey:
-        channels = channels[:, :, 0]
     metadata = {"icc_profile": image.icc, "exif": image.exif}
     options = {name: value for name, value in metadata.items() if value is not None}
     stream = io.BytesIO()
     try:
-        picture = PIL.Image.fromarray(np.ascontiguousarray(channels))
+        picture = PIL.Image.fromarray(np.ascontiguousarray(image.channels))
         picture.save(stream, format=format, **options, **_SAVE_OPTIONS.get(format.upper(), {}))
     except MemoryError:
         raise
@@ -183,6 +234,37 @@ def format_for(path: str | Path) -> str:
         reason = f"has the extension {extension!r}" if extension else "has no extension"
         raise OutputError(f"{reason}, not one of an image; write a .png file").in_file(path)
     return format
+
+
+def extras_of(image: Image) -> dict[int, bytes]:
+    """What a `.vqz` file keeps of an image besides its colours, by the container's kinds."""
+    extras = {
+        container.EXTRA_ALPHA: None if image.alpha is None else dump_alpha(image.alpha),
+        container.EXTRA_ICC: image.icc,
+        container.EXTRA_EXIF: image.exif,
+    }
+    return {kind: content for kind, content in extras.items() if content is not None}
+
+
+def image_of(contents: container.Container, pixels: npt.NDArray[np.uint8]) -> Image:
+    """The image of a file: its pixels, and what its header and extras say.
+
+    Args:
+        contents: The file.
+        pixels: What its indices stand for, uint8 [H,W,3].
+
+    Raises:
+        FormatError: the alpha channel is damaged.
+    """
+    header, extras = contents.header, contents.extras
+    alpha = extras.get(container.EXTRA_ALPHA)
+    return Image(
+        pixels=_replicated(_luma(pixels)) if header.grey else pixels,
+        grey=header.grey,
+        alpha=None if alpha is None else load_alpha(alpha, header.height, header.width),
+        icc=extras.get(container.EXTRA_ICC),
+        exif=extras.get(container.EXTRA_EXIF),
+    )
 
 
 def dump_alpha(alpha: npt.NDArray[np.uint8]) -> bytes:
@@ -304,6 +386,13 @@ def _scaled_to_8_bits(
     if transparent is None:
         return luma, None
     return luma, np.where(deep == transparent, 0, 255).astype(np.uint8)
+
+
+def _luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The rounded mean of the channels: uint8 [H,W]."""
+    total = pixels.sum(axis=2, dtype=np.uint16)
+    mean: npt.NDArray[np.uint8] = ((total + 1) // 3).astype(np.uint8)
+    return mean
 
 
 def _replicated(luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

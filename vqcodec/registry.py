@@ -27,8 +27,8 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Model:
-    """A packaged model.
+class Entry:
+    """A packaged model of `MODELS`.
 
     Attributes:
         model_id: The id that files are marked with.
@@ -58,7 +58,7 @@ class ClassName(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Weights:
+class Location:
     """A weights file that has been found.
 
     Attributes:
@@ -72,20 +72,20 @@ class Weights:
     sha256: str
 
 
-MODELS: dict[str, Model] = {
-    "hvq-photo-1": Model(
+MODELS: dict[str, Entry] = {
+    "hvq-photo-1": Entry(
         model_id="hvq-photo-1",
         filename="hvq-photo-1.safetensors",
         sha256="9b7521432db879358d7afacb5309c795b3cb0d5a9b476e4c599f9f7fee66f65a",
         summary="photographs, 8 qualities, strides 32, 16 and 8",
     ),
-    "hvq-photo-2": Model(
+    "hvq-photo-2": Entry(
         model_id="hvq-photo-2",
         filename="hvq-photo-2.safetensors",
         sha256="c24782c84a93bfca21caf6e014d57f4428a52cf806fcb00015570c8dae92402f",
         summary="photographs, 100 qualities, strides 32, 16 and 8",
     ),
-    "hvq-imagenet64-1": Model(
+    "hvq-imagenet64-1": Entry(
         model_id="hvq-imagenet64-1",
         filename="hvq-imagenet64-1.safetensors",
         sha256="d98932039c896b33d1767dc79e99c2c2e15ff15657889f68cc1d6821516c18aa",
@@ -102,7 +102,7 @@ def weights_directory() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def locate(model: str | Path) -> Weights:
+def locate(model: str | Path) -> Location:
     """Finds the weights file of a model and takes its hash.
 
     Args:
@@ -130,15 +130,15 @@ def locate(model: str | Path) -> Weights:
     if sha256 != registered.sha256:
         reason = f"has SHA-256 {sha256}, the weights of {model} have {registered.sha256}"
         raise WeightsError(f"{reason}; install vqcodec anew").in_file(path)
-    return Weights(path, model, sha256)
+    return Location(path, model, sha256)
 
 
-def _locate_file(path: Path) -> Weights:
+def _locate_file(path: Path) -> Location:
     model_id = read_metadata(path).get("model_id")
     if not model_id:
         reason = "has no model_id in its metadata"
         raise WeightsError(f"{reason}; name a file written by vqcodec export").in_file(path)
-    return Weights(path, model_id, sha256_of(path))
+    return Location(path, model_id, sha256_of(path))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -31,6 +31,10 @@ class Window:
         assert all(side % stride == 0 for side in sides), f"{self} is not divisible by {stride}"
         return Window(*(side // stride for side in sides))
 
+    def within(self, around: Window) -> Window:
+        """The same rectangle in the coordinates of one around it."""
+        return Window(self.top - around.top, self.left - around.left, self.height, self.width)
+
     @property
     def slices(self) -> tuple[slice, slice]:
         """Index of the rectangle in an array [H,W,...]."""

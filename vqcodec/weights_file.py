@@ -1,23 +1,35 @@
-"""A weights file in memory: the autoencoder and its priors, ready to run."""
+"""Weights files: a model's autoencoder and priors <-> one safetensors file.
+
+Metadata hold the format, the model id and the config as JSON; tensors are `autoencoder.*` in
+float16, `priors.N.*` in integers, and `tables.*`, which all priors share.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
 
-from vqcodec import registry
+from vqcodec import files, registry
+from vqcodec.container import MODEL_ID
 from vqcodec.entropy.frequencies import Tables
-from vqcodec.entropy.prior import Prior, under
+from vqcodec.entropy.layers import under
+from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CodecError, WeightsError
-from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.family import AnyAutoencoder, from_config
+from vqcodec.models.families import from_config
+from vqcodec.models.family import Family
+from vqcodec.registry import ClassName
+from vqcodec.spec.prior import PriorConfig
 
-WEIGHTS_FORMAT = "vqcodec-weights-1"
+FORMAT = "vqcodec-weights-1"
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,10 @@ class Model:
 
     model_id: str
     sha256: str
-    autoencoder: AnyAutoencoder
+    autoencoder: Family
     priors: tuple[Prior, ...]
     device: torch.device
-    classes: tuple[registry.ClassName, ...] = ()
+    classes: tuple[ClassName, ...] = ()
     side: int | None = None
 
     @property
@@ -67,35 +79,79 @@ class Model:
         return quality
 
 
+class PackedPrior(NamedTuple):
+    """A prior as a weights file holds it: its shape, and its integers by name."""
+
+    config: PriorConfig
+    tensors: dict[str, Tensor]
+
+
 def _unpacked(name: str) -> bool:
     """Whether a tensor of the autoencoder serves training alone and is not in weights files."""
     return name.endswith(".counts")
 
 
-def load(model: str | Path, device: str = "cpu") -> Model:
-    """Loads a model, or gives the one that is loaded already.
+def write(
+    path: Path,
+    model_id: str,
+    autoencoder: Family,
+    priors: Sequence[PackedPrior],
+    tables: Tables,
+    classes: Sequence[ClassName] = (),
+    side: int | None = None,
+) -> str:
+    """Writes a weights file and returns its SHA-256.
 
     Args:
-        model: A model id, or a weights file (see `registry.locate`).
-        device: Where to run it, such as "cpu" or "cuda". The files are the same bits.
+        path: Of the .safetensors file; written to a temporary name and renamed.
+        model_id: What files coded with it will name.
+        autoencoder: Trained; stored in float16.
+        priors: One per level, coarse to fine.
+        tables: The tables all priors share.
+        classes: What the priors' labels 1, 2, ... mean.
+        side: Pixels a side of the images the priors were trained on, for a model of classes.
 
     Raises:
-        CodecError: there is no such device.
-        UnknownModelError: no model has this id.
-        WeightsError: the weights file is missing, malformed, or not the registered one.
+        CodecError: not a model id, or an autoencoder that float16 cannot hold.
     """
-    if device != "cpu" and not torch.cuda.is_available():
-        raise CodecError(f"there is no device {device!r} here; use cpu")
-    return _load(registry.locate(model), device)
+    check_model_id(model_id)
+    tensors = {f"tables.{name}": table for name, table in tables._asdict().items()}
+    for name, tensor in autoencoder.state_dict().items():
+        if _unpacked(name):
+            continue
+        half = tensor.half() if tensor.is_floating_point() else tensor
+        if not torch.isfinite(half).all():
+            raise CodecError(f"{name}: not finite in float16; this autoencoder cannot be packed")
+        tensors[f"autoencoder.{name}"] = half.contiguous()
+    for n, prior in enumerate(priors):
+        tensors |= {f"priors.{n}.{name}": tensor for name, tensor in prior.tensors.items()}
+    config: dict[str, Any] = {
+        "autoencoder": autoencoder.config.to_dict(),
+        "priors": [prior.config.to_dict() for prior in priors],
+    }
+    if classes:
+        config |= {"classes": classes, "side": side}
+    metadata = {"format": FORMAT, "model_id": model_id, "config": json.dumps(config)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(path, _in_order(serialize(tensors, metadata)), force=True)
+    return registry.sha256_of(path)
 
 
-@lru_cache(maxsize=2)
-def _load(weights: registry.Weights, device: str) -> Model:
-    config_text = registry.read_metadata(weights.path).get("config", "")
+def read(location: registry.Location, device: str = "cpu") -> Model:
+    """Reads a weights file.
+
+    Args:
+        location: The file.
+        device: Where to run the model.
+
+    Raises:
+        WeightsError: it is missing or malformed.
+    """
+    config_text = registry.read_metadata(location.path).get("config", "")
     try:
-        with safe_open(weights.path, "pt", device=device) as opened:
-            if (opened.metadata() or {}).get("format") != WEIGHTS_FORMAT:
-                raise ValueError(f"its format is not {WEIGHTS_FORMAT}")
+        with safe_open(location.path, "pt", device=device) as opened:
+            if (opened.metadata() or {}).get("format") != FORMAT:
+                raise ValueError(f"its format is not {FORMAT}")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
         autoencoder = from_config(config["autoencoder"])
@@ -109,16 +165,15 @@ def _load(weights: registry.Weights, device: str) -> Model:
         autoencoder.load_state_dict(state)
         tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
         priors = tuple(
-            Prior(prior, under(f"priors.{n}", tensors), tables)
+            Prior(PriorConfig.from_dict(prior), under(f"priors.{n}", tensors), tables)
             for n, prior in enumerate(config["priors"])
         )
-        if len(priors) != len(autoencoder.levels):
+        if len(priors) != len(autoencoder.config.levels):
             raise ValueError("it has not one prior per level")
-        if isinstance(autoencoder, Autoencoder):
-            for level, prior in enumerate(priors):
-                found = tuple((len(each.codebooks), each.first_quality) for each in prior.groups)
-                if found != autoencoder.config.groups_of(level):
-                    raise ValueError(f"prior {level} has other groups of codebooks than its level")
+        for level, prior in enumerate(priors):
+            found = tuple((len(each.codebooks), each.first_quality) for each in prior.groups)
+            if found != autoencoder.config.groups_of(level):
+                raise ValueError(f"prior {level} has other groups of codebooks than its level")
         classes, side = registry.classes_of(config), config.get("side")
         if any(len(prior.context.classes) != len(classes) + 1 for prior in priors):
             raise ValueError(f"it names {len(classes)} classes, its priors know others")
@@ -135,15 +190,55 @@ def _load(weights: registry.Weights, device: str) -> Model:
         ValueError,
     ) as error:
         reason = f"is no usable weights file ({type(error).__name__}: {error})"
-        raise WeightsError(f"{reason}; export it again").in_file(weights.path) from error
+        raise WeightsError(f"{reason}; export it again").in_file(location.path) from error
     # torch's annotations leave memory_format out.
     autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(
-        weights.model_id,
-        weights.sha256,
+        location.model_id,
+        location.sha256,
         autoencoder.eval(),
         priors,
         torch.device(device),
         classes,
         side,
     )
+
+
+def load(model: str | Path, device: str = "cpu") -> Model:
+    """Finds and reads a model, or gives the one that is loaded already.
+
+    Args:
+        model: A model id, or a weights file (see `registry.locate`).
+        device: Where to run it, such as "cpu" or "cuda". The files are the same bits.
+
+    Raises:
+        CodecError: there is no such device.
+        UnknownModelError: no model has this id.
+        WeightsError: the weights file is missing, malformed, or not the registered one.
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise CodecError(f"there is no device {device!r} here; use cpu")
+    return _loaded(registry.locate(model), device)
+
+
+_loaded = lru_cache(maxsize=2)(read)
+
+
+def check_model_id(model_id: str) -> None:
+    """Does nothing for a model id.
+
+    Raises:
+        CodecError: it is none.
+    """
+    if not MODEL_ID.fullmatch(model_id):
+        raise CodecError(f"{model_id!r} is no model id; give 1 to 32 of a-z, 0-9, '.' and '-'")
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with sorted metadata: equal weights make equal files."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]

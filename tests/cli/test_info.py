@@ -14,7 +14,7 @@ from conftest import Run
 import vqcodec.cli.models
 from vqcodec.cli import main
 from vqcodec.container import EXTRA_ALPHA, Container, Header, pack, unpack
-from vqcodec.registry import MODELS, Model
+from vqcodec.registry import MODELS, Entry
 
 HEADER = Header(
     width=100,
@@ -141,11 +141,11 @@ def test_verify_decodes_the_indices(
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Model, Model]:
+def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Entry, Entry]:
     """Two registered models, the weights of the first present."""
     content = b"weights"
-    present = Model("test-a", "a.safetensors", hashlib.sha256(content).hexdigest(), "The first.")
-    missing = Model("test-b", "b.safetensors", "0" * 64, "The second.")
+    present = Entry("test-a", "a.safetensors", hashlib.sha256(content).hexdigest(), "The first.")
+    missing = Entry("test-b", "b.safetensors", "0" * 64, "The second.")
     (tmp_path / present.filename).write_bytes(content)
     monkeypatch.setattr(vqcodec.cli.models, "weights_directory", lambda: tmp_path)
     for model in (present, missing):
@@ -153,7 +153,7 @@ def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Model, 
     return present, missing
 
 
-def test_models_json(registered: tuple[Model, Model]) -> None:
+def test_models_json(registered: tuple[Entry, Entry]) -> None:
     result = CliRunner().invoke(main, ["models", "--json"])
     assert result.exit_code == 0
     listed = {model["model_id"]: model for model in json.loads(result.stdout)}
@@ -172,7 +172,7 @@ def test_models_json(registered: tuple[Model, Model]) -> None:
     assert listed["test-b"]["bytes"] is None
 
 
-def test_models_as_text(registered: tuple[Model, Model]) -> None:
+def test_models_as_text(registered: tuple[Entry, Entry]) -> None:
     result = CliRunner().invoke(main, ["models"])
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}

@@ -10,8 +10,7 @@ import pytest
 import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
-from vqcodec import codec, container
-from vqcodec import tiles as stages
+from vqcodec import codec, container, tiles
 from vqcodec.drawing import sampling
 from vqcodec.errors import (
     ChecksumError,
@@ -109,7 +108,7 @@ def test_tiles_join_without_seams(
     joined = file_of(tiled.header, {}, indices, tiny_model)
     pixels = codec.decompress(joined, model=tiny_model).pixels
     assert np.abs(pixels.astype(int) - restored).max() <= 1
-    monkeypatch.setattr(stages, "HALO", 0)
+    monkeypatch.setattr(tiles, "HALO", 0)
     with_seams = codec.decompress(joined, model=tiny_model).pixels
     assert np.abs(with_seams.astype(int) - restored).max() > 1
 
@@ -131,7 +130,7 @@ def test_arrays_that_are_no_image_are_refused(image: Image, tiny_model: Path) ->
 def test_what_cannot_be_packed_is_refused_before_any_work(
     photo: Image, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages.Stages, "analyze", lambda *rest: pytest.fail("it was analyzed"))
+    monkeypatch.setattr(tiles.Tiles, "analyze", lambda *rest: pytest.fail("it was analyzed"))
     monkeypatch.setattr(container, "MAX_EXTRA_LENGTH", 3)
     with pytest.raises(SectionError):
         codec.compress(dataclasses.replace(photo, icc=b"1234"), model=tiny_model)

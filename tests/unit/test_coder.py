@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from vqcodec.entropy.coder import Decoder, Encoder
-from vqcodec.entropy.frequencies import TOTAL, TOTAL_BITS, frequencies
+from vqcodec.entropy.frequencies import frequencies
 from vqcodec.errors import SectionError
+from vqcodec.spec.prior import TOTAL, TOTAL_BITS
 from vqcodec.training.export import shared_tables
 
-EXPONENTIAL = shared_tables()["tables.exponential"]
+EXPONENTIAL = shared_tables().exponential
 SIZES = [2, 3, 16, 128, 1000, 1024]
 
 

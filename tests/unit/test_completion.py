@@ -16,7 +16,7 @@ from vqcodec.drawing import completion
 from vqcodec.drawing.completion import Completion, complete, marked
 from vqcodec.errors import ChecksumError, CodecError, TruncatedError
 from vqcodec.image import Image, dump, load
-from vqcodec.tiles import Stages
+from vqcodec.tiles import Tiles
 
 TILES = 6
 
@@ -46,13 +46,13 @@ def ends(data: bytes) -> list[int]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
     """The indices that images were made of."""
     found: list[list[Tensor]] = []
-    synthesize = Stages.synthesize
+    synthesize = Tiles.synthesize
 
-    def note(self: Stages, indices: list[Tensor]) -> object:
+    def note(self: Tiles, indices: list[Tensor]) -> object:
         found.append(list(indices))
         return synthesize(self, indices)
 
-    monkeypatch.setattr(Stages, "synthesize", note)
+    monkeypatch.setattr(Tiles, "synthesize", note)
     return found
 
 

@@ -55,12 +55,12 @@ for count, height, width in ((2, 64, 96), (5, 32, 32), (1, 512, 640)):
         if count == 2:
             state = prior.start(before, quality, label, *own.shape[2:])
             best = lambda g, logits: prior.frequencies(logits).argmax(-1)
-            likeliest = prior.wavefront(state, best)
+            likeliest = payload.find(prior, state, best)
             digest.update(likeliest.numpy().tobytes())
             state = prior.start(before, quality, label, *own.shape[2:])
             shaping = Shaping(temperature=0.9, top_k=12, top_p=0.95)
             bits = [np.random.PCG64([level, n]) for n in range(count)]
-            drawn = prior.wavefront(state, draw_with(prior, bits, shaping))
+            drawn = payload.find(prior, state, draw_with(prior, bits, shaping))
             digest.update(drawn.numpy().tobytes())
 print(torch.get_num_threads(), digest.hexdigest())
 """

@@ -6,14 +6,13 @@ from torch import Tensor
 
 from vqcodec.entropy.frequencies import (
     TEMPERATURE_ONE,
-    TOTAL,
-    TOTAL_BITS,
     expected_code_lengths,
     frequencies,
 )
+from vqcodec.spec.prior import TOTAL, TOTAL_BITS
 from vqcodec.training.export import shared_tables
 
-EXPONENTIAL = shared_tables()["tables.exponential"]
+EXPONENTIAL = shared_tables().exponential
 SIZES = [1, 2, 3, 16, 127, 128, 1000, 1024]
 
 

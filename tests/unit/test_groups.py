@@ -12,17 +12,18 @@ from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
 from torch import Tensor
 
 from vqcodec import codec
+from vqcodec.entropy import payload
 from vqcodec.entropy import prior as integer
-from vqcodec.entropy.frequencies import TOTAL, Tables
+from vqcodec.entropy.wavefront import steps
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.image import Image
 from vqcodec.models import prior as trained
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig
-from vqcodec.models.prior import PriorConfig
 from vqcodec.models.quantizer import CodebookConfig
+from vqcodec.spec.prior import TOTAL, PriorConfig
 from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import books
-from vqcodec.training.export import code_vectors, integer_prior, shared_tables, write_weights
+from vqcodec.training.export import integer_prior, shared_tables, write_weights
 from vqcodec.training.prior import groups_of, start_from_checkpoint, start_from_shares
 from vqcodec.weights_file import load
 
@@ -35,9 +36,7 @@ def priors() -> tuple[trained.Prior, integer.Prior]:
     """The finer level's prior, in float on the grids and in integers."""
     prior = tiny_priors(tiny_autoencoder(GROUPED))[1]
     trained.set_mode(prior, "quantized")
-    tables = shared_tables()
-    shared = Tables(tables["tables.gate"], tables["tables.exponential"])
-    return prior, integer.Prior(prior.config.to_dict(), integer_prior(prior), shared)
+    return prior, integer.Prior(prior.config, integer_prior(prior), shared_tables())
 
 
 def draw(quality: int, count: int = 2, side: int = 3) -> tuple[Tensor, Tensor]:
@@ -84,7 +83,7 @@ def test_the_wavefront_asks_for_the_same_frequencies(
     expected = parallel(prior, quality, coarser, own)
     of_each = torch.full((len(own),), quality - 1)
     state = prior.start([coarser], of_each, torch.zeros_like(of_each), *own.shape[2:])
-    order = iter(integer.steps(*own.shape[2:]))
+    order = iter(steps(*own.shape[2:]))
     step = torch.empty(0)
     asked = []
 
@@ -97,9 +96,9 @@ def test_the_wavefront_asks_for_the_same_frequencies(
         assert torch.equal(prior.frequencies(logits).int(), wanted)
         return own.flatten(2)[:, books, step].flatten(1, 2)
 
-    assert torch.equal(prior.wavefront(state, tell), own)
+    assert torch.equal(payload.find(prior, state, tell), own)
     groups = {2: [0, 1], 4: [0, 1, 2], 6: [0, 1, 2, 4]}[USED[quality]]
-    assert asked == groups * len(integer.steps(*own.shape[2:]))
+    assert asked == groups * len(steps(*own.shape[2:]))
 
 
 def test_a_codebook_sees_those_of_earlier_groups_alone(
@@ -204,7 +203,7 @@ def test_a_model_whose_parts_disagree_about_groups_is_refused(tmp_path: Path) ->
     autoencoder = tiny_autoencoder(GROUPED)
     priors = tiny_priors(autoencoder)
     config = replace(priors[1].config, groups=((1, 1), (1, 1), (2, 5), (2, 7)))
-    other = trained.Prior(config, code_vectors(autoencoder))
+    other = trained.Prior(config, autoencoder.code_vectors())
     other.load_state_dict(priors[1].state_dict())
     path = tmp_path / "other.safetensors"
     write_weights(path, "other", autoencoder, [priors[0], other])
@@ -234,7 +233,7 @@ def test_heads_start_from_the_images_that_have_the_codebook() -> None:
 
 def test_a_prior_starts_from_one_of_the_same_shape_alone(tmp_path: Path) -> None:
     autoencoder = tiny_autoencoder(GROUPED)
-    vectors = code_vectors(autoencoder)
+    vectors = autoencoder.code_vectors()
     first = tiny_priors(autoencoder)[1]
     averages = {f"average.{name}": each for name, each in first.state_dict().items()}
     path = tmp_path / "checkpoint.safetensors"

@@ -15,7 +15,7 @@ from vqcodec.errors import CodecError
 from vqcodec.metrics.likelihood import crop_side, labels_of, likelihood, reconstruct
 from vqcodec.photos import Photo
 from vqcodec.registry import ClassName
-from vqcodec.tiles import Stages
+from vqcodec.tiles import Tiles
 from vqcodec.training.export import write_weights
 from vqcodec.weights_file import Model, load
 
@@ -44,7 +44,7 @@ def test_bits_are_those_that_files_take(model: Model, photos: list[Photo]) -> No
         left = (photo.pixels.shape[1] - SIDE) // 2
         pixels = photo.pixels[:, left : left + SIDE]
         header = Header(SIDE, SIDE, False, model.model_id, bytes(8), tile=64, quality=2, levels=3)
-        stages = Stages(model, header, 1, None)
+        stages = Tiles(model, header, 1, None)
         indices = stages.analyze(pixels)
         for level in range(3):
             bits[level] += stages.encode(indices[: level + 1])[1]

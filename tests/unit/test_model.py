@@ -27,7 +27,7 @@ def registered(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = tmp_path / "tiny-test.safetensors"
     shutil.copyfile(tiny_model, path)
     sha256 = registry.sha256_of(path)
-    entry = registry.Model(MODEL_ID, path.name, sha256, "for tests")
+    entry = registry.Entry(MODEL_ID, path.name, sha256, "for tests")
     monkeypatch.setitem(registry.MODELS, MODEL_ID, entry)
     monkeypatch.setattr(registry, "weights_directory", lambda: tmp_path)
     return path

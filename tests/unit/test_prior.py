@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vqcodec.entropy import layers, payload
 from vqcodec.entropy import prior as integer
-from vqcodec.entropy.frequencies import TOTAL, TOTAL_BITS, Tables
+from vqcodec.entropy.wavefront import steps
 from vqcodec.models import prior as trained
-from vqcodec.models.prior import PriorConfig
 from vqcodec.spec.cone import step_of
+from vqcodec.spec.prior import REQUANTIZE_BITS, TOTAL, TOTAL_BITS, PriorConfig
 from vqcodec.training.export import integer_prior, shared_tables
 
 BOOKS = ((8, 1), (16, 2), (5, 3))
@@ -63,12 +64,7 @@ def make(coarser: int, heads: int, layers: int = 1) -> Pair:
         own, before = maps(coarser, 4, 8, 8)
         prior(own, before, torch.zeros(4, dtype=torch.int64))
     trained.set_mode(prior, "quantized")
-    tables = shared_tables()
-    exported = integer.Prior(
-        config.to_dict(),
-        integer_prior(prior),
-        Tables(tables["tables.gate"], tables["tables.exponential"]),
-    )
+    exported = integer.Prior(config, integer_prior(prior), shared_tables())
     return Pair(prior.eval(), exported)
 
 
@@ -109,7 +105,7 @@ def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Ten
     quality = torch.ones(len(own), dtype=torch.int64)
     state = prior.start(before, quality, torch.zeros_like(quality), *own.shape[2:])
     known = own.flatten(2)
-    order = iter(integer.steps(*own.shape[2:]))
+    order = iter(steps(*own.shape[2:]))
     found = torch.zeros(*known.shape, max(prior.sizes), dtype=torch.int32)
     step = torch.empty(0)
 
@@ -121,7 +117,7 @@ def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Ten
         found[:, codebook, step, : frequencies.shape[-1]] = frequencies.int()
         return known[:, codebook, step]
 
-    result = prior.wavefront(state, tell)
+    result = payload.find(prior, state, tell)
     assert torch.equal(result, own)
     return found
 
@@ -163,7 +159,8 @@ def test_rows_per_call_change_nothing(
     own, before = maps(key[0], 2, 3, 4)
     whole = parallel(prior, own, before)
     monkeypatch.setattr(integer, "ROWS_PER_CALL", 5)
-    monkeypatch.setattr(integer, "ATTENTION_LOGITS_PER_CALL", 40)
+    monkeypatch.setattr(layers, "ROWS_PER_CALL", 5)
+    monkeypatch.setattr(layers, "ATTENTION_LOGITS_PER_CALL", 40)
     assert torch.equal(parallel(prior, own, before), whole)
 
 
@@ -173,7 +170,7 @@ def test_causality(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 1, 2, 3)
     height, width = own.shape[2:]
-    step = step_of(height, width)
+    step = torch.tensor(step_of(height, width))
     books = torch.arange(len(BOOKS))[:, None]
     usual = parallel(prior, own, before)
     for position in range(height * width):
@@ -285,7 +282,7 @@ def test_temperature_draws_nearer_to_the_likeliest(key: tuple[int, ...]) -> None
             seen.append(prior.frequencies(logits, at).amax(-1).flatten())
             return logits.argmax(-1)
 
-        prior.wavefront(state, likeliest)
+        payload.find(prior, state, likeliest)
         largest.append(torch.cat(seen).double().mean())
     assert largest[0] > largest[1]
 
@@ -294,7 +291,8 @@ def test_progress_counts_steps() -> None:
     prior = make(0, 4).exported
     quality = torch.zeros(1, dtype=torch.int64)
     calls: list[tuple[int, int]] = []
-    prior.wavefront(
+    payload.find(
+        prior,
         prior.start([], quality, quality, 2, 3),
         lambda codebook, logits: logits.argmax(-1),
         progress=lambda done, total: calls.append((done, total)),
@@ -313,19 +311,9 @@ def test_attention_fits_the_blocks_and_the_channels() -> None:
         PriorConfig(**sizes, attention_heads=3)
 
 
-@pytest.mark.parametrize("change", [{"attention_layers": 4}, {"attention_heads": 3}])
-def test_the_integer_prior_refuses_what_attention_cannot_have(change: dict[str, int]) -> None:
-    prior = make(0, 2).trained
-    config, weights = prior.config.to_dict(), integer_prior(prior)
-    tables = Tables(*(shared_tables()[f"tables.{name}"] for name in ("gate", "exponential")))
-    integer.Prior(config, weights, tables)
-    with pytest.raises(ValueError, match=r"attention need|do not divide"):
-        integer.Prior(config | change, weights, tables)
-
-
-def linear(multiplier: int, offset: int = 0, dtype: torch.dtype = torch.int64) -> integer.Linear:
+def linear(multiplier: int, offset: int = 0, dtype: torch.dtype = torch.int64) -> layers.Linear:
     """A sum of 128 * 2 at most, times the multiplier."""
-    return integer.Linear(
+    return layers.Linear(
         {
             "weight": torch.tensor([[1], [-1]], dtype=torch.int8),
             "multiplier": torch.tensor([multiplier], dtype=dtype),
@@ -339,7 +327,7 @@ def test_linear_is_exact_up_to_its_limit(multiplier: int) -> None:
     rows = torch.tensor([[127, -128], [-128, 127], [1, 0], [0, 1], [0, 0]], dtype=torch.int8)
     found = linear(multiplier, offset=255)(rows).flatten().tolist()
     sums = [255, -255, 1, -1, 0]
-    assert found == [(each * multiplier + 255) >> integer.REQUANTIZE_BITS for each in sums]
+    assert found == [(each * multiplier + 255) >> REQUANTIZE_BITS for each in sums]
 
 
 @pytest.mark.parametrize(
@@ -358,7 +346,7 @@ def test_linear_refuses_floats() -> None:
 @pytest.mark.parametrize("shift", [1, 6, 24])
 def test_activation_rounds_to_the_nearest_step(shift: int) -> None:
     table = torch.arange(-128, 128).to(torch.int8)
-    activation = integer.Activation({"table": table, "shift": torch.tensor(shift)})
+    activation = layers.Activation({"table": table, "shift": torch.tensor(shift)})
     step = 1 << shift
     stream = [-200 * step, -128 * step, -step // 2 - 1, -step // 2, -1, 0, step // 2 - 1]
     stream += [step // 2, 127 * step, 200 * step]
@@ -370,6 +358,6 @@ def test_activation_rounds_to_the_nearest_step(shift: int) -> None:
 @pytest.mark.parametrize("shift", [-1, 0, 25])
 def test_activation_refuses_shifts_that_cannot_be(shift: int) -> None:
     with pytest.raises(ValueError, match=r"must be in 1\.\.24"):
-        integer.Activation(
+        layers.Activation(
             {"table": torch.zeros(256, dtype=torch.int8), "shift": torch.tensor(shift)}
         )

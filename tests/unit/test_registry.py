@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from vqcodec import container, registry
 from vqcodec.errors import UnknownModelError, WeightsError
-from vqcodec.registry import Model, Weights
+from vqcodec.registry import Entry, Location
 
 
 def write_weights(path: Path, header: Any, length: int | None = None) -> Path:
@@ -29,9 +29,9 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def registered(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def registered(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    model = Model("mine-1", weights.name, sha256, "A model of a test.")
+    model = Entry("mine-1", weights.name, sha256, "A model of a test.")
     monkeypatch.setattr(registry, "MODELS", {"mine-1": model})
     monkeypatch.setattr(registry, "weights_directory", lambda: weights.parent)
     return model
@@ -60,13 +60,13 @@ def test_weights_directory_is_named_weights() -> None:
 
 
 class TestLocate:
-    def test_by_id(self, weights: Path, registered: Model) -> None:
-        assert registry.locate("mine-1") == Weights(weights, "mine-1", registered.sha256)
+    def test_by_id(self, weights: Path, registered: Entry) -> None:
+        assert registry.locate("mine-1") == Location(weights, "mine-1", registered.sha256)
 
     @pytest.mark.parametrize("kind", [str, Path])
     def test_by_file(self, weights: Path, kind: type) -> None:
         sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-        assert registry.locate(kind(weights)) == Weights(weights, "mine-1", sha256)
+        assert registry.locate(kind(weights)) == Location(weights, "mine-1", sha256)
 
     @pytest.mark.usefixtures("registered")
     def test_unknown_id(self) -> None:
@@ -74,7 +74,7 @@ class TestLocate:
         with pytest.raises(UnknownModelError, match=expected):
             registry.locate("other")
 
-    def test_changed_weights_name_both_hashes(self, weights: Path, registered: Model) -> None:
+    def test_changed_weights_name_both_hashes(self, weights: Path, registered: Entry) -> None:
         weights.write_bytes(weights.read_bytes() + b"\0")
         changed = hashlib.sha256(weights.read_bytes()).hexdigest()
         with pytest.raises(WeightsError) as caught:
@@ -82,7 +82,7 @@ class TestLocate:
         for part in (str(weights), changed, registered.sha256):
             assert part in str(caught.value)
 
-    def test_missing_weights_name_the_hash(self, weights: Path, registered: Model) -> None:
+    def test_missing_weights_name_the_hash(self, weights: Path, registered: Entry) -> None:
         weights.unlink()
         with pytest.raises(WeightsError, match=f"no such file.*{registered.sha256}"):
             registry.locate("mine-1")

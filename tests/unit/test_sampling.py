@@ -14,9 +14,9 @@ from torch import Tensor
 from vqcodec import registry
 from vqcodec.drawing import sampling
 from vqcodec.drawing.sampling import Sample, Shaping, draw, draw_with, find_classes
-from vqcodec.entropy.frequencies import TOTAL
 from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CodecError, ModelError
+from vqcodec.spec.prior import TOTAL
 from vqcodec.weights_file import load
 
 
@@ -353,7 +353,7 @@ class TestClasses:
     ) -> None:
         with pytest.raises(ModelError, match=r"tiny-test has no classes; (use|give) one that has"):
             draw(model=tiny_model, classes=[0])
-        entry = registry.Model(MODEL_ID, weights.name, registry.sha256_of(weights), "Of a test.")
+        entry = registry.Entry(MODEL_ID, weights.name, registry.sha256_of(weights), "Of a test.")
         monkeypatch.setattr(registry, "MODELS", {MODEL_ID: entry})
         monkeypatch.setattr(registry, "weights_directory", lambda: weights.parent)
         with pytest.raises(ModelError, match="has no classes; use one that has: tiny-classes"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,16 @@ import torch
 from tiny import GROUPED, tiny_autoencoder, tiny_priors
 from torch import Tensor
 
-from vqcodec import tiles as stages
-from vqcodec.choosing import search
+from vqcodec import tiles
+from vqcodec.choosing import choice, search
+from vqcodec.choosing.choice import choose
 from vqcodec.choosing.effort import SWEEPS
 from vqcodec.container import Header
 from vqcodec.entropy.prior import Prior
 from vqcodec.image import load
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
-from vqcodec.tiles import Stages
+from vqcodec.tiles import Tiles
 from vqcodec.training.export import write_weights
 from vqcodec.weights_file import load as load_model
 
@@ -39,14 +39,14 @@ def grouped_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def stages_of(weights: Path, height: int, width: int, quality: int = 2, tile: int = 64) -> Stages:
+def tiles_of(weights: Path, height: int, width: int, quality: int = 2, tile: int = 64) -> Tiles:
     model = load_model(weights)
     levels = len(model.strides)
     header = Header(width, height, False, model.model_id, bytes(8), tile, quality, levels)
-    return Stages(model, header, 4, None)
+    return Tiles(model, header, 4)
 
 
-def cost(of: Stages, indices: list[Tensor], pixels: npt.NDArray[np.uint8]) -> float:
+def cost(of: Tiles, indices: list[Tensor], pixels: npt.NDArray[np.uint8]) -> float:
     """Squared error of the image and lmbda times what the files' payloads take."""
     bits = sum(of.encode(indices[: level + 1])[1] for level in range(len(indices)))
     autoencoder = of.model.autoencoder
@@ -60,40 +60,40 @@ def cost(of: Stages, indices: list[Tensor], pixels: npt.NDArray[np.uint8]) -> fl
 def test_more_effort_costs_less(
     tiny_model: Path, pixels: npt.NDArray[np.uint8], quality: int
 ) -> None:
-    of = stages_of(tiny_model, 90, 120, quality, tile=1024)
-    costs = [cost(of, of.analyze(pixels, effort), pixels) for effort in (1, 4, 7)]
+    of = tiles_of(tiny_model, 90, 120, quality, tile=1024)
+    costs = [cost(of, choose(of, pixels, effort, 1.0), pixels) for effort in (1, 4, 7)]
     assert costs[2] < costs[1] < 0.995 * costs[0]
 
 
 def test_effort_1_is_the_analysis_alone(tiny_model: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    of = stages_of(tiny_model, 96, 120, tile=1024)
+    of = tiles_of(tiny_model, 96, 120, tile=1024)
     whole = np.pad(pixels, ((0, 6), (0, 8), (0, 0)), mode="edge")
     autoencoder = of.model.autoencoder
     chosen, _ = autoencoder.quantize(torch.from_numpy(whole)[None], torch.tensor([1]))
-    for first, second in zip(of.analyze(pixels), chosen, strict=True):
+    for first, second in zip(choose(of, pixels, 1, 1.0), chosen, strict=True):
         assert torch.equal(first, second[0])
 
 
 def test_coarser_levels_stay_and_finest_changes(
     tiny_model: Path, pixels: npt.NDArray[np.uint8]
 ) -> None:
-    of = stages_of(tiny_model, 90, 120)
-    first, second = of.analyze(pixels), of.analyze(pixels, 5)
+    of = tiles_of(tiny_model, 90, 120)
+    first, second = choose(of, pixels, 1, 1.0), choose(of, pixels, 5, 1.0)
     assert all(map(torch.equal, first[:-1], second[:-1]))
     assert not torch.equal(first[-1], second[-1])
-    assert all(map(torch.equal, of.analyze(pixels, 5), second))
+    assert all(map(torch.equal, choose(of, pixels, 5, 1.0), second))
 
 
 def test_windows_see_each_other(
     tiny_model: Path, pixels: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = stages_of(tiny_model, 90, 120, tile=1024)
-    start = cost(of, of.analyze(pixels), pixels)
-    whole = cost(of, of.analyze(pixels, 5), pixels)
-    monkeypatch.setattr(stages, "BATCH_TILE", 32)
-    monkeypatch.setattr(stages, "HALO", 32)
-    of = stages_of(tiny_model, 90, 120, tile=1024)
-    in_windows = cost(of, of.analyze(pixels, 5), pixels)
+    of = tiles_of(tiny_model, 90, 120, tile=1024)
+    start = cost(of, choose(of, pixels, 1, 1.0), pixels)
+    whole = cost(of, choose(of, pixels, 5, 1.0), pixels)
+    monkeypatch.setattr(choice, "BATCH_TILE", 32)
+    monkeypatch.setattr(tiles, "HALO", 32)
+    of = tiles_of(tiny_model, 90, 120, tile=1024)
+    in_windows = cost(of, choose(of, pixels, 5, 1.0), pixels)
     assert in_windows < start - 0.7 * (start - whole)
 
 
@@ -101,11 +101,11 @@ def test_windows_see_each_other(
 def test_codebooks_left_out_stay_so(
     grouped_model: Path, pixels: npt.NDArray[np.uint8], quality: int, used: int
 ) -> None:
-    of = stages_of(grouped_model, 90, 120, quality, tile=1024)
-    indices = of.analyze(pixels, 7)
+    of = tiles_of(grouped_model, 90, 120, quality, tile=1024)
+    indices = choose(of, pixels, 7, 1.0)
     assert (indices[1][used:] == 0).all()
     assert (indices[1][:used] > 0).flatten(1).any(1).all()
-    assert cost(of, indices, pixels) < cost(of, of.analyze(pixels), pixels)
+    assert cost(of, indices, pixels) < cost(of, choose(of, pixels, 1, 1.0), pixels)
 
 
 def searched(
@@ -117,8 +117,8 @@ def searched(
     rate_weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Indices of the finest level before and after a search over [96, 96] pixels."""
-    of = stages_of(weights, 96, 96, tile=1024)
-    indices = [level[None] for level in of.analyze(pixels)]
+    of = tiles_of(weights, 96, 96, tile=1024)
+    indices = [level[None] for level in choose(of, pixels, 1, 1.0)]
     autoencoder = of.model.autoencoder
     assert isinstance(autoencoder, Autoencoder)
     coarser = [level[0] for level in indices[:-1]]
@@ -127,7 +127,7 @@ def searched(
         torch.from_numpy(pixels)[None],
         indices,
         torch.tensor([1]),
-        lambda own: of.model.priors[-1].code_lengths(of._start(coarser, of.tiles), own),
+        lambda own: of.model.priors[-1].code_lengths(of.start(coarser, of.windows), own),
         real=torch.ones(96, 96, dtype=torch.bool) if real is None else real,
         free=torch.ones(12, 12, dtype=torch.bool) if free is None else free,
         sweeps=4,
@@ -162,11 +162,11 @@ def test_what_padding_looks_like_is_nothing_to_pay_for(
 
 
 def test_rate_weight_trades_bits_for_error(tiny_model: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    of = stages_of(tiny_model, 90, 120, tile=1024)
+    of = tiles_of(tiny_model, 90, 120, tile=1024)
     sizes, expected = [], []
     crop = torch.from_numpy(pixels[:64, :64].copy())[None]
     for weight in (0.3, 1.0, 3.0):
-        indices = of.analyze(pixels, 5, weight)
+        indices = choose(of, pixels, 5, weight)
         sizes.append(sum(of.encode(indices[: n + 1])[1] for n in range(len(indices))))
         autoencoder = of.model.autoencoder
         assert isinstance(autoencoder, Autoencoder)
@@ -228,9 +228,8 @@ def test_sweeps_grow_with_effort() -> None:
 
 
 def test_a_model_without_a_rate_model_takes_effort_1(
-    tiny_model: Path, pixels: npt.NDArray[np.uint8]
+    tmp_path: Path, pixels: npt.NDArray[np.uint8]
 ) -> None:
-    of = stages_of(tiny_model, 90, 120, quality=1)
     torch.manual_seed(0)
     config = VQVAEConfig(
         tuple(VQVAELevel(stride, 8, 4) for stride in (32, 16, 8)),
@@ -238,10 +237,9 @@ def test_a_model_without_a_rate_model_takes_effort_1(
         residual_blocks=1,
         residual_channels=8,
     )
-    other = VQVAE(config).eval()
-    of.model = dataclasses.replace(of.model, autoencoder=other)
-    of._empty_map = lambda level: torch.zeros(  # type: ignore[method-assign]
-        1, *(side // of.model.strides[level] for side in of.area), dtype=torch.int64
-    )
-    first, second = of.analyze(pixels), of.analyze(pixels, 9, 2.0)
+    autoencoder = VQVAE(config).eval()
+    weights = tmp_path / "plain.safetensors"
+    write_weights(weights, "plain-test", autoencoder, tiny_priors(autoencoder))
+    of = tiles_of(weights, 90, 120, quality=1)
+    first, second = choose(of, pixels, 1, 1.0), choose(of, pixels, 9, 2.0)
     assert all(map(torch.equal, first, second))

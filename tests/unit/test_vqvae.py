@@ -19,11 +19,11 @@ import linked_search
 
 from vqcodec import codec
 from vqcodec.image import Image
-from vqcodec.models import family
 from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.models.families import from_config
 from vqcodec.models.vqvae import VQVAE, Quantizer, VQVAEConfig, VQVAELevel, nearest
-from vqcodec.tiles import Stages
-from vqcodec.training.export import code_vectors, write_weights
+from vqcodec.tiles import Tiles
+from vqcodec.training.export import write_weights
 from vqcodec.training.loop import Processes
 from vqcodec.training.vqvae import (
     ReconstructionCommitment,
@@ -64,14 +64,14 @@ def quality(count: int = 2) -> Tensor:
 @every_config
 def test_configs_survive_json(name: str) -> None:
     fields = json.loads(json.dumps(CONFIGS[name].to_dict()))
-    rebuilt = family.from_config(fields)
+    rebuilt = from_config(fields)
     assert isinstance(rebuilt, VQVAE)
     assert rebuilt.config == CONFIGS[name]
 
 
 def test_an_unknown_family_is_refused() -> None:
     with pytest.raises(ValueError, match="'vqvae-9'"):
-        family.from_config(ONE.to_dict() | {"family": "vqvae-9"})
+        from_config(ONE.to_dict() | {"family": "vqvae-9"})
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_the_corridor_takes_any_of_them(name: str, tmp_path: Path) -> None:
     assert isinstance(model.autoencoder, VQVAE)
     picture = Image(pixels(1, 45, 37)[0].numpy(), grey=False)
     compressed = codec.compress(picture, model=path, tile=32)
-    stages = Stages(model, compressed.header, 4, None)
+    stages = Tiles(model, compressed.header, 4, None)
     expected = stages.analyze(picture.pixels)
     contents = codec.inspect(compressed.data)
     decoded: list[Tensor] = []
@@ -319,7 +319,7 @@ def test_the_corridor_takes_any_of_them(name: str, tmp_path: Path) -> None:
 
 def test_linked_codes_enter_the_priors_as_the_mean_over_their_codebooks() -> None:
     autoencoder = started("linked")
-    vectors = code_vectors(autoencoder)
+    vectors = autoencoder.code_vectors()
     table = autoencoder.levels[1].quantizer.codebook.vectors
     torch.testing.assert_close(vectors[1][0][2], (table[2] + table[6] + table[10]) / 3)
 
@@ -346,4 +346,4 @@ def test_the_packaged_family_needs_no_name() -> None:
     from tiny import CONFIG
 
     assert "family" not in CONFIG.to_dict()
-    assert isinstance(family.from_config(json.loads(json.dumps(CONFIG.to_dict()))), Autoencoder)
+    assert isinstance(from_config(json.loads(json.dumps(CONFIG.to_dict()))), Autoencoder)

@@ -15,7 +15,7 @@ def test_steps_are_a_permutation_in_order(shape: tuple[int, int]) -> None:
     height, width = shape
     order = steps(height, width)
     assert torch.cat(order).sort().values.tolist() == list(range(height * width))
-    numbers = [step_of(height, width)[step].unique().tolist() for step in order]
+    numbers = [torch.tensor(step_of(height, width))[step].unique().tolist() for step in order]
     assert all(len(number) == 1 for number in numbers)
     assert numbers == sorted(numbers)
     for step in order:
@@ -28,7 +28,7 @@ def test_steps_of_a_square_map() -> None:
 
 @pytest.mark.parametrize("taps", [cone.CONE3, cone.CONE5])
 def test_cone_taps_land_in_earlier_steps(taps: tuple[tuple[int, int], ...]) -> None:
-    number = step_of(9, 9).view(9, 9)
+    number = torch.tensor(step_of(9, 9)).view(9, 9)
     for dy, dx in taps:
         if (dy, dx) != (0, 0):
             assert number[4 + dy, 4 + dx] < number[4, 4]

@@ -11,12 +11,14 @@ MAX_EFFORT = len(SWEEPS)
 DEFAULT_EFFORT = 5
 
 
-def checked_effort(effort: int) -> int:
-    """The effort.
+def checked_effort(effort: int | None) -> int:
+    """The effort, or the default for None.
 
     Raises:
         CodecError: it is none.
     """
+    if effort is None:
+        return DEFAULT_EFFORT
     if not 1 <= effort <= MAX_EFFORT:
         raise CodecError(f"there is no effort {effort}; give one from 1 to {MAX_EFFORT}")
     return effort

@@ -112,6 +112,37 @@ class Target:
         return f"{' to '.join(f'{size:,}' for size in sizes)} bytes ({rates} bpp)"
 
 
+def goal(
+    *,
+    quality: int | None,
+    bpp: float | None,
+    size: int | None,
+    psnr: float | None,
+    pixels: int,
+    fixed: int,
+) -> Target | None:
+    """What to meet of what was asked for, or None if a quality is to be used.
+
+    Args:
+        quality: Asked for, or None; as the next three.
+        bpp: Bits of the file per pixel, within `TOLERANCE`.
+        size: Bytes of the file, never exceeded.
+        psnr: In dB, within `TOLERANCE_DB`.
+        pixels: Of the image.
+        fixed: Bytes of the file that have nothing to do with the pixels' colours.
+
+    Raises:
+        CodecError: more than one is given, or what can't be.
+    """
+    if sum(each is not None for each in (quality, bpp, size, psnr)) > 1:
+        raise CodecError("quality, bpp, size and psnr exclude each other; give one of them")
+    if bpp is not None:
+        return of_size(bpp * pixels / 8, pixels, fixed=fixed, above=True)
+    if size is not None:
+        return of_size(size, pixels, fixed=fixed)
+    return None if psnr is None else of_psnr(psnr, pixels)
+
+
 def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) -> Target:
     """Bytes of the file, all of them; within `TOLERANCE`.
 

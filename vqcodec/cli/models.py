@@ -10,7 +10,7 @@ from vqcodec.cli.options import model_option
 from vqcodec.registry import (
     DEFAULT_MODEL,
     MODELS,
-    Model,
+    Entry,
     default_generator,
     locate,
     no_classes,
@@ -74,7 +74,7 @@ def _classes(model: str | None) -> list[dict[str, object]]:
     ]
 
 
-def _describe(model: Model) -> dict[str, object]:
+def _describe(model: Entry) -> dict[str, object]:
     path = weights_directory() / model.filename
     present = path.is_file()
     return {

@@ -18,11 +18,13 @@ from torch import Tensor
 
 from vqcodec import container
 from vqcodec.drawing.sampling import Shaping, draw_with
-from vqcodec.entropy.prior import Choose
+from vqcodec.entropy import payload
+from vqcodec.entropy.payload import StepsDone
+from vqcodec.entropy.prior import Prior, State
 from vqcodec.errors import CodecError
-from vqcodec.image import Image
+from vqcodec.image import Image, image_of
 from vqcodec.progress import Progress
-from vqcodec.tiles import Stages, image_of, stages_for
+from vqcodec.tiles import Tiles
 from vqcodec.tiling import Window
 
 DEFAULT_BATCH = 4
@@ -105,19 +107,19 @@ def complete(
     if levels is not None and not 0 <= levels <= header.levels:
         limits = f"0 to {header.levels}"
         raise CodecError(f"cannot use {levels} levels of the file; give {limits}")
-    stages = stages_for(header, model, device, batch, progress)
+    tiles = Tiles.of_file(header, model, device, batch, progress)
     missing = header.levels - len(contents.sections)
     payloads = [*contents.sections, contents.started, *[()] * missing][: header.levels]
     if levels is not None:
         payloads[levels:] = [()] * (header.levels - levels)
     indices: list[Tensor] = []
     for known in payloads:
-        indices.append(_filled(stages, known, indices, seed, shaping))
+        indices.append(_filled(tiles, known, indices, seed, shaping))
     held = tuple(map(len, payloads))
     if contents.complete and min(held) == header.tiles:
-        stages.check_indices(indices, contents.indices_crc)
-    image = image_of(contents, stages.synthesize(indices))
-    return Completion(image, _mask(stages, min(held)), held, header.tiles, seed)
+        tiles.check_indices(indices, contents.indices_crc)
+    image = image_of(contents, tiles.synthesize(indices))
+    return Completion(image, _mask(tiles, min(held)), held, header.tiles, seed)
 
 
 def marked(png: bytes, text: str) -> bytes:
@@ -136,26 +138,25 @@ def marked(png: bytes, text: str) -> bytes:
 
 
 def _filled(
-    stages: Stages, known: Sequence[bytes], coarser: Sequence[Tensor], seed: int, shaping: Shaping
+    tiles: Tiles, known: Sequence[bytes], coarser: Sequence[Tensor], seed: int, shaping: Shaping
 ) -> Tensor:
     """Indices of a level, int64 [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
     level = len(coarser)
-    prior = stages.model.priors[level]
-    numbers = {tile: n for n, tile in enumerate(stages.tiles)}
+    numbers = {window: n for n, window in enumerate(tiles.windows)}
 
-    def invent(tiles: Sequence[Window]) -> Choose:
-        generators = [np.random.PCG64([seed, level, numbers[tile]]) for tile in tiles]
-        return draw_with(prior, generators, shaping)
+    def invent(prior: Prior, state: State, some: Sequence[Window], progress: StepsDone) -> Tensor:
+        generators = [np.random.PCG64([seed, level, numbers[window]]) for window in some]
+        return payload.find(prior, state, draw_with(prior, generators, shaping), progress)
 
-    there, missing = stages.tiles[: len(known)], stages.tiles[len(known) :]
-    decoded = stages.decode(known, coarser, there)
+    there, missing = tiles.windows[: len(known)], tiles.windows[len(known) :]
+    decoded = tiles.decode(known, coarser, there)
     # Each is zero where the other is not.
-    return decoded + stages.find(missing, coarser, invent, f"invent level {level}")
+    return decoded + tiles.find(missing, coarser, invent, f"invent level {level}")
 
 
-def _mask(stages: Stages, held: int) -> Image:
+def _mask(tiles: Tiles, held: int) -> Image:
     """255 outside of the first tiles that are held in all levels."""
-    pixels = np.zeros((*stages.area, 3), np.uint8)
-    for tile in stages.tiles[held:]:
+    pixels = np.zeros((*tiles.area, 3), np.uint8)
+    for tile in tiles.windows[held:]:
         pixels[tile.slices] = 255
-    return Image(pixels[: stages.header.height, : stages.header.width].copy(), grey=True)
+    return Image(pixels[: tiles.header.height, : tiles.header.width].copy(), grey=True)

@@ -30,12 +30,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.entropy.frequencies import TEMPERATURE_ONE, TOTAL, TOTAL_BITS
-from vqcodec.entropy.prior import Choose, Prior
+from vqcodec.entropy import payload
+from vqcodec.entropy.frequencies import TEMPERATURE_ONE
+from vqcodec.entropy.payload import Choose
+from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL, ClassName, default_generator, no_classes
+from vqcodec.spec.prior import TOTAL, TOTAL_BITS
 from vqcodec.tiling import crop, padded
 from vqcodec.weights_file import Model, load
 
@@ -442,7 +445,7 @@ class _Sampler:
                 report(level, done, of)
 
             choose = draw_with(prior, generators, self.shaping)
-            indices.append(prior.wavefront(state, choose, advance))
+            indices.append(payload.find(prior, state, choose, advance))
         return [maps[: len(items)] for maps in indices]
 
     def _decoded(self, items: Sequence[_Item], indices: list[Tensor]) -> Iterator[Sample]:

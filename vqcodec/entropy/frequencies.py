@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TOTAL_BITS = 24
-TOTAL = 1 << TOTAL_BITS
+from vqcodec.spec.prior import TOTAL, TOTAL_BITS
+
 RECIPROCAL_BITS = 20
 TEMPERATURE_ONE = 256
 LOGITS_PER_BIT = 16 * math.log(2)

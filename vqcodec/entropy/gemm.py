@@ -19,11 +19,9 @@ import torch
 from torch import Tensor
 
 from vqcodec.errors import CodecError
+from vqcodec.spec.prior import WEIGHT_LIMIT
 
-WEIGHT_LIMIT = 63
-ACTIVATION_LIMIT = 128
 EXACT_SUM = 2**24  # below it every partial sum is exact in float32, in any order
-INT32_SUM = 2**31
 CUDA_MULTIPLE = 8  # of both sides of the right matrix, says cuBLAS
 CUDA_ROWS = 17  # more than 16 of the left one
 
@@ -96,8 +94,8 @@ def matrix_product(device: torch.device, largest_sum: int = 0) -> Product:
 
     Args:
         device: Where the matrices are.
-        largest_sum: Largest sum of absolute products that can occur, below `INT32_SUM`. From
-            `EXACT_SUM` on, float64 takes the place of float32.
+        largest_sum: Largest sum of absolute products that can occur, below 2**31. From `EXACT_SUM`
+            on, float64 takes the place of float32.
 
     Raises:
         CodecError: none is exact there.

@@ -8,15 +8,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vqcodec.spec.cone import step_of
+from vqcodec.spec import cone
 
 
 @lru_cache(maxsize=32)
 def steps(height: int, width: int) -> tuple[Tensor, ...]:
     """Raster positions of each step, ascending: int64 [p] each; together a permutation."""
-    order = torch.argsort(step_of(height, width), stable=True)
-    counts = torch.bincount(step_of(height, width))
-    return tuple(part for part in torch.split(order, counts.tolist()) if len(part))
+    return tuple(torch.tensor(step) for step in cone.steps(height, width))
 
 
 class Grid:

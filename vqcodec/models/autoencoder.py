@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqcodec.models.family import Family
 from vqcodec.models.layers import (
     Knots,
     ListOf,
@@ -294,10 +295,11 @@ class Refinement(nn.Module):
         return prediction + depth_to_space(self.pixels_out(hidden), self.stride)
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Family):
     """The hierarchical VQ autoencoder of the module's docstring."""
 
-    lmbdas: Tensor
+    config: AutoencoderConfig
+    knot_lmbdas: Tensor
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -308,7 +310,7 @@ class Autoencoder(nn.Module):
             for level, before in zip(config.levels, coarser, strict=True)
         )
         self.refinement = Refinement(config) if config.refine_channels else None
-        self.register_buffer("lmbdas", torch.tensor(config.lmbdas), persistent=False)
+        self.register_buffer("knot_lmbdas", torch.tensor(config.lmbdas), persistent=False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] to float32 network units."""
@@ -320,8 +322,19 @@ class Autoencoder(nn.Module):
 
     def lmbda(self, position: Tensor) -> Tensor:
         """The rate weight at positions among the knots: [B]."""
-        weights = interpolation(position, len(self.lmbdas))
-        return torch.exp((weights * self.lmbdas.log()).sum(1))
+        weights = interpolation(position, len(self.knot_lmbdas))
+        return torch.exp((weights * self.knot_lmbdas.log()).sum(1))
+
+    def lmbdas(self) -> list[float]:
+        """The rate weight of every quality, lowest quality first."""
+        device = self.knot_lmbdas.device
+        every = torch.arange(self.config.num_qualities, device=device)
+        found: list[float] = self.lmbda(self.position(every)).tolist()
+        return found
+
+    def code_vectors(self) -> list[list[Tensor]]:
+        """Code vectors of every level and codebook, float32 [K, D]."""
+        return [[book.vectors for book in level.quantizer.codebooks] for level in self.levels]
 
     def choice_lmbda(self, position: Tensor) -> Tensor:
         """Weight of one bit against squared latent distance, network units: [B]."""

@@ -1,28 +1,95 @@
-"""The families of autoencoders that a model can have."""
+"""What a family of autoencoders has to offer: all that the rest of the codec knows of it."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from vqcodec.models import vqvae
-from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
-from vqcodec.models.vqvae import VQVAE, VQVAEConfig
-
-AnyAutoencoder = Autoencoder | VQVAE
-AnyConfig = AutoencoderConfig | VQVAEConfig
+from torch import Tensor, nn
 
 
-def from_config(fields: dict[str, Any]) -> AnyAutoencoder:
-    """A fresh autoencoder from the JSON-ready form of its config.
+class LevelConfig(Protocol):
+    """One level of a `FamilyConfig`."""
 
-    The codec's own family is not named in it.
+    @property
+    def stride(self) -> int:
+        """Pixels per position, each way."""
 
-    Raises:
-        ValueError: no such family.
-    """
-    family = fields.get("family")
-    if family is None:
-        return Autoencoder(AutoencoderConfig.from_dict(fields))
-    if family != vqvae.FAMILY:
-        raise ValueError(f"no family of autoencoders is called {family!r}")
-    return VQVAE(VQVAEConfig.from_dict(fields))
+    @property
+    def codebooks(self) -> Sequence[tuple[Any, ...]]:
+        """(K, D, and what only the family knows) of each codebook, in coding order."""
+
+
+class FamilyConfig(Protocol):
+    """Describes an autoencoder of a family."""
+
+    @property
+    def levels(self) -> Sequence[LevelConfig]:
+        """Coarse to fine."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per position of every level, coarse to fine."""
+
+    @property
+    def num_qualities(self) -> int:
+        """Number of qualities of files."""
+
+    def groups_of(self, level: int) -> tuple[tuple[int, int], ...]:
+        """For each group of a level's codebooks how many there are, and the first quality."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form of the config."""
+
+
+class Family(nn.Module, ABC):
+    """An autoencoder: pixels <-> indices."""
+
+    config: FamilyConfig
+
+    @abstractmethod
+    def quantize(
+        self,
+        pixels: Tensor,
+        quality: Tensor,
+        levels: int | None = None,
+        rate_weight: float = 1.0,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Image to indices.
+
+        Args:
+            pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
+            quality: int64 [B], from 0.
+            levels: So many levels only, coarsest first; None for all.
+            rate_weight: How much more a bit costs in the choice than the quality says; without
+                effect in families that don't weigh bits.
+
+        Returns:
+            Per level int64 indices [B, G, H/s, W/s], and the bits of each level without a spatial
+            prior: float32 [B, levels].
+        """
+
+    @abstractmethod
+    def synthesize(self, indices: Sequence[Tensor], quality: Tensor) -> Tensor:
+        """Indices to image; the first levels alone give a coarser image.
+
+        Args:
+            indices: Per level int64 [B, G, H/s, W/s], one level at least, coarse to fine.
+            quality: int64 [B], from 0.
+
+        Returns:
+            uint8 [B, H, W, 3].
+        """
+
+    @abstractmethod
+    def code_vectors(self) -> list[list[Tensor]]:
+        """Code vectors of every level and codebook, float32 [K, D], for the priors' embeddings."""
+
+    @abstractmethod
+    def lmbdas(self) -> list[float] | None:
+        """What a bit is worth at every quality, lowest quality first.
+
+        None for a family whose choice of indices doesn't weigh bits: there is nothing to search
+        for, and nothing between its qualities.
+        """

@@ -6,13 +6,10 @@
                 -> one head per codebook, which sees the earlier codebooks of the position
                 -> logits [B,H,W,K] each
 
-Every causal tap (dy, dx) has dy < 0 and dx <= -dy, or dy = 0 and dx < 0 (or dx = 0 over features
-that exclude the position itself). The cone is closed under stacking, so all positions with the
-same column + 2 * row can be decoded together.
-
-Every tensor has the grid that its integer counterpart in `vqcodec.entropy.prior` has. With
-`mode = "quantized"` the values are rounded to these grids (gradients pass straight through), so
-the float model then differs from the exported one by requantization's last bit only.
+Causal filters keep to the cone of `vqcodec.spec.cone`. Every tensor has the grid that its integer
+counterpart in `vqcodec.entropy` has. With `mode = "quantized"` the values are rounded to these
+grids (gradients pass straight through), so the float model then differs from the exported one by
+requantization's last bit only.
 
 Source: Chen et al. 2018 (PixelSNAIL), van den Oord et al. 2016 (gated blocks); the conditioning by
 coarser levels is that of Razavi et al. 2019, section 3.2, on indices instead of features.
@@ -22,131 +19,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.models.layers import ListOf, depth_to_space, interpolation
-from vqcodec.spec.cone import CONE3, CONE5, FULL3, POINT, step_of
-
-# Grids shared with the integer prior; FORMAT.md names them.
-STREAM_BITS = 10  # residual streams: 2**-10
-EMBEDDING_STEP = 1 / 32  # embeddings that enter a convolution, int8
-TANH_STEP = 1 / 32
-SIGMOID_STEP = 1 / 16
-GATE_STEP = 1 / 127
-ATTENTION_STEP = 1 / 16  # queries, keys, values
-LOGIT_STEP = 1 / 16  # nats
-WEIGHT_LEVELS = 63  # 7-bit weights: larger ones saturate in some processors' int8 products
-
-
-@dataclass(frozen=True)
-class PriorConfig:
-    """One level's prior.
-
-    Attributes:
-        codebooks: (num_embeddings K, embedding_dim D) of the level's own codebooks.
-        coarser: The same of every coarser level, coarsest first.
-        factors: Per coarser level, its stride over that of the next finer one.
-        channels: Width C of the streams.
-        blocks: Gated residual blocks of the trunk.
-        context_blocks: Gated residual blocks at every coarser level's resolution.
-        attention_heads: Heads of the causal attention; 0 for none.
-        attention_layers: Layers of attention, evenly between the blocks.
-        head_channels: Hidden width of a codebook's head.
-        qualities: Number of qualities.
-        quality_knots: So many vectors, evenly spread over the qualities and interpolated between;
-            0 for a vector of each quality's own.
-        groups: Codebooks and first quality (from 1) of each group, in coding order. Codebooks of a
-            group are of one size and don't see each other, and lower qualities leave the group out:
-            its indices are 0, and nothing of the level sees them. Empty for groups of one codebook
-            that all qualities have.
-        classes: Number of classes; 0 for an unconditional prior. Entry 0 of the class table is
-            "no class".
-        dropout: Share of the values that a residual block adds which training drops.
-        attention_dropout: Share of the attention's logits which training drops.
-
-    Raises:
-        ValueError: more layers of attention than blocks, channels that its heads do not divide, or
-            groups that don't fit the codebooks.
-    """
-
-    codebooks: tuple[tuple[int, int], ...]
-    coarser: tuple[tuple[tuple[int, int], ...], ...] = ()
-    factors: tuple[int, ...] = ()
-    channels: int = 128
-    blocks: int = 5
-    context_blocks: int = 2
-    attention_heads: int = 0
-    attention_layers: int = 1
-    head_channels: int = 96
-    qualities: int = 1
-    quality_knots: int = 0
-    groups: tuple[tuple[int, int], ...] = ()
-    classes: int = 0
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        heads, layers = self.attention_heads, self.attention_layers
-        if heads and layers > self.blocks:
-            reason = f"{layers} layers of attention do not fit between {self.blocks} blocks"
-            raise ValueError(f"{reason}; give fewer attention layers or more blocks")
-        if heads and self.channels % heads:
-            reason = f"{self.channels} channels cannot be shared by {heads} attention heads"
-            raise ValueError(f"{reason}; give a multiple of {heads} channels")
-        firsts = [first for _, first in self.groups]
-        if self.groups and (
-            sum(count for count, _ in self.groups) != len(self.codebooks)
-            or firsts != sorted(firsts)
-            or firsts[0] != 1
-            or any(len({self.codebooks[g][0] for g in group}) != 1 for group in self.group_ranges)
-        ):
-            raise ValueError(f"groups {self.groups} don't fit {len(self.codebooks)} codebooks")
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> PriorConfig:
-        """Rebuilds a config from `to_dict`'s JSON-ready form."""
-
-        def pairs(books: Any) -> tuple[tuple[int, int], ...]:
-            return tuple((int(k), int(d)) for k, d in books)
-
-        return cls(
-            **{
-                **fields,
-                "codebooks": pairs(fields["codebooks"]),
-                "coarser": tuple(pairs(books) for books in fields["coarser"]),
-                "factors": tuple(fields["factors"]),
-                "groups": pairs(fields.get("groups", ())),
-            }
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form of the config."""
-        return asdict(self)
-
-    @property
-    def group_ranges(self) -> list[range]:
-        """The codebooks of each group, by number."""
-        counts = [count for count, _ in self.groups] or [1] * len(self.codebooks)
-        ends = list(itertools.accumulate(counts))
-        return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
-
-    @property
-    def first_qualities(self) -> list[int]:
-        """The lowest quality, from 1, that has each codebook."""
-        if not self.groups:
-            return [1] * len(self.codebooks)
-        return [first for count, first in self.groups for _ in range(count)]
-
-    @property
-    def attention_places(self) -> list[int]:
-        """Number of the block that each layer of attention stands before."""
-        layers = self.attention_layers if self.attention_heads else 0
-        return [(n + 1) * self.blocks // (layers + 1) for n in range(layers)]
+from vqcodec.spec.cone import CONE3, CONE5, FULL3, POINT, Taps, step_of
+from vqcodec.spec.prior import (
+    ATTENTION_STEP,
+    EMBEDDING_STEP,
+    GATE_STEP,
+    LOGIT_STEP,
+    SIGMOID_STEP,
+    TANH_STEP,
+    WEIGHT_LIMIT,
+    PriorConfig,
+)
 
 
 def round_to(x: Tensor, step: float | Tensor, low: int = -127, high: int = 127) -> Tensor:
@@ -217,9 +106,9 @@ class Convolution(Quantizable):
 
     mask: Tensor
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: Taps) -> None:
         super().__init__()
-        self.taps = tuple(taps)
+        self.taps = taps
         rows = [dy for dy, _ in taps]
         reach = max(abs(dx) for _, dx in taps)
         self.top, self.bottom, self.reach = -min(rows), max(rows), reach
@@ -236,14 +125,14 @@ class Convolution(Quantizable):
     def weight_scale(self) -> Tensor:
         """Step of each filter's weights: [outputs]."""
         largest = (self.weight.detach() * self.mask).abs().flatten(1).amax(1)
-        return largest.clamp(min=1e-8) / WEIGHT_LEVELS
+        return largest.clamp(min=1e-8) / WEIGHT_LIMIT
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, inputs] to [B, H, W, outputs]."""
         weight = self.weight * self.mask
         if self.quantized:
             scale = self.weight_scale()[:, None, None, None]
-            weight = round_to(weight, scale, -WEIGHT_LEVELS, WEIGHT_LEVELS)
+            weight = round_to(weight, scale, -WEIGHT_LIMIT, WEIGHT_LIMIT)
         if self.taps == POINT:
             return F.linear(x, weight[:, :, 0, 0], self.bias)
         x = F.pad(x, (0, 0, self.reach, self.reach, self.top, self.bottom))
@@ -320,9 +209,7 @@ class CodeEmbedding(Quantizable):
 class GatedBlock(Quantizable):
     """stream + Linear(tanh(a) * sigmoid(b)), (a, b) = Conv(ELU(stream))."""
 
-    def __init__(
-        self, channels: int, taps: Sequence[tuple[int, int]], dropout: float = 0.0
-    ) -> None:
+    def __init__(self, channels: int, taps: Taps, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.activation = Activation()
@@ -368,7 +255,7 @@ class Attention(Quantizable):
         if self.quantized:
             logits = round_to(logits, LOGIT_STEP, -(2**20), 2**20)
         logits = self.dropout(logits)
-        steps = step_of(h, w).to(stream.device)
+        steps = torch.tensor(step_of(h, w), device=stream.device)
         hidden = steps[:, None] <= steps[None, :]
         weights = torch.softmax(logits.masked_fill(hidden, -1e4), -1)
         weights = weights * ~hidden
@@ -464,7 +351,7 @@ class Prior(nn.Module):
         )
         self.activation = Activation()
         self.hidden = Convolution(channels, hidden * count, POINT)
-        ranges = config.group_ranges
+        ranges = [group.codebooks for group in config.codebook_groups]
         self.earlier = CodeEmbedding(
             own[: ranges[-1].start],
             [hidden * (count - group.stop) for group in ranges[:-1] for _ in group],
@@ -502,7 +389,7 @@ class Prior(nn.Module):
                 stream = self.attentions[self.config.attention_places.index(n)](stream)
             stream = block(stream)
         hidden: Tensor = self.hidden(self.activation(stream))
-        groups = self.config.group_ranges
+        groups = [group.codebooks for group in self.config.codebook_groups]
         parts = hidden.split([len(group) * self.config.head_channels for group in groups], -1)
         rows = torch.arange(len(indices), device=indices.device)
         logits = []
@@ -518,7 +405,7 @@ class Prior(nn.Module):
 
     def _earlier_tables(self) -> list[list[Tensor]]:
         """For each group, what each codebook of earlier groups adds: [K, n * head_channels]."""
-        groups = self.config.group_ranges
+        groups = [group.codebooks for group in self.config.codebook_groups]
         sizes = [len(group) * self.config.head_channels for group in groups]
         found: list[list[Tensor]] = [[] for _ in groups]
         for n, group in enumerate(groups[:-1], 1):

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqcodec.models.autoencoder import MAX_NUM_EMBEDDINGS
+from vqcodec.models.family import Family
 from vqcodec.models.layers import ListOf
 from vqcodec.models.quantizer import Codebook
 
@@ -131,6 +132,10 @@ class VQVAEConfig:
     def num_qualities(self) -> int:
         """One: rate has no weight in the papers' objectives."""
         return 1
+
+    def groups_of(self, level: int) -> tuple[tuple[int, int], ...]:
+        """One group of one codebook, which the only quality has."""
+        return ((1, 1),)
 
 
 class PreactivatedBlock(nn.Module):
@@ -394,8 +399,10 @@ BeforeQuantizing = Callable[[Quantizer, Tensor, Tensor | None], None]
 """Called with a level's quantizer, its latents [B, h, w, D] and path [B, h, w] or None."""
 
 
-class VQVAE(nn.Module):
+class VQVAE(Family):
     """The autoencoder of the module's docstring. Inside, feature maps are [B, C, H, W]."""
+
+    config: VQVAEConfig
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -431,6 +438,10 @@ class VQVAE(nn.Module):
         the index tells by itself.
         """
         return [[level.quantizer.books.mean(0)] for level in self.levels]
+
+    def lmbdas(self) -> None:
+        """None: the nearest code is chosen, whatever it costs."""
+        return
 
     def walk(
         self, pixels: Tensor, levels: int | None = None, before: BeforeQuantizing | None = None
@@ -476,7 +487,11 @@ class VQVAE(nn.Module):
 
     @torch.inference_mode()
     def quantize(
-        self, pixels: Tensor, quality: Tensor, levels: int | None = None
+        self,
+        pixels: Tensor,
+        quality: Tensor,
+        levels: int | None = None,
+        rate_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """Image to indices.
 
@@ -484,6 +499,7 @@ class VQVAE(nn.Module):
             pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
             quality: int64 [B]; there is only one.
             levels: So many levels only, coarsest first; None for all.
+            rate_weight: Without effect: the nearest code is chosen.
 
         Returns:
             Per level int64 indices [B, 1, H/s, W/s], and the bits of each level if all indices

@@ -235,7 +235,7 @@ class RateDistortion(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
         self.config = config
-        device = autoencoder.lmbdas.device
+        device = autoencoder.knot_lmbdas.device
         self.use_bfloat16 = fast_bfloat16(device) if config.bfloat16 is None else config.bfloat16
 
     def forward(self, pixels: Tensor, position: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save as serialize
 from torch import Tensor
 
-from vqcodec import files, registry
-from vqcodec.container import MODEL_ID
-from vqcodec.entropy.gemm import ACTIVATION_LIMIT, INT32_SUM
-from vqcodec.entropy.prior import EXACT_IN_FLOAT64, REQUANTIZE_BITS, under
+from vqcodec import weights_file
+from vqcodec.entropy.frequencies import Tables
+from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError
-from vqcodec.models import prior as grids
-from vqcodec.models.family import AnyAutoencoder, from_config
+from vqcodec.models.families import from_config
+from vqcodec.models.family import Family
 from vqcodec.models.prior import (
     Activation,
     Attention,
@@ -27,13 +23,19 @@ from vqcodec.models.prior import (
     Convolution,
     GatedBlock,
     Prior,
-    PriorConfig,
     calibrated,
 )
-from vqcodec.models.vqvae import VQVAE
 from vqcodec.registry import ClassName
+from vqcodec.spec import prior as grids
+from vqcodec.spec.prior import (
+    ACTIVATION_LIMIT,
+    EXACT_IN_FLOAT64,
+    INT32_SUM,
+    REQUANTIZE_BITS,
+    PriorConfig,
+)
 from vqcodec.training import checkpoint
-from vqcodec.weights_file import WEIGHTS_FORMAT
+from vqcodec.weights_file import PackedPrior
 
 STREAM_STEP = 2.0**-grids.STREAM_BITS
 INT16_MAX = 2**15 - 1
@@ -42,15 +44,15 @@ INT16_MAX = 2**15 - 1
 Tensors = dict[str, Tensor]
 
 
-def shared_tables() -> Tensors:
-    """The tables of `vqcodec.entropy.frequencies.Tables`."""
+def shared_tables() -> Tables:
+    """The tables that all priors share."""
     index = torch.arange(-128, 128, dtype=torch.float64)
     gates = torch.tanh(index * grids.TANH_STEP)[:, None] * torch.sigmoid(index * grids.SIGMOID_STEP)
     exponential = torch.exp(-torch.arange(256, dtype=torch.float64) * grids.LOGIT_STEP) * 2**20
-    return {
-        "tables.gate": (gates / grids.GATE_STEP).round().to(torch.int8).flatten(),
-        "tables.exponential": exponential.round().to(torch.int64),
-    }
+    return Tables(
+        (gates / grids.GATE_STEP).round().to(torch.int8).flatten(),
+        exponential.round().to(torch.int64),
+    )
 
 
 def _activation(name: str, activation: Activation) -> Tensors:
@@ -80,7 +82,7 @@ def _linear(
     weight = (layer.weight.detach().double() / scale[:, None, None, None]).round()
     taps = [weight[:, :, dy + layer.top, dx + layer.reach] for dy, dx in layer.taps]
     rows = torch.stack(taps, 1).flatten(1).T  # [taps * inputs, outputs]
-    assert rows.abs().max() <= grids.WEIGHT_LEVELS
+    assert rows.abs().max() <= grids.WEIGHT_LIMIT
     to_output = torch.as_tensor(2.0**REQUANTIZE_BITS / output_step, dtype=torch.float64)
     multiplier = (scale * input_step * to_output).round()
     offset = (layer.bias.detach().double() * to_output).round() + 2 ** (REQUANTIZE_BITS - 1)
@@ -177,72 +179,24 @@ def integer_prior(prior: Prior) -> Tensors:
     return tensors
 
 
-def check_model_id(model_id: str) -> None:
-    """Does nothing for a model id.
-
-    Raises:
-        CodecError: it is none.
-    """
-    if not MODEL_ID.fullmatch(model_id):
-        raise CodecError(f"{model_id!r} is no model id; give 1 to 32 of a-z, 0-9, '.' and '-'")
-
-
 def write_weights(
     path: Path,
     model_id: str,
-    autoencoder: AnyAutoencoder,
+    autoencoder: Family,
     priors: Sequence[Prior],
     classes: Sequence[ClassName] = (),
     side: int | None = None,
 ) -> str:
-    """Writes a weights file and returns its SHA-256.
+    """Writes a weights file of trained, calibrated float priors, and returns its SHA-256.
 
-    Args:
-        path: Of the .safetensors file; written to a temporary name and renamed.
-        model_id: What files coded with it will name.
-        autoencoder: Trained; stored in float16.
-        priors: Trained and calibrated, one per level, coarse to fine.
-        classes: What the priors' labels 1, 2, ... mean.
-        side: Pixels a side of the images the priors were trained on, for a model of classes.
-
-    Raises:
-        CodecError: not a model id, or an autoencoder that float16 cannot hold.
+    The arguments are those of `weights_file.write`.
     """
-    check_model_id(model_id)
-    tensors = shared_tables()
-    for name, tensor in autoencoder.state_dict().items():
-        if name.endswith(".counts"):
-            continue  # of the codebooks' moving averages: training alone needs them
-        half = tensor.half() if tensor.is_floating_point() else tensor
-        if not torch.isfinite(half).all():
-            raise CodecError(f"{name}: not finite in float16; this autoencoder cannot be packed")
-        tensors[f"autoencoder.{name}"] = half.contiguous()
-    for n, prior in enumerate(priors):
-        exported = integer_prior(prior)
-        tensors |= {f"priors.{n}.{name}": tensor for name, tensor in exported.items()}
-    config: dict[str, Any] = {
-        "autoencoder": autoencoder.config.to_dict(),
-        "priors": [prior.config.to_dict() for prior in priors],
-    }
-    if classes:
-        config |= {"classes": classes, "side": side}
-    metadata = {"format": WEIGHTS_FORMAT, "model_id": model_id, "config": json.dumps(config)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, _in_order(serialize(tensors, metadata)), force=True)
-    return registry.sha256_of(path)
+    packed = [PackedPrior(prior.config, integer_prior(prior)) for prior in priors]
+    tables = shared_tables()
+    return weights_file.write(path, model_id, autoencoder, packed, tables, classes, side)
 
 
-def _in_order(content: bytes) -> bytes:
-    """A safetensors file with sorted metadata: equal weights make equal files."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
-
-
-def load_autoencoder(path: Path) -> AnyAutoencoder:
+def load_autoencoder(path: Path) -> Family:
     """The averaged autoencoder of a training checkpoint, ready for inference.
 
     Raises:
@@ -258,7 +212,7 @@ def load_autoencoder(path: Path) -> AnyAutoencoder:
     return autoencoder.eval()
 
 
-def fingerprint(autoencoder: AnyAutoencoder) -> str:
+def fingerprint(autoencoder: Family) -> str:
     """SHA-256 of an autoencoder's tensors, 64 hexadecimal digits: whose indices are whose."""
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
@@ -267,21 +221,14 @@ def fingerprint(autoencoder: AnyAutoencoder) -> str:
     return digest.hexdigest()
 
 
-def code_vectors(autoencoder: AnyAutoencoder) -> list[list[Tensor]]:
-    """Code vectors of every level and codebook, float32 [K, D]."""
-    if isinstance(autoencoder, VQVAE):
-        return autoencoder.code_vectors()
-    return [[book.vectors for book in level.quantizer.codebooks] for level in autoencoder.levels]
-
-
-def load_prior(path: Path, autoencoder: AnyAutoencoder) -> Prior:
+def load_prior(path: Path, autoencoder: Family) -> Prior:
     """The averaged, calibrated prior of a training checkpoint."""
     tensors, state = checkpoint.load(path)
     try:
         config = PriorConfig.from_dict(state["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise CodecError(f"is no checkpoint of a usable prior ({error})").in_file(path) from error
-    prior = Prior(config, code_vectors(autoencoder)[: len(config.coarser) + 1])
+    prior = Prior(config, autoencoder.code_vectors()[: len(config.coarser) + 1])
     expected = {name: value.clone() for name, value in prior.named_buffers() if "codes_" in name}
     try:
         prior.load_state_dict(under("average", tensors))
@@ -312,9 +259,10 @@ def export(
         CodecError: missing or mismatched checkpoints.
     """
     autoencoder = load_autoencoder(autoencoder_checkpoint)
-    if len(prior_checkpoints) != len(autoencoder.levels):
+    levels = len(autoencoder.config.levels)
+    if len(prior_checkpoints) != levels:
         raise CodecError(
-            f"{len(prior_checkpoints)} prior checkpoints for {len(autoencoder.levels)} levels; "
+            f"{len(prior_checkpoints)} prior checkpoints for {levels} levels; "
             "give one per level, coarse to fine"
         )
     priors = []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn.parallel import DistributedDataParallel
 
-from vqcodec.entropy.prior import under
+from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError
 from vqcodec.models.layers import ResidualBlock
 from vqcodec.models.prior import GatedBlock

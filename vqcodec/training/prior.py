@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqcodec.entropy.prior import under
+from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError
-from vqcodec.models.autoencoder import AutoencoderConfig
-from vqcodec.models.family import AnyConfig
-from vqcodec.models.prior import Prior, PriorConfig, calibrated, set_mode
+from vqcodec.models.family import FamilyConfig
+from vqcodec.models.prior import Prior, calibrated, set_mode
+from vqcodec.spec.prior import PriorConfig
 from vqcodec.training import checkpoint, vqvae
-from vqcodec.training.export import code_vectors, fingerprint, load_autoencoder
+from vqcodec.training.export import fingerprint, load_autoencoder
 from vqcodec.training.indices import IndexSampler
 from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
 
@@ -110,15 +110,13 @@ class BitsPerPosition(nn.Module):
         return each.mean() * 0.6931471805599453, means
 
 
-def groups_of(autoencoder: AnyConfig, level: int) -> tuple[tuple[int, int], ...]:
+def groups_of(autoencoder: FamilyConfig, level: int) -> tuple[tuple[int, int], ...]:
     """`PriorConfig.groups` of an autoencoder's level; empty if there is nothing to say."""
-    if not isinstance(autoencoder, AutoencoderConfig):
-        return ()
     found = autoencoder.groups_of(level)
     return found if set(found) != {(1, 1)} else ()
 
 
-def prior_config(config: PriorTraining, autoencoder: AnyConfig, classes: int) -> PriorConfig:
+def prior_config(config: PriorTraining, autoencoder: FamilyConfig, classes: int) -> PriorConfig:
     """The prior's architecture: the autoencoder's codebooks, the classes and the run's sizes.
 
     Raises:
@@ -203,7 +201,7 @@ def train(config: PriorTraining) -> Path:
         torch.manual_seed(config.seed)
         if len(sampler.levels) <= config.level:
             raise CodecError(f"the files of indices end before level {config.level}")
-        prior = Prior(architecture, code_vectors(autoencoder)[: config.level + 1])
+        prior = Prior(architecture, autoencoder.code_vectors()[: config.level + 1])
         start_from_shares(prior, sampler.levels[config.level], sampler.quality)
         if config.start is not None and not config.checkpoint.exists():
             start_from_checkpoint(prior, config.start)

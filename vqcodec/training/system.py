@@ -17,9 +17,10 @@ from typing import Any
 from vqcodec.errors import CodecError
 from vqcodec.training import autoencoder, indices, prior
 from vqcodec.training.checkpoint import load_state
-from vqcodec.training.export import check_model_id, export, fingerprint, load_autoencoder
+from vqcodec.training.export import export, fingerprint, load_autoencoder
 from vqcodec.training.loop import Training
 from vqcodec.training.vqvae import PRESETS, PRIOR_PRESETS
+from vqcodec.weights_file import check_model_id
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,95 @@
+"""The choice of an image's indices: the analysis, then as much search as the effort says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vqcodec.choosing.effort import SWEEPS
+from vqcodec.choosing.search import search
+from vqcodec.models.autoencoder import Autoencoder
+from vqcodec.tiles import BATCH_TILE, Tiles, cut
+from vqcodec.tiling import Window, padded, split
+from vqcodec.watch import stage
+
+SEARCH_TILE = 256
+
+
+def choose(
+    tiles: Tiles, pixels: npt.NDArray[np.uint8], effort: int, rate_weight: float
+) -> list[Tensor]:
+    """Pixels to indices.
+
+    Args:
+        tiles: Of the image.
+        pixels: uint8 [H, W, 3].
+        effort: 1 to `effort.MAX_EFFORT`; above 1, the indices of the finest level are searched for.
+            Models without a rate model have 1 only.
+        rate_weight: How much more a bit costs than the quality says; without effect on models
+            without a rate model.
+
+    Returns:
+        Per level int64 [G, H'/s, W'/s] of the padded image.
+    """
+    indices = tiles.analyze(pixels, rate_weight)
+    sweeps = SWEEPS[effort - 1]
+    if sweeps and tiles.model.autoencoder.lmbdas() is not None:
+        with stage("search"):
+            _search(tiles, tiles.padded(pixels), indices, sweeps, rate_weight)
+    return indices
+
+
+def _search(
+    tiles: Tiles,
+    whole: npt.NDArray[np.uint8],
+    maps: Sequence[Tensor],
+    sweeps: int,
+    rate_weight: float,
+) -> None:
+    """Replaces the indices of the finest level by better ones.
+
+    Windows as large as the tiles, from 256 to 1024 pixels a side, bound the memory. One follows the
+    other, so that each sees around it what the ones before have found.
+
+    Args:
+        tiles: Of the image.
+        whole: The padded pixels, uint8 [H', W', 3].
+        maps: Indices of all levels, int64 [G, H'/s, W'/s] each.
+        sweeps: Of `search`.
+        rate_weight: Of `search`.
+    """
+    model, header = tiles.model, tiles.header
+    stride = model.strides[-1]
+    side = min(max(header.tile, SEARCH_TILE), BATCH_TILE)
+    windows = split(*tiles.area, padded(side, model.strides[0]))
+    for n, window in enumerate(windows):
+        around = tiles.grown(window)
+        real = torch.zeros(around.height, around.width, dtype=torch.bool)
+        real[: header.height - around.top, : header.width - around.left] = True
+        free = torch.zeros_like(maps[-1][0], dtype=torch.bool)
+        free[(window // stride).slices] = True
+        found = search(
+            cast("Autoencoder", model.autoencoder),  # the family that weighs bits
+            torch.from_numpy(whole[around.slices].copy())[None].to(model.device),
+            [tiles.stacked(maps, level, [around]) for level in range(len(maps))],
+            tiles.quality(1),
+            partial(_code_lengths, tiles, maps[:-1], around),
+            real=real.to(model.device),
+            free=free[(around // stride).slices],
+            sweeps=sweeps,
+            rate_weight=rate_weight,
+        )
+        cut(maps[-1], around // stride).copy_(found[0])
+        tiles.report("search", n + 1, len(windows))
+
+
+def _code_lengths(tiles: Tiles, coarser: Sequence[Tensor], window: Window, own: Tensor) -> Tensor:
+    """`Prior.code_lengths` in a window, as if it was a tile."""
+    prior = tiles.model.priors[len(coarser)]
+    return prior.code_lengths(tiles.start(coarser, [window]), own)
