@@ -127,6 +127,14 @@ def test_arrays_that_are_no_image_are_refused(image: Image, tiny_model: Path) ->
         codec.compress(image, model=tiny_model)
 
 
+def test_arrays_and_pillow_images_are_images(photo: Image, tiny_model: Path) -> None:
+    expected = bytes(codec.compress(photo, model=tiny_model))
+    for same in (photo.pixels, photo.to_pil(), np.asfortranarray(photo.pixels)):
+        assert bytes(codec.compress(same, model=tiny_model)) == expected
+    restored = codec.decompress(expected, model=tiny_model)
+    assert np.array_equal(np.asarray(restored), restored.pixels)
+
+
 def test_what_cannot_be_packed_is_refused_before_any_work(
     photo: Image, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,8 +38,9 @@ import numpy as np
 import torch
 from corridor import random_indices
 
-from vqcodec.weights_file import load
 from vqcodec.drawing.sampling import Shaping, draw_with
+from vqcodec.entropy import payload
+from vqcodec.weights_file import load
 
 model = load(sys.argv[1] + ".safetensors")
 digest = hashlib.sha256()

@@ -14,7 +14,7 @@ import pytest
 
 from vqcodec import container, image
 from vqcodec.errors import CodecError, FormatError, ImageError, OutputError
-from vqcodec.image import Image
+from vqcodec.image import Image, as_image
 
 ORIENTATION = 0x0112
 MAKE = 0x010F
@@ -286,6 +286,66 @@ class TestRefused:
             image.load(tmp_path / "a.png")
         with pytest.raises(CodecError, match=r"b\.png: no such file"):
             image.load(tmp_path / "b.png")
+
+
+def arrays() -> list[npt.NDArray[np.uint8]]:
+    """What people have, laid out in memory in every way."""
+    plain = [noise(5, 7, 3), noise(5, 7, 4), noise(5, 7), noise(5, 7, 1), noise(5, 7, 2)]
+    return [*plain, plain[0][:, ::-2], plain[1].transpose(1, 0, 2), np.asfortranarray(plain[2])]
+
+
+class TestWhatPeopleHave:
+    @pytest.mark.parametrize("array", arrays(), ids=lambda array: str(array.shape))
+    def test_arrays_come_back_as_they_are(self, array: npt.NDArray[np.uint8]) -> None:
+        found = as_image(array)
+        found.check()
+        assert found.grey == (array.ndim == 2 or array.shape[2] < 3)
+        assert found.pixels.flags.c_contiguous
+        assert np.array_equal(np.asarray(found), array.squeeze())
+
+    @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+    def test_pillow_images_come_back_as_they_are(self, mode: str) -> None:
+        picture = PIL.Image.fromarray(noise(5, 7, 4)).convert(mode)
+        found = as_image(picture).to_pil()
+        assert found.mode == mode
+        assert found.tobytes() == picture.tobytes()
+
+    def test_pillow_images_are_turned_upright_and_left_alone(self) -> None:
+        pixels = noise(4, 6, 3)
+        encoded = encode(pixels, exif=exif_with(orientation=6))
+        with PIL.Image.open(io.BytesIO(encoded)) as picture:
+            found = as_image(picture)
+            assert picture.size == (6, 4)
+        assert np.array_equal(found.pixels, UPRIGHT[6](pixels))
+
+    def test_to_pil_has_the_metadata(self) -> None:
+        picture = Image(noise(2, 3, 3), icc=b"profile", exif=b"Exif\0\0").to_pil()
+        assert (picture.info["icc_profile"], picture.info["exif"]) == (b"profile", b"Exif\0\0")
+
+    def test_an_array_of_an_image_has_the_type_asked_for(self) -> None:
+        image = Image(noise(2, 3, 3))
+        assert np.asarray(image, dtype=np.float32).dtype == np.float32
+        assert np.array(image) is not image.pixels
+
+    @pytest.mark.parametrize(
+        ("what", "named"),
+        [
+            (noise(4, 4, 3).astype(np.float32), r"float32 \[4, 4, 3\]"),
+            (noise(4, 4, 3) > 9, r"bool \[4, 4, 3\]"),
+            (noise(4, 4, 5), r"uint8 \[4, 4, 5\]"),
+            (noise(4), r"uint8 \[4\]"),
+            (noise(2, 4, 4, 3), r"uint8 \[2, 4, 4, 3\]"),
+            ("photo.png", "a str"),
+            (None, "a NoneType"),
+        ],
+    )
+    def test_what_is_no_image_is_told_what_to_be(self, what: Any, named: str) -> None:
+        with pytest.raises(ImageError, match=f"{named} is no image; give"):
+            as_image(what)
+
+    def test_empty_arrays_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="the least is 1 x 1"):
+            as_image(np.zeros((0, 4, 3), np.uint8))
 
 
 class TestDump:
