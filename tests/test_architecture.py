@@ -9,14 +9,31 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vqcodec
 
 PACKAGE = Path(vqcodec.__file__).parent
 ROOT = Path(__file__).parents[1]
-STANDARD_LIBRARY_ONLY = ["errors", "files", "container", "registry"]
+STANDARD_LIBRARY_ONLY = ["errors", "files", "progress", "watch", "container", "registry"]
 APART = ["models", "entropy", "container"]
+# Each part may import what stands in the lines above it, and what stands beside it.
+LAYERS = [
+    ["errors", "files", "progress", "watch", "tiling", "container"],
+    ["spec"],
+    ["entropy", "models"],
+    ["image", "registry", "photos"],
+    ["weights_file"],
+    ["tiles"],
+    ["choosing"],
+    ["codec"],
+    ["drawing"],
+    ["training", "metrics"],
+    ["bench"],
+    ["cli"],
+]
+TOP = ["__init__", "__main__"]  # the package's face, which leads everywhere
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -54,6 +71,27 @@ def importers(package: str) -> set[str]:
         for name, path in modules()
         if any(within(imported, package) for imported in imports(name, path))
     }
+
+
+def part_of(name: str) -> str:
+    """`entropy` for vqcodec.entropy.coder."""
+    return [*name.split("."), "__init__"][1]
+
+
+def test_every_module_has_its_layer() -> None:
+    placed = [part for layer in LAYERS for part in layer] + TOP
+    assert len(placed) == len(set(placed))
+    assert {part_of(name) for name, _ in modules()} == set(placed)
+
+
+def test_imports_lead_up_only() -> None:
+    height = {part: n for n, layer in enumerate(LAYERS) for part in layer}
+    names = {name for name, _ in modules()}
+    for name, path in modules():
+        if part_of(name) in TOP:
+            continue
+        for imported in imports(name, path) & names - {"vqcodec"}:
+            assert height[part_of(imported)] <= height[part_of(name)], f"{name} -> {imported}"
 
 
 @pytest.mark.parametrize("part", APART)
@@ -107,6 +145,17 @@ def test_import_nothing_but_the_standard_library(part: str) -> None:
 
 def test_tiling_and_image_import_no_torch() -> None:
     assert not {"vqcodec.tiling", "vqcodec.image"} & importers("torch")
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_the_spec_imports_neither_torch_nor_numpy(library: str) -> None:
+    assert not {name for name in importers(library) if within(name, "vqcodec.spec")}
+
+
+def test_the_float_and_the_integer_prior_share_the_spec() -> None:
+    for part in ("cone", "prior"):
+        found = importers(f"vqcodec.spec.{part}")
+        assert {"vqcodec.models.prior", "vqcodec.entropy.prior"} <= found
 
 
 def test_no_module_imports_pickle() -> None:
@@ -184,6 +233,22 @@ def test_codec_loads_no_training(environment: dict[str, str], tmp_path: Path) ->
     loaded = loaded_after("import vqcodec.codec, vqcodec.image", environment, tmp_path)
     assert "torch" in loaded
     assert not loaded & {"vqcodec.training", "tensorboard", "rich", "click"}
+
+
+def test_decoding_needs_nothing_of_choosing(
+    environment: dict[str, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    from vqcodec.codec import compress
+
+    pixels = np.full((8, 8, 3), 100, np.uint8)
+    (tmp_path / "a.vqz").write_bytes(bytes(compress(pixels, model=tiny_model)))
+    program = (
+        "import pathlib, vqcodec; "
+        f"vqcodec.decompress(pathlib.Path('a.vqz').read_bytes(), model={str(tiny_model)!r})"
+    )
+    loaded = loaded_after(program, environment, tmp_path)
+    assert "vqcodec.codec" in loaded
+    assert not {name for name in loaded if within(name, "vqcodec.choosing")}
 
 
 def test_every_name_of_the_package_is_there() -> None:

@@ -15,13 +15,24 @@ if TYPE_CHECKING:
     from vqcodec.codec import compress, decompress, inspect, verify
     from vqcodec.drawing.sampling import sample
     from vqcodec.errors import CodecError
+    from vqcodec.image import Image
 
 __version__ = "0.1.0"
 
-__all__ = ["CodecError", "__version__", "compress", "decompress", "inspect", "sample", "verify"]
+__all__ = [
+    "CodecError",
+    "Image",
+    "__version__",
+    "compress",
+    "decompress",
+    "inspect",
+    "sample",
+    "verify",
+]
 
 _HOMES = {
     "CodecError": "vqcodec.errors",
+    "Image": "vqcodec.image",
     "compress": "vqcodec.codec",
     "decompress": "vqcodec.codec",
     "inspect": "vqcodec.codec",
