@@ -55,7 +55,9 @@ def samples(
     if not path.exists():
         start = time.perf_counter()
         drawn = sampling.draw(
-            model=model, classes=classes, count=count, guidance=guidance, temperature=temperature
+            sampling.Request(classes=classes, count=count),
+            sampling.Shaping(temperature, guidance=guidance),
+            sampling.Place(model),
         )
         total = len(classes) * count
         found = [

@@ -121,7 +121,8 @@ def measure(
     start = time.perf_counter()
     sampling.sample(model=weights, classes=range(10), count=TIMED // 10 + 1)
     seconds = (time.perf_counter() - start) * TIMED / (10 * (TIMED // 10 + 1))
-    drawn = list(sampling.draw(model=weights, classes=range(10), count=samples))
+    request = sampling.Request(classes=range(10), count=samples)
+    drawn = list(sampling.draw(request, place=sampling.Place(weights)))
     sheet = [each.image for row in range(GRID_ROWS) for each in drawn[row::samples]]
     path = weights.with_name(f"{preset}.png")
     files.write_atomically(path, image.dump(grid(sheet, 10), "PNG"), force=True)

@@ -57,6 +57,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def class_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights file of a tiny model with classes, of random weights."""
+    from tiny_classes import write_tiny_class_model
+
+    path = tmp_path_factory.mktemp("weights") / "classes.safetensors"
+    write_tiny_class_model(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Environment in which a new Python process imports the same vqcodec as the tests."""
     return {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}

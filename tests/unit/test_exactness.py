@@ -39,7 +39,7 @@ import torch
 from corridor import random_indices
 
 from vqcodec.weights_file import load
-from vqcodec.drawing.sampling import Shaping, draw_with
+from vqcodec.drawing.shaping import Shaping, draw_with
 
 model = load(sys.argv[1] + ".safetensors")
 digest = hashlib.sha256()

@@ -13,13 +13,12 @@ import click
 
 from vqcodec.cli.console import print_values, progress
 from vqcodec.cli.options import (
-    class_folder,
     device_option,
     force_option,
     model_option,
     quality_option,
 )
-from vqcodec.files import check_writable, write_atomically
+from vqcodec.files import check_writable, class_folder, write_atomically
 
 if TYPE_CHECKING:
     from vqcodec.metrics.classification import Accuracy
