@@ -22,9 +22,10 @@ from torch import Tensor
 from vqcodec import files, image
 from vqcodec.drawing import sampling
 from vqcodec.drawing.grid import grid
-from vqcodec.metrics.classification import ClassifierTraining, accuracy, train_classifier
+from vqcodec.metrics.classification_accuracy import accuracy
+from vqcodec.metrics.classifier_training import ClassifierTraining, train_classifier
 from vqcodec.metrics.likelihood import Likelihood, likelihood
-from vqcodec.metrics.pictures import spread
+from vqcodec.metrics.photo_sets import spread
 from vqcodec.models.vqvae import VQVAEConfig
 from vqcodec.photos import Photo, read_photos
 from vqcodec.training.system import SystemTraining, train
