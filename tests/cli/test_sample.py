@@ -6,21 +6,16 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import tiny_classes
-from click.testing import CliRunner, Result
-from conftest import Run
+from conftest import Invoke, Run
 from tiny_classes import CLASSES, SIDE, write_tiny_class_model
 
-from vqcodec.cli import main
 from vqcodec.photos import read_photos
-
-Invoke = Callable[..., Result]
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -76,13 +71,6 @@ def test_generate_is_another_name_of_sample(run: Run) -> None:
         result = run(name, "--help")
         assert result.returncode == 0
         assert b"Draw new images" in result.stdout
-
-
-@pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Run the command line in this process, in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
 
 
 def names(folder: Path) -> list[str]:

@@ -109,6 +109,13 @@ class TestImages:
 
 
 class TestShaped:
+    def test_quality_and_temperature_change_the_images(self, tiny_model: Path) -> None:
+        def drawn(**options: Any) -> list[bytes]:
+            return pixels(sample(40, 50, model=tiny_model, **options))
+
+        assert drawn(quality=1) != drawn()
+        assert drawn(temperature=0.1) != drawn()
+
     def test_only_the_likeliest_is_the_same_for_every_seed(self, class_model: Path) -> None:
         found = {pixels(sample(model=class_model, seed=seed, top_k=1))[0] for seed in range(3)}
         assert len(found) == 1
@@ -148,15 +155,20 @@ class TestShaped:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"height": 0, "width": 8}, "cannot sample 8x0 pixels; both sides must be 1 to 4096"),
+        ({"height": 4097, "width": 8}, "cannot sample 8x4097 pixels"),
+        ({"width": 0}, "cannot sample 0x256 pixels"),
+        ({"width": 4097}, "cannot sample 4097x256 pixels"),
+        ({"quality": 0}, "no quality 0; give one from 1 to 3"),
+        ({"quality": 4}, "no quality 4; give one from 1 to 3"),
         ({"count": 0}, "cannot sample 0 images; give 1 or more"),
         ({"seed": -1}, "cannot sample with seed -1; give 0 or more"),
         ({"batch": 0}, "cannot draw 0 at a time; give 1 or more"),
-        ({"height": 0}, f"cannot sample {SIDE}x0 pixels; both sides must be 1 to 4096"),
     ],
 )
-def test_values_that_cannot_be(class_model: Path, options: dict[str, int], message: str) -> None:
+def test_values_that_cannot_be(tiny_model: Path, options: dict[str, int], message: str) -> None:
     with pytest.raises(CodecError, match=message):
-        sample(model=class_model, **options)  # type: ignore[arg-type]
+        sample(model=tiny_model, **options)  # type: ignore[arg-type]
 
 
 def by_brightness(classes: int = len(CLASSES)) -> sampling.Classifier:

@@ -89,6 +89,8 @@ class TestShaping:
         ("options", "message"),
         [
             ({"temperature": 0.0}, "cannot sample at temperature"),
+            ({"temperature": -1.0}, "cannot sample at temperature"),
+            ({"temperature": 101.0}, "cannot sample at temperature"),
             ({"temperature": math.nan}, "cannot sample at temperature"),
             ({"top_k": 0}, "cannot sample from the 0 likeliest"),
             ({"top_p": 0.0}, "cannot sample with top-p 0.0"),
