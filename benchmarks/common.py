@@ -29,7 +29,7 @@ from torch import Tensor
 from vqcodec import files, image, registry
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
-from vqcodec.metrics.likelihood import reconstruct
+from vqcodec.metrics.reconstruction import reconstruct
 from vqcodec.photos import Photo
 from vqcodec.tiles import Tiles
 from vqcodec.tiling import crop

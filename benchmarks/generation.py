@@ -29,17 +29,17 @@ from torch import Tensor
 from vqcodec.cli.console import progress
 from vqcodec.drawing import sampling
 from vqcodec.errors import CodecError
-from vqcodec.metrics.classification import (
-    Accuracy,
-    ClassifierTraining,
-    accuracy,
-    train_classifier,
-)
+from vqcodec.metrics.classification_accuracy import Accuracy, accuracy
+from vqcodec.metrics.classifier_training import ClassifierTraining, train_classifier
 from vqcodec.metrics.classifiers import Classifier, load_classifier
-from vqcodec.metrics.distances import classifier_score, frechet_distance, precision_and_recall
-from vqcodec.metrics.images import judged
 from vqcodec.metrics.likelihood import likelihood
-from vqcodec.metrics.pictures import spread, squares
+from vqcodec.metrics.photo_sets import spread, squares
+from vqcodec.metrics.realism import (
+    classifier_score,
+    frechet_distance,
+    judged,
+    precision_and_recall,
+)
 from vqcodec.photos import Photo, in_split, read_photos
 from vqcodec.registry import default_generator
 from vqcodec.weights_file import Model, load
@@ -55,7 +55,9 @@ def samples(
     if not path.exists():
         start = time.perf_counter()
         drawn = sampling.draw(
-            model=model, classes=classes, count=count, guidance=guidance, temperature=temperature
+            sampling.Request(classes=classes, count=count),
+            sampling.Shaping(temperature, guidance=guidance),
+            sampling.Place(model),
         )
         total = len(classes) * count
         found = [

@@ -22,9 +22,10 @@ from torch import Tensor
 from vqcodec import files, image
 from vqcodec.drawing import sampling
 from vqcodec.drawing.grid import grid
-from vqcodec.metrics.classification import ClassifierTraining, accuracy, train_classifier
+from vqcodec.metrics.classification_accuracy import accuracy
+from vqcodec.metrics.classifier_training import ClassifierTraining, train_classifier
 from vqcodec.metrics.likelihood import Likelihood, likelihood
-from vqcodec.metrics.pictures import spread
+from vqcodec.metrics.photo_sets import spread
 from vqcodec.models.vqvae import VQVAEConfig
 from vqcodec.photos import Photo, read_photos
 from vqcodec.training.system import SystemTraining, train
@@ -121,7 +122,8 @@ def measure(
     start = time.perf_counter()
     sampling.sample(model=weights, classes=range(10), count=TIMED // 10 + 1)
     seconds = (time.perf_counter() - start) * TIMED / (10 * (TIMED // 10 + 1))
-    drawn = list(sampling.draw(model=weights, classes=range(10), count=samples))
+    request = sampling.Request(classes=range(10), count=samples)
+    drawn = list(sampling.draw(request, place=sampling.Place(weights)))
     sheet = [each.image for row in range(GRID_ROWS) for each in drawn[row::samples]]
     path = weights.with_name(f"{preset}.png")
     files.write_atomically(path, image.dump(grid(sheet, 10), "PNG"), force=True)

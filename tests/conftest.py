@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +14,16 @@ from typing import Any, Protocol
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from click.testing import CliRunner, Result
 
 import vqcodec
+from vqcodec.cli import main
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+
+Invoke = Callable[..., Result]
+"""Run `vqcodec ARGUMENTS...` in this process and give what it printed."""
 
 
 class Run(Protocol):
@@ -57,6 +63,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def class_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights file of a tiny model with classes, of random weights."""
+    from tiny_classes import write_tiny_class_model
+
+    path = tmp_path_factory.mktemp("weights") / "classes.safetensors"
+    write_tiny_class_model(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Environment in which a new Python process imports the same vqcodec as the tests."""
     return {**os.environ, "PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}
@@ -79,6 +95,13 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
         )
 
     return run_vqcodec
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run the command line in this process, in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -121,6 +121,21 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
             temporary.unlink()
 
 
+def class_folder(folder: Path, name: str) -> Path:
+    """The folder of a class in another one, which is itself that of images without a class.
+
+    Args:
+        folder: The other one.
+        name: Of the class, "" for none. Models and archives may bring any.
+
+    Raises:
+        CodecError: it is no name, but a way out of the folder.
+    """
+    if name != Path(name).name or name == ".." or "\0" in name:
+        raise CodecError(f"the class {name!r} cannot name a folder in {folder}; rename it")
+    return folder / name
+
+
 def _write_to_standard_output(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-from click.testing import CliRunner, Result
+from conftest import Invoke
 
-from vqcodec.cli import main
 from vqcodec.codec import compress
 from vqcodec.image import load
 
 KEYWORD = "vqcodec:invented"
-
-Invoke = Callable[..., Result]
-
-
-@pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Run the command line in this process, in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
 
 
 @pytest.fixture

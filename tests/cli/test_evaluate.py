@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from vqcodec import photos
 from vqcodec.cli import main
-from vqcodec.metrics import classification
+from vqcodec.metrics import classifier_training, photo_sets
+from vqcodec.photos import Photo
 
 CLASSIFIER = '''
 from torch import nn
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_colours.py").write_text(CLASSIFIER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(classification, "widths_for", lambda side: (8, 16))
+    monkeypatch.setattr(classifier_training, "widths_for", lambda side: (8, 16))
     write_images(tmp_path / "real", seed=1)
     write_images(tmp_path / "fake", seed=2)
     return tmp_path
@@ -141,8 +141,8 @@ def test_reconstructions_stay_in_their_folder(
     folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, label: str
 ) -> None:
     """Also if what reads the images lets through what an archive calls its folders."""
-    photo = photos.Photo(np.zeros((32, 32, 3), np.uint8), label)
-    monkeypatch.setattr(photos, "read_photos", lambda *_, **__: [photo])
+    photo = Photo(np.zeros((32, 32, 3), np.uint8), label)
+    monkeypatch.setattr(photo_sets, "read_photos", lambda *_, **__: [photo])
     arguments = ["--images", "real", "--crop", 32, "--model", tiny_model]
     result = invoke("reconstruct", *arguments, "--out", "rec", "--originals", "orig")
     assert result.exit_code == 1

@@ -6,21 +6,16 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import tiny_classes
-from click.testing import CliRunner, Result
-from conftest import Run
+from conftest import Invoke, Run
 from tiny_classes import CLASSES, SIDE, write_tiny_class_model
 
-from vqcodec.cli import main
 from vqcodec.photos import read_photos
-
-Invoke = Callable[..., Result]
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -78,46 +73,31 @@ def test_generate_is_another_name_of_sample(run: Run) -> None:
         assert b"Draw new images" in result.stdout
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights file of a tiny model with classes."""
-    path = tmp_path_factory.mktemp("weights") / "classes.safetensors"
-    write_tiny_class_model(path)
-    return path
-
-
-@pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Run the command line in this process, in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
-
-
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
 class TestClasses:
-    def test_name_the_files(self, invoke: Invoke, weights: Path, tmp_path: Path) -> None:
-        result = invoke("sample", "--class", "drake", "--class", "husky", "--model", weights)
+    def test_name_the_files(self, invoke: Invoke, class_model: Path, tmp_path: Path) -> None:
+        result = invoke("sample", "--class", "drake", "--class", "husky", "--model", class_model)
         assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
         assert names(tmp_path) == ["sample-1-0.png", "sample-5-0.png"]
         assert size(tmp_path / "sample-1-0.png") == (SIDE, SIDE)
-        again = ["--class", "1", "--class", "drake", "--count", "2", "--model", weights]
+        again = ["--class", "1", "--class", "drake", "--count", "2", "--model", class_model]
         assert invoke("sample", "a.png", *again).exit_code == 0
         assert names(tmp_path)[:2] == ["a-1-0.png", "a-1-1.png"]
         one = (tmp_path / "sample-1-0.png").read_bytes()
         assert (tmp_path / "a-1-0.png").read_bytes() == one
-        assert invoke("sample", "b.png", "--class", "1", "--model", weights).exit_code == 0
+        assert invoke("sample", "b.png", "--class", "1", "--model", class_model).exit_code == 0
         assert (tmp_path / "b.png").read_bytes() == one
 
-    def test_that_cannot_be_found(self, invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+    def test_that_cannot_be_found(self, invoke: Invoke, class_model: Path, tmp_path: Path) -> None:
         for text, hint in (
             ("crane", "may be 2 (crane); 3 (crane)"),
             ("drak", None),
             ("q", "lists"),
         ):
-            result = invoke("sample", "--class", text, "--size", "8x8", "--model", weights)
+            result = invoke("sample", "--class", text, "--size", "8x8", "--model", class_model)
             if hint is None:
                 assert result.exit_code == 0
                 continue
@@ -131,14 +111,14 @@ class TestClasses:
         assert result.exit_code == 1
         assert result.stderr.startswith("vqcodec: error: tiny-test has no classes; ")
 
-    def test_are_listed(self, invoke: Invoke, weights: Path, tiny_model: Path) -> None:
-        result = invoke("models", "--classes", "--model", weights)
+    def test_are_listed(self, invoke: Invoke, class_model: Path, tiny_model: Path) -> None:
+        result = invoke("models", "--classes", "--model", class_model)
         assert result.exit_code == 0
         lines = result.stdout.splitlines()
         assert lines[0].split() == ["INDEX", "KEY", "IMAGES", "NAME"]
         assert lines[2].split() == ["1", "n01847000", "3", "drake"]
         assert len(lines) == 1 + len(CLASSES)
-        result = invoke("models", "--classes", "--json", "--model", weights)
+        result = invoke("models", "--classes", "--json", "--model", class_model)
         first = {"index": 0, "key": "n01440764", "images": 400, "name": "tench, Tinca tinca"}
         assert json.loads(result.stdout)[0] == first
         result = invoke("models", "--classes", "--model", tiny_model)
@@ -147,9 +127,9 @@ class TestClasses:
         assert invoke("models", "--model", tiny_model).exit_code == 2
 
     def test_listing_loads_no_torch(
-        self, weights: Path, environment: dict[str, str], tmp_path: Path
+        self, class_model: Path, environment: dict[str, str], tmp_path: Path
     ) -> None:
-        arguments = ["models", "--classes", "--model", str(weights)]
+        arguments = ["models", "--classes", "--model", str(class_model)]
         program = (
             "import sys; from vqcodec.cli import main\n"
             f"try: main({arguments})\n"
@@ -167,10 +147,10 @@ def test_without_a_name(invoke: Invoke, tiny_model: Path, tmp_path: Path) -> Non
     assert result.stderr.startswith("vqcodec: error: sample-0.png: exists already")
 
 
-def test_grid(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+def test_grid(invoke: Invoke, class_model: Path, tmp_path: Path) -> None:
     arguments = ["--class", "1", "--class", "4", "--count", "3", "--size", "8x16"]
-    assert invoke("sample", "grid.png", "--grid", *arguments, "--model", weights).exit_code == 0
-    assert invoke("sample", "a.png", *arguments, "--model", weights).exit_code == 0
+    assert invoke("sample", "grid.png", "--grid", *arguments, "--model", class_model).exit_code == 0
+    assert invoke("sample", "a.png", *arguments, "--model", class_model).exit_code == 0
     assert size(tmp_path / "grid.png") == (3 * 10 + 2, 2 * 18 + 2)  # one row a class
     with PIL.Image.open(tmp_path / "grid.png") as whole:
         for row, index in enumerate((1, 4)):
@@ -179,7 +159,7 @@ def test_grid(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
                 part = whole.crop((left, top, left + 8, top + 16))
                 with PIL.Image.open(tmp_path / f"a-{index}-{n}.png") as single:
                     assert part.tobytes() == single.tobytes()
-    result = invoke("sample", "-", "--grid", "--columns", "6", *arguments, "--model", weights)
+    result = invoke("sample", "-", "--grid", "--columns", "6", *arguments, "--model", class_model)
     with PIL.Image.open(io.BytesIO(result.stdout_bytes)) as picture:
         assert picture.size == (6 * 10 + 2, 18 + 2)
 
@@ -198,18 +178,18 @@ def test_folders_stay_in_theirs(
     assert [path.name for path in tmp_path.iterdir()] == ["evil.safetensors"]
 
 
-def test_folders(invoke: Invoke, weights: Path, tmp_path: Path) -> None:
+def test_folders(invoke: Invoke, class_model: Path, tmp_path: Path) -> None:
     arguments = ["--class", "1", "--class", "4", "--count", "2", "--size", "8x8"]
-    result = invoke("sample", "drawn", "--folders", *arguments, "--model", weights)
+    result = invoke("sample", "drawn", "--folders", *arguments, "--model", class_model)
     assert (result.exit_code, result.stderr) == (0, "")
     photos = read_photos(tmp_path / "drawn", 8)
     assert [photo.label for photo in photos] == ["n01847000"] * 2 + ["n02110185"] * 2
-    assert invoke("sample", "a.png", *arguments, "--model", weights).exit_code == 0
+    assert invoke("sample", "a.png", *arguments, "--model", class_model).exit_code == 0
     for key, index in (("n01847000", 1), ("n02110185", 4)):
         for n in range(2):
             single = (tmp_path / f"a-{index}-{n}.png").read_bytes()
             assert (tmp_path / "drawn" / key / f"{n}.png").read_bytes() == single
-    assert invoke("sample", "drawn", "--folders", *arguments, "--model", weights).exit_code == 1
+    assert invoke("sample", "drawn", "--folders", *arguments, "--model", class_model).exit_code == 1
 
 
 def test_levels(invoke: Invoke, tiny_model: Path, tmp_path: Path) -> None:
@@ -230,7 +210,7 @@ def test_levels(invoke: Invoke, tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_keep(
-    invoke: Invoke, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, class_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "bright.py").write_text(
@@ -240,7 +220,7 @@ def test_keep(
         "        mean = images.mean((1, 2, 3))[:, None]\n"
         f"        return mean * torch.eye({len(CLASSES)})[1]\n"
     )
-    arguments = ["--class", "drake", "--size", "8x8", "--model", weights]
+    arguments = ["--class", "drake", "--size", "8x8", "--model", class_model]
     assert invoke("sample", "a.png", "--count", "8", *arguments).exit_code == 0
     keeping = ["--keep", "0.25", "--classifier", "bright:Bright"]
     result = invoke("sample", "k.png", "--count", "2", *keeping, *arguments)
@@ -265,14 +245,14 @@ def test_keep(
         (["--top-p", "0"], "--top-p"),
     ],
 )
-def test_wrong_usage(invoke: Invoke, weights: Path, arguments: list[str], message: str) -> None:
-    result = invoke("sample", "a.png", *arguments, "--model", weights)
+def test_wrong_usage(invoke: Invoke, class_model: Path, arguments: list[str], message: str) -> None:
+    result = invoke("sample", "a.png", *arguments, "--model", class_model)
     assert result.exit_code == 2
     assert message in result.stderr
 
 
-def test_standard_output_takes_one_image(invoke: Invoke, weights: Path) -> None:
+def test_standard_output_takes_one_image(invoke: Invoke, class_model: Path) -> None:
     for arguments in (["--class", "all"], ["--levels"], ["--count", "2"]):
-        result = invoke("sample", "-", *arguments, "--size", "8x8", "--model", weights)
+        result = invoke("sample", "-", *arguments, "--size", "8x8", "--model", class_model)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "Standard output takes one image" in result.stderr

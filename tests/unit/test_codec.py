@@ -11,7 +11,6 @@ import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
 from vqcodec import codec, container, tiles
-from vqcodec.drawing import sampling
 from vqcodec.errors import (
     ChecksumError,
     CodecError,
@@ -231,8 +230,6 @@ def test_quality_changes_the_file(photo: Image, tiny_model: Path) -> None:
 def test_no_such_quality(photo: Image, tiny_model: Path, quality: int) -> None:
     with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):
         codec.compress(photo, quality=quality, model=tiny_model)
-    with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):
-        sampling.sample(8, 8, quality=quality, model=tiny_model)
 
 
 @pytest.mark.parametrize("tile", [0, -32, 1, 16, 33, 48, 8192])
@@ -293,30 +290,3 @@ def test_any_indices_can_be_held(tiny_model: Path, compressed: codec.Compressed)
     indices = [level[0] for level in random_indices(model, 1, 64, 96)]
     data = file_of(header, {}, indices, tiny_model)
     assert all(map(torch.equal, decoded_indices(data, tiny_model), indices))
-
-
-def test_samples_depend_on_nothing_but_seed_and_number(tiny_model: Path) -> None:
-    def draw(**options: int | float) -> list[bytes]:
-        images = sampling.sample(40, 50, model=tiny_model, **options)  # type: ignore[arg-type]
-        assert all(image.pixels.shape == (40, 50, 3) for image in images)
-        return [image.pixels.tobytes() for image in images]
-
-    three = draw(count=3)
-    assert len(set(three)) == 3
-    assert draw(count=2) == three[:2]
-    assert draw(count=3, batch=1) == three
-    assert draw(seed=1) != three[:1]
-    assert draw(quality=1) != three[:1]
-    assert draw(temperature=0.1) != three[:1]
-
-
-@pytest.mark.parametrize(("height", "width"), [(0, 8), (8, 0), (4097, 8), (8, 4097)])
-def test_sizes_that_cannot_be_sampled(tiny_model: Path, height: int, width: int) -> None:
-    with pytest.raises(CodecError, match=f"cannot sample {width}x{height} pixels"):
-        sampling.sample(height, width, model=tiny_model)
-
-
-@pytest.mark.parametrize("temperature", [0, -1, 101, math.nan])
-def test_temperatures_that_cannot_be_sampled(tiny_model: Path, temperature: float) -> None:
-    with pytest.raises(CodecError, match="cannot sample at temperature"):
-        sampling.sample(8, 8, model=tiny_model, temperature=temperature)

@@ -87,7 +87,26 @@ def test_a_wrong_product_is_passed_over(
 ) -> None:
     monkeypatch.delenv("VQCODEC_GEMM", raising=False)
     monkeypatch.setitem(gemm.PRODUCTS, "int8", product)
+    monkeypatch.setattr(gemm, "seconds", lambda product, device: 1.0)
     assert gemm.matrix_product(CPU) is gemm.PRODUCTS["float32"]
+
+
+def test_a_far_slower_product_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, nothing_chosen: None
+) -> None:
+    monkeypatch.delenv("VQCODEC_GEMM", raising=False)
+    taken = dict(zip(gemm.PRODUCTS.values(), (3.0, 1.0, 2.0), strict=True))
+    monkeypatch.setattr(gemm, "seconds", lambda product, device: taken[product])
+    assert gemm.matrix_product(CPU) is gemm.PRODUCTS["float32"]
+
+
+def test_the_first_of_products_that_are_about_as_fast(
+    monkeypatch: pytest.MonkeyPatch, nothing_chosen: None
+) -> None:
+    monkeypatch.delenv("VQCODEC_GEMM", raising=False)
+    taken = dict(zip(gemm.PRODUCTS.values(), (1.9, 1.0, 2.0), strict=True))
+    monkeypatch.setattr(gemm, "seconds", lambda product, device: taken[product])
+    assert gemm.matrix_product(CPU) is gemm.PRODUCTS["int8"]
 
 
 def test_no_exact_product(monkeypatch: pytest.MonkeyPatch, nothing_chosen: None) -> None:

@@ -59,17 +59,16 @@ def command(
     mask_format = None if mask is None else format_for(mask)
 
     from vqcodec.drawing.completion import complete, marked
+    from vqcodec.drawing.sampling import Place
+    from vqcodec.drawing.shaping import Shaping
 
     with naming(source), progress("complete") as advance:
         completion = complete(
             content,
-            model=model,
+            Shaping(temperature, top_k, top_p),
+            Place(model, device),
             levels=levels,
             seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            device=device,
             progress=advance,
         )
     encoded = dump(completion.image, image_format)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +12,6 @@ import click
 
 from vqcodec.cli.console import print_values, progress
 from vqcodec.cli.options import (
-    class_folder,
     device_option,
     force_option,
     model_option,
@@ -22,7 +20,8 @@ from vqcodec.cli.options import (
 from vqcodec.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
-    from vqcodec.metrics.classification import Accuracy
+    from vqcodec.metrics.classification_accuracy import Accuracy
+    from vqcodec.metrics.photo_sets import Source
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -132,45 +131,50 @@ def images(
     """
     _check_targets(json_file, force=force)
 
-    from vqcodec.metrics.classifiers import inception_weights, load_classifier
-    from vqcodec.metrics.images import compare
-    from vqcodec.metrics.pictures import read, spread
+    from vqcodec.metrics.photo_sets import Source
+    from vqcodec.metrics.realism import compare
 
-    if features is None:
-        features = "efficientnet-lite0" if inception_weights(weights) is None else "inception"
-    classifier = load_classifier(features, weights=weights, device=device)
     with progress("read") as advance:
-        reals = spread(read(real, split=split), limit)
-        fakes = spread(read(fake), limit)
-        restored = None if reconstructions is None else spread(read(reconstructions), limit)
-        found = compare(classifier, reals, fakes, restored, advance)
-    distance, score = "FID", "Inception score"
-    if not classifier.standard:
-        distance = f"Frechet distance ({classifier.name} features)"
-        score = f"classifier score ({classifier.name})"
+        found = compare(
+            Source(real, split, limit),
+            Source(fake, limit=limit),
+            _source(reconstructions, limit=limit),
+            features=features,
+            weights=weights,
+            device=device,
+            progress=advance,
+        )
+    distance, starred, score = "FID", "FID*", "Inception score"
+    if not found.standard:
+        distance = f"Frechet distance ({found.network} features)"
+        starred = f"{distance} to reconstructions"
+        score = f"classifier score ({found.network})"
     values: dict[str, object] = {
-        "feature network": classifier.name,
-        "real images": len(reals),
-        "fake images": len(fakes),
+        "feature network": found.network,
+        "real images": found.real_images,
+        "fake images": found.fake_images,
         distance: f"{found.frechet:.{_DIGITS}g}",
     }
-    if restored is not None and found.frechet_reconstructions is not None:
-        starred = "FID*" if classifier.standard else f"{distance} to reconstructions"
-        values["reconstructions"] = len(restored)
+    if found.frechet_reconstructions is not None:
+        values["reconstructions"] = found.reconstructions
         values[starred] = f"{found.frechet_reconstructions:.{_DIGITS}g}"
     values[score] = f"{found.score.mean:.{_DIGITS}g}"
     if found.score.parts > 1:
         values[score] = f"{values[score]} +- {found.score.deviation:.2g}"
     values |= {"precision": f"{found.precision:.4f}", "recall": f"{found.recall:.4f}"}
     print_values(values)
+    restored = {"source": str(reconstructions), "images": found.reconstructions}
     results = {
-        "features": classifier.name,
-        "is_fid": classifier.standard,
-        "real": {"source": str(real), "split": split, "images": len(reals)},
-        "fake": {"source": str(fake), "images": len(fakes)},
-        "reconstructions": restored and {"source": str(reconstructions), "images": len(restored)},
-        **asdict(found),
-        "score": found.score._asdict(),
+        "features": found.network,
+        "is_fid": found.standard,
+        "real": {"source": str(real), "split": split, "images": found.real_images},
+        "fake": {"source": str(fake), "images": found.fake_images},
+        "reconstructions": None if reconstructions is None else restored,
+        "frechet": found.frechet,
+        "frechet_reconstructions": found.frechet_reconstructions,
+        "score": asdict(found.score),
+        "precision": found.precision,
+        "recall": found.recall,
     }
     _write_json(json_file, results, force=force)
 
@@ -258,16 +262,16 @@ def cas(
     """
     _check_targets(json_file, save, force=force)
 
-    from vqcodec.metrics.score import Source, classification_score
+    from vqcodec.metrics.classification_accuracy import classification_score
+    from vqcodec.metrics.photo_sets import Source
 
     with progress("read") as advance:
         found = classification_score(
-            Source(train_source, train_split),
-            Source(test, test_split),
-            reconstructions=test_reconstructions,
-            baseline=None if baseline is None else Source(baseline, baseline_split),
+            Source(train_source, train_split, limit),
+            Source(test, test_split, limit),
+            reconstructions=_source(test_reconstructions, limit=limit),
+            baseline=_source(baseline, baseline_split, limit),
             side=side,
-            limit=limit,
             minutes=minutes,
             steps=steps,
             seed=seed,
@@ -347,39 +351,36 @@ def likelihood(
     """
     _check_targets(json_file, force=force)
 
-    from vqcodec.metrics.likelihood import crop_side
-    from vqcodec.metrics.likelihood import likelihood as measure
-    from vqcodec.metrics.pictures import spread
-    from vqcodec.photos import read_photos
-    from vqcodec.registry import DEFAULT_MODEL
-    from vqcodec.weights_file import load
+    from vqcodec.metrics.likelihood import measure
+    from vqcodec.metrics.photo_sets import Crops, Source
 
-    loaded = load(model or DEFAULT_MODEL, device)
-    side = crop_side(loaded, crop)
-    rows, results = [], {}
-    splits = ["train", "validation"] if split == "both" else [split]
     with progress("read") as advance:
-        for each in splits:
-            photos = spread(read_photos(source, side, short_side=short_side, split=each), count)
-            found = measure(
-                loaded, photos, side=side, quality=quality, classes=classes, progress=advance
-            )
-            results[each] = {**asdict(found), "bpp": found.bpp}
-            for n, level in enumerate(found.levels):
-                row = [f"{level.nll:.4f}", f"{level.bpp:.5f}", f"{level.mse:.2f}"]
-                rows.append([each, n, *row, found.images, found.labelled])
-            rows.append([each, "all", "", f"{found.bpp:.5f}", "", "", ""])
+        found = measure(
+            Crops(Source(source, limit=count), crop, short_side),
+            ["train", "validation"] if split == "both" else [split],
+            model,
+            quality=quality,
+            classes=classes,
+            device=device,
+            progress=advance,
+        )
+    rows = []
+    for name, part in found.splits.items():
+        for n, level in enumerate(part.levels):
+            row = [f"{level.nll:.4f}", f"{level.bpp:.5f}", f"{level.mse:.2f}"]
+            rows.append([name, n, *row, part.images, part.labelled])
+        rows.append([name, "all", "", f"{part.bpp:.5f}", "", "", ""])
     columns = ["split", "level", "nll, nats a symbol", "bpp", "MSE", "images", "of known class"]
     _print_table(columns, rows)
     content = {
-        "model": loaded.model_id,
-        "weights_sha256": loaded.sha256,
+        "model": found.model.model_id,
+        "weights_sha256": found.model.sha256,
         "source": str(source),
-        "quality": loaded.checked_quality(quality),
-        "side": side,
+        "quality": found.quality,
+        "side": found.side,
         "short_side": short_side,
         "told_classes": classes,
-        "splits": results,
+        "splits": {name: {**asdict(each), "bpp": each.bpp} for name, each in found.splits.items()},
     }
     _write_json(json_file, content, force=force)
 
@@ -417,33 +418,28 @@ def reconstruct(
 
     For FID* and for classification scores after reconstruction.
     """
-    from vqcodec.image import Image, dump
-    from vqcodec.metrics.likelihood import crop_side
-    from vqcodec.metrics.likelihood import reconstruct as restore
-    from vqcodec.metrics.pictures import spread
-    from vqcodec.photos import read_photos
-    from vqcodec.registry import DEFAULT_MODEL
-    from vqcodec.weights_file import load
+    from vqcodec.metrics.photo_sets import Crops, Source
+    from vqcodec.metrics.reconstruction import write_reconstructions
 
-    loaded = load(model or DEFAULT_MODEL, device)
-    side = crop_side(loaded, crop)
     with progress("read") as advance:
-        photos = spread(read_photos(source, side, short_side=short_side, split=split), count)
-        folders = [target] if originals is None else [target, originals]
-        places = [
-            [class_folder(folder, photo.label) / f"{n:06d}.png" for folder in folders]
-            for n, photo in enumerate(photos)
-        ]
-        for place in itertools.chain(*places):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            check_writable(place, force=force)
-        for n, before, after in restore(
-            loaded, photos, side=side, quality=quality, progress=advance
-        ):
-            for place, pixels in zip(places[n], (after, before), strict=False):
-                png = dump(Image(pixels.numpy(), grey=False), "PNG")
-                write_atomically(place, png, force=force)
-    print_values({"images": len(photos), "reconstructions": target})
+        written = write_reconstructions(
+            Crops(Source(source, split, count), crop, short_side),
+            target,
+            originals,
+            model=model,
+            quality=quality,
+            device=device,
+            force=force,
+            progress=advance,
+        )
+    print_values({"images": written, "reconstructions": target})
+
+
+def _source(path: Path | None, split: str = "all", limit: int | None = None) -> Source | None:
+    """A source that may not be given."""
+    from vqcodec.metrics.photo_sets import Source
+
+    return None if path is None else Source(path, split, limit)
 
 
 def _check_targets(*targets: str | None, force: bool) -> None:

@@ -1,17 +1,15 @@
-"""What several commands share: arguments, options, and where images of a class go."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
-from vqcodec.errors import CodecError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -127,18 +125,3 @@ def drawing_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
-
-
-def class_folder(folder: Path, name: str) -> Path:
-    """The folder of a class in another one, which is itself that of images without a class.
-
-    Args:
-        folder: The other one.
-        name: Of the class, "" for none. Models and archives may bring any.
-
-    Raises:
-        CodecError: it is no name, but a way out of the folder.
-    """
-    if name != Path(name).name or name == ".." or "\0" in name:
-        raise CodecError(f"the class {name!r} cannot name a folder in {folder}; rename it")
-    return folder / name

@@ -12,15 +12,13 @@ import click
 
 from vqcodec.cli.console import progress
 from vqcodec.cli.options import (
-    class_folder,
     device_option,
     drawing_options,
     force_option,
     model_option,
     quality_option,
 )
-from vqcodec.files import STANDARD_STREAM, check_writable, write_atomically
-from vqcodec.registry import DEFAULT_MODEL, default_generator
+from vqcodec.files import STANDARD_STREAM, check_writable, class_folder, write_atomically
 
 if TYPE_CHECKING:
     from vqcodec.weights_file import Model
@@ -156,20 +154,22 @@ def command(
     image_format = "PNG" if folders or target is None else format_for(target)
 
     from vqcodec.drawing.grid import grid, grid_size
-    from vqcodec.drawing.sampling import DEFAULT_SIDE, draw
-    from vqcodec.weights_file import load
+    from vqcodec.drawing.sampling import Keeping, Place, Request, draw
+    from vqcodec.drawing.shaping import Shaping
 
-    model = model or (default_generator() if wanted else DEFAULT_MODEL)
-    loaded = load(model, device)
+    place = Place(model, device, batch)
+    loaded = place.load(of_classes=bool(wanted))
     classes = _classes(loaded, wanted) if wanted else None
-    width, height = size or (loaded.side or DEFAULT_SIDE,) * 2
+    width, height = size or (None, None)
+    request = Request(height, width, classes, count, seed, quality, levels)
+    shaping = Shaping(temperature, top_k, top_p, guidance)
     steps = len(loaded.strides) if levels else 1
     total = count * len(classes or [None]) * steps
     if as_grid:
         if columns is None:
             in_rows = count if classes and len(classes) > 1 and count > 1 else None
             columns = steps if levels else in_rows or math.ceil(math.sqrt(total))
-        grid_size(total, columns, height, width)
+        grid_size(total, columns, *request.sides(loaded))
         targets = [[target or DEFAULT_NAME]]
     else:
         keys = [loaded.classes[n].key for n in classes or []] if folders else None
@@ -180,32 +180,14 @@ def command(
         folder.mkdir(parents=True, exist_ok=True)
     for path in itertools.chain(*targets):
         check_writable(path, force=force)
-    judge = None
+    keeping = None
     if classifier is not None:
         from vqcodec.metrics.classifiers import load_classifier
 
-        judge = load_classifier(classifier, device=device)
+        keeping = Keeping(keep, load_classifier(classifier, device=device))
 
     with progress("sample") as advance:
-        drawn = draw(
-            height,
-            width,
-            model=model,
-            quality=quality,
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            classes=classes,
-            guidance=guidance,
-            count=count,
-            keep=keep,
-            classifier=judge,
-            levels=levels,
-            batch=batch,
-            device=device,
-            progress=advance,
-        )
+        drawn = draw(request, shaping, place, keeping=keeping, progress=advance)
         rows = ((*each.coarser, each.image) for each in drawn)
         if as_grid:
             assert columns is not None
@@ -219,7 +201,7 @@ def command(
 
 def _classes(model: Model, wanted: tuple[str, ...]) -> list[int]:
     """Indices of the classes that are meant, each once."""
-    from vqcodec.drawing.sampling import check_classes, find_classes
+    from vqcodec.drawing.classes import check_classes, find_classes
 
     check_classes(model)
     found = itertools.chain(*(find_classes(model.classes, text) for text in wanted))

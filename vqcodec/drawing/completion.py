@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import PIL.PngImagePlugin
 from torch import Tensor
 
 from vqcodec import container
-from vqcodec.drawing.sampling import Shaping, draw_with
+from vqcodec.drawing.sampling import HERE, Place
+from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
 from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.prior import Prior, State
@@ -68,15 +68,11 @@ class Completion:
 
 def complete(
     data: bytes,
+    shaping: Shaping = UNSHAPED,
+    place: Place = HERE,
     *,
-    model: str | Path | None = None,
     levels: int | None = None,
     seed: int = 0,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    batch: int = DEFAULT_BATCH,
-    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Completion:
     """Restores an image, and draws from the priors what the file does not hold.
@@ -86,14 +82,10 @@ def complete(
 
     Args:
         data: The bytes of a .vqz file, cut short anywhere after its extras, or whole.
-        model: The weights file, or None for the packaged model that the file names.
+        shaping: How probabilities are changed; not guided, as files know no class.
+        place: Where; without a model, with the packaged one that the file names.
         levels: Use so many levels of the file only, coarsest first, 0 for none; None for all.
         seed: Of the random numbers.
-        temperature: See `sampling.Shaping`, as for the next two.
-        top_k: Draw from so many of the likeliest indices.
-        top_p: Draw from the likeliest indices whose probabilities reach this sum.
-        batch: Tiles at a time.
-        device: Where to run the networks.
         progress: Called with (stage, done, total).
 
     Raises:
@@ -101,13 +93,15 @@ def complete(
         ModelError: its model is missing or is another one.
         CodecError: values that cannot be.
     """
-    shaping = Shaping(temperature, top_k, top_p)
+    if shaping.guided:
+        raise CodecError("guidance needs a class, which files do not tell; leave it at 1")
     contents = container.salvage(data)
     header = contents.header
     if levels is not None and not 0 <= levels <= header.levels:
         limits = f"0 to {header.levels}"
         raise CodecError(f"cannot use {levels} levels of the file; give {limits}")
-    tiles = Tiles.of_file(header, model, device, batch, progress)
+    batch = place.batch or DEFAULT_BATCH
+    tiles = Tiles.of_file(header, place.model, place.device, batch, progress)
     missing = header.levels - len(contents.sections)
     payloads = [*contents.sections, contents.started, *[()] * missing][: header.levels]
     if levels is not None:

@@ -2,25 +2,21 @@
 
     class, seed, number  ->  indices, level by level through the wavefront  ->  image
 
-Between the seed and the indices there are integers only: temperature, guidance, top-k and top-p
-work in fixed point on the priors' logits and frequencies, so a seed gives the same indices on every
+Between the seed and the indices there are integers only, so a seed gives the same indices on every
 machine. The networks between the indices and the pixels compute in floating point, one image at a
 time, as such results depend on the batch: pixels are the same whatever the batch, and differ by 1
 at most between machines.
 
 Source: ancestral sampling, level by level, and rejection by a classifier are those of Razavi et al.
-2019, section 3; top-p is Holtzman et al. 2020; guidance is that of Ho and Salimans 2022, on the
-logits of an index as in Gafni et al. 2022.
+2019, section 3.
 """
 
 from __future__ import annotations
 
-import difflib
 import heapq
 import itertools
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from operator import attrgetter
@@ -30,28 +26,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqcodec.drawing.classes import check_classes, listed
+from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
-from vqcodec.entropy.frequencies import TEMPERATURE_ONE
-from vqcodec.entropy.payload import Choose
-from vqcodec.entropy.prior import Prior
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.progress import Progress
-from vqcodec.registry import DEFAULT_MODEL, ClassName, default_generator, no_classes
-from vqcodec.spec.prior import TOTAL, TOTAL_BITS
+from vqcodec.registry import DEFAULT_MODEL, default_generator
 from vqcodec.tiling import crop, padded
 from vqcodec.weights_file import Model, load
 
 MAX_SIDE = 4096
-MAX_TEMPERATURE = 100.0
-MAX_GUIDANCE = 100.0
-MIN_KEEP = 0.001
-MAX_SUGGESTIONS = 8
+MIN_SHARE = 0.001
 DEFAULT_SIDE = 256
 DEFAULT_BATCH = 4
 JUDGED_AT_ONCE = 16
 BATCH_PIXELS = 64 * 64 * 64
-GUIDANCE_BITS = 8
 
 Classifier = Callable[[Tensor], Tensor]
 """Pixels uint8 [B, H, W, 3] to probabilities or their logarithms, float [B, classes].
@@ -62,6 +52,110 @@ None: the keys of its own classes in their order.
 
 _Item = tuple[int | None, int]
 """Class and number of an image."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw.
+
+    Attributes:
+        height: Pixels, at most `MAX_SIDE`; None for the side of the model's own images.
+        width: Pixels, at most `MAX_SIDE`; None likewise.
+        classes: Draw images of these classes of the model; None for no class.
+        count: How many images, of each class if there are classes.
+        seed: Of the random numbers, 0 or more.
+        quality: The quality whose indices are imitated; None for the middle.
+        levels: Whether to decode from fewer levels, too.
+
+    Raises:
+        CodecError: a count or a seed that cannot be.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    classes: Sequence[int] | None = None
+    count: int = 1
+    seed: int = 0
+    quality: int | None = None
+    levels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise CodecError(f"cannot sample {self.count} images; give 1 or more")
+        if self.seed < 0:
+            raise CodecError(f"cannot sample with seed {self.seed}; give 0 or more")
+
+    def sides(self, model: Model) -> tuple[int, int]:
+        """Height and width of what a model draws.
+
+        Raises:
+            CodecError: a side is out of its limits.
+        """
+        own = model.side or DEFAULT_SIDE
+        height = own if self.height is None else self.height
+        width = own if self.width is None else self.width
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+            raise CodecError(
+                f"cannot sample {width}x{height} pixels; both sides must be 1 to {MAX_SIDE}"
+            )
+        return height, width
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to draw.
+
+    Attributes:
+        model: A model id or a weights file; None for the packaged one.
+        device: Where to run the networks.
+        batch: Images or tiles at a time, which changes none of them; None for as many as suit.
+
+    Raises:
+        CodecError: a batch that cannot be.
+    """
+
+    model: str | Path | None = None
+    device: str = "cpu"
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise CodecError(f"cannot draw {self.batch} at a time; give 1 or more")
+
+    def load(self, *, of_classes: bool) -> Model:
+        """The model; if None was named, the packaged one that draws with classes or without."""
+        model = self.model or (default_generator() if of_classes else DEFAULT_MODEL)
+        return load(model, self.device)
+
+
+HERE = Place()
+"""The packaged model on the CPU."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Draw more images of each class than are wanted, and keep the likeliest.
+
+    Attributes:
+        share: ceil(count / share) images of each class are drawn, and `count` of them kept.
+        classifier: Says how likely an image is of its class.
+
+    Raises:
+        CodecError: a share that cannot be.
+    """
+
+    share: float
+    classifier: Classifier
+
+    def __post_init__(self) -> None:
+        if not MIN_SHARE <= self.share <= 1:
+            limits = f"from {MIN_SHARE} to 1"
+            raise CodecError(f"cannot keep {self.share} of the images; give a share {limits}")
+
+    def candidates(self, count: int) -> int:
+        """How many images are drawn to keep `count`."""
+        # A share such as 0.7 is no binary number, and 7 / 0.7 is not quite 10.
+        return math.ceil(count / Fraction(self.share).limit_denominator(1 << 20))
 
 
 @dataclass(frozen=True)
@@ -84,119 +178,40 @@ class Sample:
     probability: float | None = None
 
 
-@dataclass(frozen=True)
-class Shaping:
-    """What happens to an index's probabilities before it is drawn.
-
-    Attributes:
-        temperature: Below 1 nearer to the likeliest indices, above 1 more varied.
-        top_k: Draw from so many of the likeliest indices; None for all.
-        top_p: Draw from the fewest of the likeliest indices whose probabilities reach this sum,
-            above 0 up to 1; None for all.
-        guidance: How far to go from the logits without a class (0) to those of the class (1) and
-            beyond.
-
-    Raises:
-        CodecError: a value is out of its limits.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature <= MAX_TEMPERATURE:
-            limits = f"above 0, up to {MAX_TEMPERATURE:g}"
-            raise CodecError(f"cannot sample at temperature {self.temperature}; give one {limits}")
-        if self.top_k is not None and self.top_k < 1:
-            raise CodecError(f"cannot sample from the {self.top_k} likeliest; give 1 or more")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise CodecError(f"cannot sample with top-p {self.top_p}; give one above 0, up to 1")
-        if not 0 <= self.guidance <= MAX_GUIDANCE:
-            limits = f"0 to {MAX_GUIDANCE:g}"
-            raise CodecError(f"cannot sample with guidance {self.guidance}; give one from {limits}")
-
-    @property
-    def guided(self) -> bool:
-        """Whether logits without a class are needed, too."""
-        return self.guidance != 1.0
-
-    def guide(self, given: Tensor, without: Tensor) -> Tensor:
-        """Logits of the class and logits without it to guided logits, all int64 [N, p, K]."""
-        weight = round(self.guidance * (1 << GUIDANCE_BITS))
-        return without + ((given - without) * weight >> GUIDANCE_BITS)
-
-    def frequencies(self, prior: Prior, logits: Tensor) -> Tensor:
-        """Frequencies to draw with, 0 for what is not drawn.
-
-        Args:
-            prior: The prior that gave the logits.
-            logits: int64 [N, p, K], in 1/16 nat.
-
-        Returns:
-            int64 [N, p, K]; without top-k and top-p their sum is 2**24, else it may be less.
-        """
-        temperature = max(1, round(self.temperature * TEMPERATURE_ONE))
-        result = prior.frequencies(logits, temperature).long()
-        if self.top_k is None and self.top_p is None:
-            return result
-        # Stable: of equally likely indices the smaller ones come first, on every machine.
-        ranked, order = result.sort(dim=-1, descending=True, stable=True)
-        kept = torch.ones_like(ranked, dtype=torch.bool)
-        if self.top_k is not None:
-            kept[..., self.top_k :] = False
-        if self.top_p is not None:
-            kept &= ranked.cumsum(-1) - ranked < max(1, round(self.top_p * TOTAL))
-        return result * torch.zeros_like(kept).scatter(-1, order, kept)
-
-
-def draw_with(
-    prior: Prior, generators: Sequence[np.random.BitGenerator], shaping: Shaping
-) -> Choose:
-    """Symbols at random.
-
-    Args:
-        prior: The prior whose wavefront will ask.
-        generators: One per map. If `shaping` is guided, the wavefront runs twice as many maps: the
-            same ones again, without their class.
-        shaping: How probabilities are changed.
-    """
-
-    def draw(codebook: int, logits: Tensor) -> Tensor:
-        logits = logits.long()
-        if shaping.guided:
-            logits = shaping.guide(*logits.chunk(2))
-        cumulative = shaping.frequencies(prior, logits).cumsum(-1)
-        # Raw bits, as numpy keeps these the same for ever, and not what it makes of them.
-        raw = np.stack([bits.random_raw(logits.shape[1]) for bits in generators])
-        points = torch.from_numpy((raw >> np.uint64(64 - TOTAL_BITS)).astype(np.int64))
-        chosen = points.to(logits.device)[..., None]
-        scaled = chosen * cumulative[..., -1:] >> TOTAL_BITS
-        symbols = torch.searchsorted(cumulative, scaled, right=True).squeeze(-1)
-        return symbols.repeat(2, 1) if shaping.guided else symbols
-
-    return draw
-
-
 def sample(
     height: int | None = None,
     width: int | None = None,
     *,
-    model: str | Path | None = None,
-    quality: int | None = None,
+    classes: Sequence[int] | None = None,
+    count: int = 1,
     seed: int = 0,
+    quality: int | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    classes: Sequence[int] | None = None,
     guidance: float = 1.0,
-    count: int = 1,
-    batch: int | None = None,
+    model: str | Path | None = None,
     device: str = "cpu",
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> list[Image]:
-    """Draws new images from the priors: the images of `draw`, which explains the arguments.
+    """Draws new images from the priors.
+
+    Args:
+        height: See `Request`, as for the next five.
+        width: Pixels.
+        classes: Indices of classes.
+        count: How many images, of each class if there are classes.
+        seed: Of the random numbers.
+        quality: The quality whose indices are imitated.
+        temperature: See `Shaping`, as for the next three.
+        top_k: Draw from so many of the likeliest indices.
+        top_p: Draw from the likeliest indices whose probabilities reach this sum.
+        guidance: Above 1 nearer to the class and less varied; needs classes, and twice the work.
+        model: See `Place`, as for the next two.
+        device: Where to run the networks.
+        batch: Images at a time.
+        progress: Called with (stage, done, total), over all images.
 
     Returns:
         `count` images; with classes so many of each, class by class.
@@ -204,43 +219,18 @@ def sample(
     Raises:
         CodecError: no such model, quality or class, or values that cannot be.
     """
-    drawn = draw(
-        height,
-        width,
-        model=model,
-        quality=quality,
-        seed=seed,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        classes=classes,
-        guidance=guidance,
-        count=count,
-        batch=batch,
-        device=device,
-        progress=progress,
-    )
+    request = Request(height, width, classes, count, seed, quality)
+    shaping = Shaping(temperature, top_k, top_p, guidance)
+    drawn = draw(request, shaping, Place(model, device, batch), progress=progress)
     return [each.image for each in drawn]
 
 
 def draw(
-    height: int | None = None,
-    width: int | None = None,
+    request: Request,
+    shaping: Shaping = UNSHAPED,
+    place: Place = HERE,
     *,
-    model: str | Path | None = None,
-    quality: int | None = None,
-    seed: int = 0,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    classes: Sequence[int] | None = None,
-    guidance: float = 1.0,
-    count: int = 1,
-    keep: float = 1.0,
-    classifier: Classifier | None = None,
-    levels: bool = False,
-    batch: int | None = None,
-    device: str = "cpu",
+    keeping: Keeping | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Sample]:
     """Draws new images from the priors, and gives them as they are ready.
@@ -251,23 +241,10 @@ def draw(
     point: where two come close, another machine may keep the other.
 
     Args:
-        height: Pixels, at most `MAX_SIDE`; None for the side of the model's own images.
-        width: Pixels, at most `MAX_SIDE`; None likewise.
-        model: A model id or a weights file; None for the default model.
-        quality: The quality whose indices are imitated; None for the middle.
-        seed: Of the random numbers.
-        temperature: See `Shaping`, as for the next two.
-        top_k: Draw from so many of the likeliest indices.
-        top_p: Draw from the likeliest indices whose probabilities reach this sum.
-        classes: Draw images of these classes of the model; None for no class.
-        guidance: Above 1 nearer to the class and less varied; needs classes, and twice the work.
-        count: How many images, of each class if there are classes.
-        keep: Draw ceil(count / keep) images of each class and give the `count` of them that the
-            classifier holds to be the likeliest of their class, in the order of their numbers.
-        classifier: For `keep`.
-        levels: Whether to decode from fewer levels, too.
-        batch: Images at a time, of any classes; None for as many as their size allows.
-        device: Where to run the networks.
+        request: What to draw.
+        shaping: How probabilities are changed.
+        place: Where.
+        keeping: Which of the images to give, in the order of their numbers; None for all.
         progress: Called with (stage, done, total), over all images.
 
     Returns:
@@ -277,128 +254,47 @@ def draw(
         CodecError: no such model, quality or class, or values that cannot be; at the call, before
             anything is drawn. Later only what the classifier raises, or if its classes are others.
     """
-    shaping = Shaping(temperature, top_k, top_p, guidance)
-    if shaping.guided and classes is None:
+    classes = request.classes
+    if classes is None and shaping.guided:
         raise CodecError("guidance needs a class to guide to; name one")
-    if not MIN_KEEP <= keep <= 1:
-        raise CodecError(f"cannot keep {keep} of the images; give a share from {MIN_KEEP} to 1")
-    if keep < 1 and (classes is None or classifier is None):
-        raise CodecError("keeping the likeliest of a class needs a class and a classifier")
-    loaded = load(model or (DEFAULT_MODEL if classes is None else default_generator()), device)
+    if classes is None and keeping is not None:
+        raise CodecError("keeping the likeliest of a class needs a class; name one")
+    model = place.load(of_classes=classes is not None)
     if classes is not None:
-        check_classes(loaded, *classes)
-    own = loaded.side or DEFAULT_SIDE
-    height, width = own if height is None else height, own if width is None else width
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise CodecError(
-            f"cannot sample {width}x{height} pixels; both sides must be 1 to {MAX_SIDE}"
-        )
-    chosen = loaded.checked_quality(quality) - 1
-    sampler = _Sampler(loaded, height, width, chosen, seed, shaping, levels)
-    # A share such as 0.7 is no binary number, and 7 / 0.7 is not quite 10.
-    candidates = math.ceil(count / Fraction(keep).limit_denominator(1 << 20))
+        check_classes(model, *classes)
+    sampler = _Sampler(model, request, shaping)
     wanted = [None] if classes is None else dict.fromkeys(classes)
-    items: list[_Item] = list(itertools.product(wanted, range(candidates)))
-    drawn = sampler.draw(items, batch, progress)
-    if keep == 1 or classifier is None:
+    candidates = request.count if keeping is None else keeping.candidates(request.count)
+    drawn = sampler.draw(list(itertools.product(wanted, range(candidates))), place.batch, progress)
+    if keeping is None:
         return drawn
-    keys = [each.key for each in loaded.classes]
-    labels = list(getattr(classifier, "labels", None) or keys)
+    keys = [each.key for each in model.classes]
+    labels = list(getattr(keeping.classifier, "labels", None) or keys)
     for index in classes or ():
         if keys[index] not in labels:
             raise CodecError(
-                f"the classifier does not know class {_listed(loaded.classes, [index])}; "
+                f"the classifier does not know class {listed(model.classes, [index])}; "
                 "leave that class out or use another classifier"
             )
-    return _likeliest(_judged(drawn, classifier, labels, keys), count)
+    return _likeliest(_judged(drawn, keeping.classifier, labels, keys), request.count)
 
 
-def find_classes(model_classes: Sequence[ClassName], text: str) -> list[int]:
-    """Finds the class that somebody means.
-
-    Args:
-        model_classes: A model's classes.
-        text: An index, a key, a name, one of a name's synonyms or a part of it, in any case; or
-            "all".
-
-    Returns:
-        The index, or all of them.
-
-    Raises:
-        CodecError: no class is meant, or several.
-    """
-    wanted = " ".join(text.split()).casefold()
-    if wanted == "all":
-        return list(range(len(model_classes)))
-    if re.fullmatch("[0-9]{1,9}", wanted):
-        if int(wanted) >= len(model_classes):
-            last = len(model_classes) - 1
-            raise CodecError(f"there is no class {wanted}; give an index from 0 to {last}")
-        return [int(wanted)]
-    names = [each.name.casefold() for each in model_classes]
-    synonyms = [[part.strip() for part in name.split(",")] for name in names]
-    word = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-    ways: list[Callable[[int], bool]] = [
-        lambda n: wanted in (model_classes[n].key.casefold(), names[n], *synonyms[n]),
-        lambda n: word.search(names[n]) is not None,
-        lambda n: wanted in names[n],
-    ]
-    for fits in ways if wanted else ():
-        found = [n for n in range(len(names)) if fits(n)]
-        if len(found) == 1:
-            return found
-        if found:
-            few = _listed(model_classes, found[:MAX_SUGGESTIONS])
-            more = len(found) - MAX_SUGGESTIONS
-            rest = f" and {more} more" if more > 0 else ""
-            raise CodecError(f"class {text!r} may be {few}{rest}; give the index")
-    owners = {part: n for n, parts in reversed(list(enumerate(synonyms))) for part in parts}
-    close = difflib.get_close_matches(wanted, owners, MAX_SUGGESTIONS // 2)
-    hint = f"did you mean {_listed(model_classes, dict.fromkeys(owners[c] for c in close))}?"
-    raise CodecError(
-        f"there is no class {text!r}; {hint if close else 'vqcodec models --classes lists them'}"
-    )
+def bit_generator(seed: int, class_index: int | None, number: int) -> np.random.BitGenerator:
+    """The random bits of an image: others for every seed, class and number."""
+    label = [] if class_index is None else [class_index + 1]
+    return np.random.PCG64([seed, number, *label])
 
 
-def check_classes(model: Model, *indices: int) -> None:
-    """Checks that a model has classes, and these in particular.
-
-    Raises:
-        CodecError: it has not.
-    """
-    if not model.classes:
-        raise no_classes(model.model_id)
-    for index in indices:
-        if not 0 <= index < len(model.classes):
-            limits = f"0 to {len(model.classes) - 1}"
-            raise CodecError(f"{model.model_id} has no class {index}; give one from {limits}")
-
-
-def _listed(model_classes: Sequence[ClassName], indices: Iterable[int]) -> str:
-    return "; ".join(f"{n} ({model_classes[n].name})" for n in indices)
-
-
-@dataclass(frozen=True)
 class _Sampler:
-    """What all images of one call share.
+    """What all images of one call share."""
 
-    Attributes:
-        model: The model.
-        height: Pixels.
-        width: Pixels.
-        quality: From 0.
-        seed: Of the random numbers.
-        shaping: How probabilities are changed.
-        levels: Whether to decode from fewer levels, too.
-    """
-
-    model: Model
-    height: int
-    width: int
-    quality: int
-    seed: int
-    shaping: Shaping
-    levels: bool
+    def __init__(self, model: Model, request: Request, shaping: Shaping) -> None:
+        self.model = model
+        self.height, self.width = request.sides(model)
+        self.quality = model.checked_quality(request.quality) - 1
+        self.seed = request.seed
+        self.levels = request.levels
+        self.shaping = shaping
 
     def draw(
         self, items: Sequence[_Item], batch: int | None, progress: Progress | None
@@ -430,7 +326,7 @@ class _Sampler:
         self, items: Sequence[_Item], report: Callable[[int, int, int], None]
     ) -> list[Tensor]:
         """Indices of one batch, int64 [N, G, h, w] per level."""
-        generators = [_generator(self.seed, *item) for item in items]
+        generators = [bit_generator(self.seed, *item) for item in items]
         labels = torch.tensor(
             [0 if index is None else index + 1 for index, _ in items], device=self.model.device
         )
@@ -466,11 +362,6 @@ class _Sampler:
             Image(crop(each.cpu().numpy(), self.height, self.width).copy(), grey=False)
             for each in found
         ]
-
-
-def _generator(seed: int, class_index: int | None, number: int) -> np.random.BitGenerator:
-    label = [] if class_index is None else [class_index + 1]
-    return np.random.PCG64([seed, number, *label])
 
 
 def _judged(

@@ -2,8 +2,9 @@
 
 Three ways that give the same integers: the processor's int8 product, and float32 or float64
 products over integer values, exact because no sum can leave the mantissa (where one could leave
-that of float32, float64 is taken). The first one that
-passes a self-test with extreme values is used.
+that of float32, float64 is taken). Of those that pass a self-test with extreme values
+the first one is used that is not far slower than another: int8 products are the fastest where the
+processor has instructions for them, and many times slower than float32 where it has not.
 
 Weights lie in [-63, 63]: processors without VNNI add pairs of products in saturating int16, and
 with weights beyond +-64 the int8 product is silently wrong there.
@@ -12,6 +13,7 @@ with weights beyond +-64 the int8 product is silently wrong there.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -22,6 +24,7 @@ from vqcodec.errors import CodecError
 from vqcodec.spec.prior import WEIGHT_LIMIT
 
 EXACT_SUM = 2**24  # below it every partial sum is exact in float32, in any order
+FAR_SLOWER = 2.0
 CUDA_MULTIPLE = 8  # of both sides of the right matrix, says cuBLAS
 CUDA_ROWS = 17  # more than 16 of the left one
 
@@ -76,15 +79,38 @@ def passes_self_test(product: Product, device: torch.device) -> bool:
     return True
 
 
+def seconds(product: Product, device: torch.device) -> float:
+    """The least time that a product of the wavefront's typical size took, of a few."""
+    left = torch.ones(32, 640, dtype=torch.int8, device=device)
+    right = torch.ones(640, 256, dtype=torch.int8, device=device)
+    taken = []
+    for _ in range(4):
+        start = time.perf_counter()
+        product(left, right)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
 @cache
 def _choose(device: str, wanted: str | None) -> Product:
     names = [wanted] if wanted else list(PRODUCTS)
+    place = torch.device(device)
+    exact = []
     for name in names:
         if name not in PRODUCTS:
             raise CodecError(f"VQCODEC_GEMM={name}: must be one of {', '.join(PRODUCTS)}")
-        if passes_self_test(PRODUCTS[name], torch.device(device)):
-            return PRODUCTS[name]
-    raise CodecError(f"no exact integer matrix product on {device}: tried {', '.join(names)}")
+        if passes_self_test(PRODUCTS[name], place):
+            exact.append(PRODUCTS[name])
+    if not exact:
+        raise CodecError(f"no exact integer matrix product on {device}: tried {', '.join(names)}")
+    if len(exact) == 1 or place.type != "cpu":
+        return exact[0]
+    taken = [seconds(product, place) for product in exact]
+    return next(
+        product
+        for product, each in zip(exact, taken, strict=True)
+        if each <= FAR_SLOWER * min(taken)
+    )
 
 
 def matrix_product(device: torch.device, largest_sum: int = 0) -> Product:

@@ -1,1 +1,1 @@
-"""How the papers judge: distances between sets of images, classifiers, and likelihoods."""
+"""How the papers judge: likelihood, realism, classification accuracy, and distortion."""

@@ -1,4 +1,4 @@
-"""What a model's priors and its autoencoder make of images: likelihoods and reconstructions.
+"""How likely a model's priors hold images to be, level by level, in bits and nats.
 
 Source: Table 1 of Razavi et al. 2019, where train and validation values side by side show that
 there is no overfitting.
@@ -7,21 +7,20 @@ there is no overfitting.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.errors import CodecError
-from vqcodec.metrics.pictures import centre
+from vqcodec.metrics.photo_sets import Crops, batches
 from vqcodec.photos import Photo
 from vqcodec.progress import Progress
-from vqcodec.weights_file import Model
-
-DEFAULT_SIDE = 256
-BATCH_PIXELS = 8 * 256 * 256
+from vqcodec.registry import DEFAULT_MODEL
+from vqcodec.weights_file import Model, load
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,23 @@ class Likelihood:
         return sum(level.bpp for level in self.levels)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` finds.
+
+    Attributes:
+        model: The model.
+        quality: Whose indices were measured.
+        side: Of the crops, in pixels.
+        splits: The likelihood of each split.
+    """
+
+    model: Model
+    quality: int
+    side: int
+    splits: dict[str, Likelihood]
+
+
 def labels_of(model: Model, photos: Sequence[Photo]) -> Tensor:
     """The priors' labels: the class named as the photo's folder, plus 1; 0 if there is none.
 
@@ -68,31 +84,6 @@ def labels_of(model: Model, photos: Sequence[Photo]) -> Tensor:
     """
     known = {name.key: n + 1 for n, name in enumerate(model.classes)}
     return torch.tensor([known.get(photo.label, 0) for photo in photos])
-
-
-def crop_side(model: Model, side: int | None) -> int:
-    """Pixels a side of the crops to measure a model on.
-
-    Args:
-        model: The model.
-        side: What was asked for; None for what the priors were trained on, or 256.
-
-    Raises:
-        CodecError: the side does not fit the model's strides.
-    """
-    side = side or model.side or DEFAULT_SIDE
-    stride = model.strides[0]
-    if side % stride:
-        raise CodecError(f"a crop of {model.model_id} is a multiple of {stride} pixels, not {side}")
-    return side
-
-
-def _batches(model: Model, photos: Sequence[Photo], side: int) -> Iterator[tuple[slice, Tensor]]:
-    """Which photos, and their pixels uint8 [B, side, side, 3] on the model's device."""
-    size = max(1, BATCH_PIXELS // side**2)
-    for first in range(0, len(photos), size):
-        which = slice(first, min(first + size, len(photos)))
-        yield which, torch.stack([centre(photo, side) for photo in photos[which]]).to(model.device)
 
 
 @torch.inference_mode()
@@ -125,7 +116,7 @@ def likelihood(
     bits, symbols, errors = [0.0] * level_count, [0] * level_count, [0.0] * level_count
     pixel_count = 0
     chosen = model.checked_quality(quality) - 1
-    for which, pixels in _batches(model, photos, side):
+    for which, pixels in batches(model, photos, side):
         qualities = torch.full((len(pixels),), chosen, device=model.device)
         label = labels[which].to(model.device)
         indices, _ = model.autoencoder.quantize(pixels, qualities)
@@ -150,36 +141,35 @@ def likelihood(
     return Likelihood(len(photos), int((labels > 0).sum()), levels)
 
 
-@torch.inference_mode()
-def reconstruct(
-    model: Model,
-    photos: Sequence[Photo],
+def measure(
+    crops: Crops,
+    splits: Sequence[str],
+    model: str | Path | None = None,
     *,
-    side: int,
     quality: int | None = None,
+    classes: bool = True,
+    device: str = "cpu",
     progress: Progress | None = None,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Images and what the autoencoder restores of them, one after the other.
+) -> Measured:
+    """Measures a model on splits of a source.
 
     Args:
-        model: The model; only its autoencoder is used.
-        photos: See `likelihood`.
-        side: See `likelihood`.
-        quality: See `likelihood`.
-        progress: See `likelihood`.
-
-    Yields:
-        Number of the photo, its pixels and the restored ones, uint8 [side, side, 3] each.
+        crops: What to measure on; the split of its source does not count.
+        splits: See `Source`.
+        model: A model id or a weights file; None for the default model.
+        quality: See `likelihood`, as for the next one.
+        classes: Tell the priors the photos' classes, if they know any.
+        device: Where to run the networks.
+        progress: Called with (stage, done, total).
 
     Raises:
-        CodecError: no such quality.
+        CodecError: no such model or quality, or unusable images.
     """
-    chosen = model.checked_quality(quality) - 1
-    for which, pixels in _batches(model, photos, side):
-        qualities = torch.full((len(pixels),), chosen, device=model.device)
-        indices, _ = model.autoencoder.quantize(pixels, qualities)
-        restored = model.autoencoder.synthesize(indices, qualities)
-        for n, (before, after) in enumerate(zip(pixels.cpu(), restored.cpu(), strict=True)):
-            yield which.start + n, before, after
-        if progress is not None:
-            progress("reconstruct", which.stop, len(photos))
+    loaded = load(model or DEFAULT_MODEL, device)
+    found = {}
+    for split in splits:
+        photos, side = replace(crops, source=replace(crops.source, split=split)).read(loaded)
+        found[split] = likelihood(
+            loaded, photos, side=side, quality=quality, classes=classes, progress=progress
+        )
+    return Measured(loaded, loaded.checked_quality(quality), side, found)

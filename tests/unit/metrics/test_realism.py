@@ -1,4 +1,4 @@
-"""Distances between sets of images, against closed forms and other implementations."""
+"""Measures between sets of images, against closed forms and other implementations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vqcodec.errors import CodecError
-from vqcodec.metrics import distances
-from vqcodec.metrics.distances import classifier_score, frechet_distance, precision_and_recall
+from vqcodec.metrics import realism
+from vqcodec.metrics.realism import classifier_score, frechet_distance, precision_and_recall
 
 RNG = np.random.default_rng(3)
 
@@ -78,7 +78,7 @@ def test_classifier_score_in_parts() -> None:
     assert score.parts == 4
     assert score.deviation > 0
     assert 1 <= score.mean <= 5
-    assert classifier_score(probabilities.repeat(50, 1)).parts == distances.PARTS
+    assert classifier_score(probabilities.repeat(50, 1)).parts == realism.PARTS
     with pytest.raises(CodecError, match="parts"):
         classifier_score(probabilities[:3], 4)
 
@@ -96,7 +96,7 @@ def test_few_modes_are_precise_and_miss_the_rest() -> None:
 
 
 def test_precision_and_recall_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "ROWS_PER_CALL", 7)
+    monkeypatch.setattr(realism, "ROWS_PER_CALL", 7)
     real, fake = cloud(40, 3, 1), cloud(25, 3, 1)[:25] + 0.7
 
     def share(rows: torch.Tensor, members: torch.Tensor) -> float:

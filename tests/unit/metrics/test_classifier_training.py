@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from vqcodec.errors import CodecError
-from vqcodec.metrics import classification
-from vqcodec.metrics.classification import (
-    Accuracy,
+from vqcodec.metrics import classifier_training
+from vqcodec.metrics.classification_accuracy import accuracy
+from vqcodec.metrics.classifier_training import (
+    Batches,
     ClassifierTraining,
     SmallResNet,
-    accuracy,
+    Trainer,
     steps_in,
     train_classifier,
 )
@@ -34,8 +35,8 @@ def stripes(count: int, seed: int, side: int = 16) -> tuple[Tensor, Tensor]:
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few channels, small batches: the tests' images are easy."""
-    monkeypatch.setattr(classification, "widths_for", lambda side: (16, 32))
-    monkeypatch.setattr(classification, "BATCH", 32)
+    monkeypatch.setattr(classifier_training, "widths_for", lambda side: (16, 32))
+    monkeypatch.setattr(classifier_training, "BATCH", 32)
 
 
 def test_learns_what_only_convolutions_can_tell() -> None:
@@ -86,7 +87,7 @@ def test_mirroring_can_be_off() -> None:
     labels = torch.arange(8)
     for mirror in (False, True):
         training = ClassifierTraining(steps=1, mirror=mirror)
-        crops, drawn = classification._Batches(images, labels, training).draw(1.0)
+        crops, drawn = Batches(images, labels, training).draw(1.0)
         assert crops.shape == (8, 3, 16, 16)
         assert sorted(drawn.tolist()) == list(range(8))
         turned = crops[..., :4].mean((1, 2, 3)) > 0.5
@@ -95,24 +96,9 @@ def test_mirroring_can_be_off() -> None:
 
 def test_an_epoch_is_every_image_once() -> None:
     images, labels = torch.zeros(64, 16, 16, 3, dtype=torch.uint8), torch.arange(64)
-    batches = classification._Batches(images, labels, ClassifierTraining(steps=1))
+    batches = Batches(images, labels, ClassifierTraining(steps=1))
     drawn = [batches.draw(share)[1] for share in (0.5, 1.0)]
     assert sorted(torch.cat(drawn).tolist()) == list(range(64))
-
-
-class Ranked(SmallResNet):
-    """Always ranks the classes 0, 1, 2, ..."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.arange(9.0, 0, -1).expand(len(images), -1)
-
-
-def test_accuracy_counts_ranks() -> None:
-    images = torch.zeros(9, 16, 16, 3, dtype=torch.uint8)
-    found = accuracy(Ranked(9, 16, (8,)), images, torch.arange(9))
-    assert found == Accuracy(pytest.approx(1 / 9), pytest.approx(5 / 9))
-    with pytest.raises(CodecError, match="no images"):
-        accuracy(Ranked(9, 16, (8,)), images[:0], torch.arange(0))
 
 
 def test_steps_follow_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +112,8 @@ def test_steps_follow_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
         clock += seconds[progress] + (0 if progress in seen else 100)
         seen.add(progress)
 
-    monkeypatch.setattr(classification._Trainer, "step", step)
-    monkeypatch.setattr(classification.time, "perf_counter", lambda: clock)
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(classifier_training.time, "perf_counter", lambda: clock)
 
     def steps(minutes: float) -> int:
         seen.clear()

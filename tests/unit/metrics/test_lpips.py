@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # as for a script that is run
 
 import lpips_weights
 
@@ -47,8 +47,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def photograph() -> Pixels:
-    return np.asarray(Image.open(Path(__file__).parents[1] / "fixtures" / "astronaut-crop.png"))
+def photograph(astronaut: Path) -> Pixels:
+    return np.asarray(Image.open(astronaut))
 
 
 def damaged(pixels: Pixels, quality: int) -> Pixels:

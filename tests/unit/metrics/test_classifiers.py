@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqcodec.errors import CodecError
 from vqcodec.metrics import classifiers
-from vqcodec.metrics.classification import SmallResNet
+from vqcodec.metrics.classifier_training import SmallResNet
 from vqcodec.metrics.classifiers import Classifier, load_classifier
 
 # float32 [B, 3, H, W] to y = 10 * the means of the channels, and f = the means.

@@ -13,9 +13,8 @@ from vqcodec.metrics import distortion
 
 
 @pytest.fixture(scope="module")
-def photograph() -> np.ndarray:
-    fixtures = Path(__file__).parents[1] / "fixtures"
-    return load(fixtures / "coffee.png").pixels[:200, :240]
+def photograph(coffee: Path) -> np.ndarray:
+    return load(coffee).pixels[:200, :240]
 
 
 def damaged(pixels: np.ndarray, amplitude: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Likelihood and reconstruction, against the corridor that writes files."""
+"""Likelihood, against the corridor that writes files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tiny import tiny_autoencoder, tiny_priors
 
 from vqcodec.container import Header
 from vqcodec.errors import CodecError
-from vqcodec.metrics.likelihood import crop_side, labels_of, likelihood, reconstruct
+from vqcodec.metrics.likelihood import labels_of, likelihood, measure
+from vqcodec.metrics.photo_sets import Crops, Source
 from vqcodec.photos import Photo
 from vqcodec.registry import ClassName
 from vqcodec.tiles import Tiles
@@ -69,7 +70,7 @@ def test_classes_reach_the_priors(tmp_path: Path, photos: list[Photo]) -> None:
     write_weights(path, "tiny-classes", autoencoder, priors, classes=names, side=SIDE)
     model = load(path)
     assert labels_of(model, photos).tolist() == [1, 0]
-    told = likelihood(model, photos, side=crop_side(model, None))
+    told = likelihood(model, photos, side=SIDE)
     assert told.labelled == 1
     untold = likelihood(model, photos, side=SIDE, classes=False)
     assert untold.labelled == 0
@@ -78,21 +79,15 @@ def test_classes_reach_the_priors(tmp_path: Path, photos: list[Photo]) -> None:
     assert likelihood(model, stranger, side=SIDE) == untold
 
 
-def test_reconstructions_are_those_of_all_levels(model: Model, photos: list[Photo]) -> None:
-    restored = list(reconstruct(model, photos, side=SIDE))
-    assert [number for number, _, _ in restored] == [0, 1]
-    errors = [float((after.double() - before).square().mean()) for _, before, after in restored]
-    found = likelihood(model, photos, side=SIDE)
-    assert found.levels[-1].mse == pytest.approx(sum(errors) / 2)
-
-
-def test_sides_must_fit(model: Model) -> None:
-    assert crop_side(model, None) == 256
-    assert crop_side(model, 96) == 96
-    with pytest.raises(CodecError, match="multiple of 32 pixels, not 40"):
-        crop_side(model, 40)
-
-
 def test_no_images(model: Model) -> None:
     with pytest.raises(CodecError, match="no images"):
         likelihood(model, [], side=SIDE)
+
+
+def test_splits_are_measured_one_by_one(coffee: Path, tiny_model: Path) -> None:
+    crops = Crops(Source(coffee.parent, limit=2), SIDE)
+    found = measure(crops, ["all", "train"], tiny_model, quality=1)
+    assert (found.side, found.quality) == (SIDE, 1)
+    assert list(found.splits) == ["all", "train"]
+    photos, _ = crops.read(found.model)
+    assert found.splits["all"] == likelihood(found.model, photos, side=SIDE, quality=1)

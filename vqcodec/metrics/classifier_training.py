@@ -1,10 +1,6 @@
-"""The classification accuracy score: how well a classifier does that saw only these images.
+"""A small residual network that learns to classify images, from scratch.
 
-A small residual network is trained from scratch, on samples or on real images, and tested on real
-images it has not seen. It is made for one CPU core and some minutes: the first steps see the images
-at half their size.
-
-Source: Ravuri and Vinyals 2019 (there a ResNet-50 at 256 pixels a side).
+It is made for one CPU core and some minutes: the first steps see the images at half their size.
 """
 
 from __future__ import annotations
@@ -162,7 +158,7 @@ class ClassifierTraining:
     device: str = "cpu"
 
 
-class _Batches:
+class Batches:
     """Random crops of the images, an epoch in one random order after the other."""
 
     def __init__(self, images: Tensor, labels: Tensor, training: ClassifierTraining) -> None:
@@ -213,7 +209,7 @@ def _learning_rate(progress: float) -> float:
     return LEARNING_RATE * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-class _Trainer:
+class Trainer:
     """A network, its optimizer and its batches."""
 
     def __init__(
@@ -235,9 +231,10 @@ class _Trainer:
             {"params": [each for each in network.parameters() if each.dim() <= 1]},
         ]
         self.optimizer = torch.optim.SGD(groups, LEARNING_RATE, MOMENTUM, nesterov=True)
-        self.batches = _Batches(images, labels, training)
+        self.batches = Batches(images, labels, training)
 
     def step(self, progress: float) -> None:
+        """One step, `progress` of the way through the training."""
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(progress)
         images, labels = self.batches.draw(_share(progress))
@@ -271,7 +268,7 @@ def steps_in(
         CodecError: See `train_classifier`.
     """
     _checked(images, labels, classes)
-    trainer = _Trainer(images, labels, classes, ClassifierTraining(steps=1, device=device))
+    trainer = Trainer(images, labels, classes, ClassifierTraining(steps=1, device=device))
     seconds = 0.0
     ends = [start for start, _ in GROWTH[1:]] + [1.0]
     for (start, _), end in zip(GROWTH, ends, strict=True):
@@ -303,40 +300,9 @@ def train_classifier(
         CodecError: too few images, or a side that does not fit.
     """
     _checked(images, labels, classes)
-    trainer = _Trainer(images, labels, classes, training)
+    trainer = Trainer(images, labels, classes, training)
     for step in range(training.steps):
         trainer.step(step / training.steps)
         if progress is not None:
             progress("train classifier", step + 1, training.steps)
     return trainer.network.eval()
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of images, 0..1, whose class is the most probable, or among the five that are."""
-
-    top1: float
-    top5: float
-
-
-@torch.inference_mode()
-def accuracy(network: SmallResNet, images: Tensor, labels: Tensor) -> Accuracy:
-    """How often a classifier is right.
-
-    Args:
-        network: The classifier.
-        images: uint8 [N, side, side, 3].
-        labels: int64 [N].
-
-    Raises:
-        CodecError: there are no images.
-    """
-    if not len(images):
-        raise CodecError("there are no images of the classes that were trained on to test with")
-    device = next(network.parameters()).device
-    hits = []
-    for some, own in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-        logits = network(some.to(device).permute(0, 3, 1, 2).float() / 255).cpu()
-        hits.append(logits.topk(min(5, logits.shape[1])).indices == own[:, None])
-    hit = torch.cat(hits).double()
-    return Accuracy(float(hit[:, 0].mean()), float(hit.sum(1).mean()))

@@ -14,6 +14,8 @@ from torch import Tensor
 from vqcodec import codec, container
 from vqcodec.drawing import completion
 from vqcodec.drawing.completion import Completion, complete, marked
+from vqcodec.drawing.sampling import Place
+from vqcodec.drawing.shaping import Shaping
 from vqcodec.errors import ChecksumError, CodecError, TruncatedError
 from vqcodec.image import Image, dump, load
 from vqcodec.tiles import Tiles
@@ -73,7 +75,7 @@ def test_what_a_cut_file_holds_is_kept(
 ) -> None:
     original = decoded_indices(whole, tiny_model)
     cut = whole[: ends(whole)[sections] + extra]
-    result = complete(cut, model=tiny_model)
+    result = complete(cut, place=Place(tiny_model))
     expected = [min(max(sections - level * TILES, 0), TILES) for level in range(3)]
     assert result.held == tuple(expected)
     (found,) = seen
@@ -94,7 +96,7 @@ def test_a_whole_file_gives_what_decompressing_gives(
     photo: Image, whole: bytes, tiny_model: Path
 ) -> None:
     for data in (whole, whole[:-1], whole[:-8]):
-        result = complete(data, model=tiny_model, seed=7)
+        result = complete(data, place=Place(tiny_model), seed=7)
         same(result.image, codec.decompress(whole, model=tiny_model))
         assert result.invented == "nothing"
         assert not result.mask.pixels.any()
@@ -115,7 +117,7 @@ def same(image: Image, expected: Image) -> None:
 def test_grey_files_give_grey_images(photo: Image, tiny_model: Path) -> None:
     grey = Image(np.repeat(photo.pixels[..., :1], 3, 2), grey=True)
     data = codec.compress(grey, model=tiny_model, tile=32).data
-    image = complete(data[:-20], model=tiny_model).image
+    image = complete(data[:-20], place=Place(tiny_model)).image
     assert image.grey
     assert (image.pixels == image.pixels[..., :1]).all()
 
@@ -123,27 +125,25 @@ def test_grey_files_give_grey_images(photo: Image, tiny_model: Path) -> None:
 def test_seed_and_place_alone_decide(whole: bytes, tiny_model: Path) -> None:
     cut = whole[: ends(whole)[8]]
 
-    def done(data: bytes = cut, **options: int) -> bytes:
-        return complete(data, model=tiny_model, **options).image.pixels.tobytes()  # type: ignore[arg-type]
+    def done(shaping: Shaping, seed: int = 0, batch: int | None = None) -> bytes:
+        result = complete(cut, shaping, Place(tiny_model, batch=batch), seed=seed)
+        return result.image.pixels.tobytes()
 
-    first = done()
-    assert done(batch=1) == first
-    assert done(seed=1) != first
+    first = done(Shaping())
+    assert done(Shaping(), batch=1) == first
+    assert done(Shaping(), seed=1) != first
+    assert done(Shaping(top_k=1)) == done(Shaping(top_k=1), seed=1)
     # One tile less in the file: the tiles after it are drawn as before.
-    less = complete(whole[: ends(whole)[16]], model=tiny_model).image.pixels
-    more = complete(whole[: ends(whole)[17]], model=tiny_model).image.pixels
+    less = complete(whole[: ends(whole)[16]], place=Place(tiny_model)).image.pixels
+    more = complete(whole[: ends(whole)[17]], place=Place(tiny_model)).image.pixels
     assert (less != more).any()
-    assert (
-        complete(cut, model=tiny_model, top_k=1).image.pixels
-        == complete(cut, model=tiny_model, top_k=1, seed=1).image.pixels
-    ).all()
 
 
 def test_the_same_tiles_are_drawn_whatever_else_is_missing(
     whole: bytes, tiny_model: Path, seen: list[list[Tensor]]
 ) -> None:
     for sections in (13, 15):
-        complete(whole[: ends(whole)[sections]], model=tiny_model)
+        complete(whole[: ends(whole)[sections]], place=Place(tiny_model))
     less, more = (found[2] for found in seen)
     both = ~known_positions(less, 3, 8)
     assert torch.equal(less[:, both], more[:, both])
@@ -154,7 +154,7 @@ def test_the_same_tiles_are_drawn_whatever_else_is_missing(
 def test_levels_that_are_there_can_be_invented(
     whole: bytes, tiny_model: Path, seen: list[list[Tensor]], levels: int
 ) -> None:
-    result = complete(whole, model=tiny_model, levels=levels)
+    result = complete(whole, place=Place(tiny_model), levels=levels)
     assert result.held == (TILES,) * levels + (0,) * (3 - levels)
     assert bool(result.mask.pixels.all()) == (levels < 3)
     original = decoded_indices(whole, tiny_model)
@@ -165,13 +165,13 @@ def test_levels_that_are_there_can_be_invented(
 @pytest.mark.parametrize("levels", [-1, 4])
 def test_levels_that_cannot_be(whole: bytes, tiny_model: Path, levels: int) -> None:
     with pytest.raises(CodecError, match=f"cannot use {levels} levels of the file; give 0 to 3"):
-        complete(whole, model=tiny_model, levels=levels)
+        complete(whole, place=Place(tiny_model), levels=levels)
 
 
 def test_levels_keep_the_tiles_of_the_level_a_file_ends_in(whole: bytes, tiny_model: Path) -> None:
     cut = whole[: ends(whole)[8]]
-    assert complete(cut, model=tiny_model, levels=2).held == (6, 2, 0)
-    assert complete(cut, model=tiny_model, levels=1).held == (6, 0, 0)
+    assert complete(cut, place=Place(tiny_model), levels=2).held == (6, 2, 0)
+    assert complete(cut, place=Place(tiny_model), levels=1).held == (6, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,16 @@ def test_words_for_what_is_invented(held: tuple[int, ...], expected: str) -> Non
     assert Completion(nothing, nothing, held, TILES, 5).invented == expected
 
 
+def test_files_cannot_be_guided(whole: bytes, tiny_model: Path) -> None:
+    with pytest.raises(CodecError, match="guidance needs a class, which files do not tell"):
+        complete(whole, Shaping(guidance=2.0), Place(tiny_model))
+
+
 def test_damage_is_never_accepted(whole: bytes, tiny_model: Path) -> None:
     place = ends(whole)[4]
     damaged = whole[: place - 2] + bytes([whole[place - 2] ^ 1]) + whole[place - 1 : place + 9]
     with pytest.raises(ChecksumError, match="wrong checksum of a section"):
-        complete(damaged, model=tiny_model)
+        complete(damaged, place=Place(tiny_model))
 
 
 def test_other_indices_than_were_coded_are_told(whole: bytes, tiny_model: Path) -> None:
@@ -200,13 +205,13 @@ def test_other_indices_than_were_coded_are_told(whole: bytes, tiny_model: Path) 
     assert contents.indices_crc is not None
     other = container.pack(dataclasses.replace(contents, indices_crc=contents.indices_crc ^ 1))
     with pytest.raises(ChecksumError, match="differ from those that were coded"):
-        complete(other, model=tiny_model)
+        complete(other, place=Place(tiny_model))
 
 
 def test_a_file_cut_before_its_sections_cannot_be_completed(whole: bytes, tiny_model: Path) -> None:
     for length in (0, 10, ends(whole)[0] - 1):
         with pytest.raises(TruncatedError, match="cut short, get it again"):
-            complete(whole[:length], model=tiny_model)
+            complete(whole[:length], place=Place(tiny_model))
 
 
 def test_salvage_gives_what_there_is_of_the_last_level(whole: bytes) -> None:
