@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,11 +17,14 @@ from safetensors.torch import load_file
 
 from vqcodec import codec, container
 from vqcodec.image import load
+from vqcodec.models.family import AnyAutoencoder, AnyConfig
+from vqcodec.models.vqvae import VQVAEConfig
+from vqcodec.weights_file import load as load_model
 
 HERE = Path(__file__).parent
 MANIFEST: dict[str, Any] = json.loads((HERE / "manifest.json").read_text())
 CASES: dict[str, dict[str, Any]] = MANIFEST["cases"]
-LARGEST = 600_000  # bytes of all golden files together
+LARGEST = 1_000_000  # bytes of all golden files together
 
 each_case = pytest.mark.parametrize("name", CASES)
 
@@ -46,6 +49,27 @@ def test_files_are_as_they_were_written() -> None:
     files = [path for path in HERE.iterdir() if path.suffix in {".vqz", ".safetensors", ".png"}]
     assert {path.name: sha256(path.read_bytes()) for path in files} == expected
     assert sum(path.stat().st_size for path in files) < LARGEST
+
+
+def form(config: AnyConfig) -> str:
+    """What makes the walk through an autoencoder's levels another one."""
+    if not isinstance(config, VQVAEConfig):
+        return "the codec's own"
+    if config.residual:
+        return "VQ-VAE, linked" if config.linked else "VQ-VAE, one stride"
+    return "VQ-VAE, several strides" if len(config.levels) > 1 else "VQ-VAE, one level"
+
+
+def test_every_family_has_a_file() -> None:
+    autoencoders = [load_model(path).autoencoder for path in {*map(model_of, CASES)}]
+    assert {type(each) for each in autoencoders} == {*get_args(AnyAutoencoder)}
+    assert {form(each.config) for each in autoencoders} == {
+        "the codec's own",
+        "VQ-VAE, one level",
+        "VQ-VAE, several strides",
+        "VQ-VAE, one stride",
+        "VQ-VAE, linked",
+    }
 
 
 def test_generator_has_nothing_to_write(environment: dict[str, str]) -> None:
