@@ -77,7 +77,9 @@ class TestUnusableInput:
 
 def test_existing_output_is_told_before_the_input_is_read(process: Run, tmp_path: Path) -> None:
     (tmp_path / "a.vqz").touch()
-    line = error_line(process("compress", "-", "a.vqz", stdin=subprocess.DEVNULL, capture_output=True))
+    line = error_line(
+        process("compress", "-", "a.vqz", stdin=subprocess.DEVNULL, capture_output=True)
+    )
     assert line.startswith("a.vqz: exists already; use --force")
 
 
@@ -141,9 +143,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_full_disk(process: Run, tiny_model: Path, coffee: Path, tiny_disk: Path) -> None:
-    assert process("compress", coffee, "a.vqz", "--model", tiny_model).returncode == 0
-    line = error_line(process("decompress", "a.vqz", tiny_disk / "a.png", "--model", tiny_model))
+def test_full_disk(run: Run, tiny_model: Path, astronaut: Path, tiny_disk: Path) -> None:
+    assert run("compress", astronaut, "a.vqz", "--model", tiny_model).returncode == 0
+    line = error_line(run("decompress", "a.vqz", tiny_disk / "a.png", "--model", tiny_model))
     assert "no space left" in line
     assert list(tiny_disk.iterdir()) == []
 
