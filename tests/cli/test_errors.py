@@ -36,8 +36,8 @@ class TestUnusableInput:
         output = "a.png" if command[0] == "decompress" else "a.vqz"
         return [{"IN": source, "OUT": output}.get(word, word) for word in command]
 
-    def test_missing(self, run: Run, tmp_path: Path, command: list[str]) -> None:
-        line = error_line(run(*self.command(command, "missing")))
+    def test_missing(self, process: Run, tmp_path: Path, command: list[str]) -> None:
+        line = error_line(process(*self.command(command, "missing")))
         assert line.startswith("missing: no such file")
         assert list(tmp_path.iterdir()) == []
 
@@ -71,18 +71,20 @@ class TestUnusableInput:
         line = error_line(run(*self.command(command, "a\nb\x1b[2J")))
         assert line.startswith(r"a\nb\x1b[2J: ")
 
-    def test_name_that_is_no_text(self, run: Run, command: list[str]) -> None:
-        error_line(run(*self.command(command, os.fsdecode(b"\xff\xfe"))))
+    def test_name_that_is_no_text(self, process: Run, command: list[str]) -> None:
+        error_line(process(*self.command(command, os.fsdecode(b"\xff\xfe"))))
 
 
-def test_existing_output_is_told_before_the_input_is_read(run: Run, tmp_path: Path) -> None:
+def test_existing_output_is_told_before_the_input_is_read(process: Run, tmp_path: Path) -> None:
     (tmp_path / "a.vqz").touch()
-    line = error_line(run("compress", "-", "a.vqz", stdin=subprocess.DEVNULL, capture_output=True))
+    line = error_line(
+        process("compress", "-", "a.vqz", stdin=subprocess.DEVNULL, capture_output=True)
+    )
     assert line.startswith("a.vqz: exists already; use --force")
 
 
-def test_output_in_a_missing_directory(run: Run, coffee: Path, tmp_path: Path) -> None:
-    line = error_line(run("compress", coffee, "missing/a.vqz"))
+def test_output_in_a_missing_directory(process: Run, coffee: Path, tmp_path: Path) -> None:
+    line = error_line(process("compress", coffee, "missing/a.vqz"))
     assert line.startswith("missing/a.vqz: cannot be written")
     assert list(tmp_path.iterdir()) == []
 
@@ -141,17 +143,17 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_full_disk(run: Run, tiny_model: Path, coffee: Path, tiny_disk: Path) -> None:
-    assert run("compress", coffee, "a.vqz", "--model", tiny_model).returncode == 0
+def test_full_disk(run: Run, tiny_model: Path, astronaut: Path, tiny_disk: Path) -> None:
+    assert run("compress", astronaut, "a.vqz", "--model", tiny_model).returncode == 0
     line = error_line(run("decompress", "a.vqz", tiny_disk / "a.png", "--model", tiny_model))
     assert "no space left" in line
     assert list(tiny_disk.iterdir()) == []
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
-def test_full_device_as_standard_output(run: Run, tiny_model: Path, astronaut: Path) -> None:
+def test_full_device_as_standard_output(process: Run, tiny_model: Path, astronaut: Path) -> None:
     with open("/dev/full", "wb") as full:
-        result = run(
+        result = process(
             *("compress", astronaut, "-", "--model", tiny_model),
             stdout=full,
             stderr=subprocess.PIPE,
@@ -160,16 +162,16 @@ def test_full_device_as_standard_output(run: Run, tiny_model: Path, astronaut: P
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
-def test_full_device_for_values(run: Run) -> None:
+def test_full_device_for_values(process: Run) -> None:
     with open("/dev/full", "wb") as full:
-        result = run("models", stdout=full, stderr=subprocess.PIPE)
+        result = process("models", stdout=full, stderr=subprocess.PIPE)
     assert "No space left" in error_line(result)
 
 
-def test_reader_of_a_pipe_that_is_gone(run: Run, tiny_model: Path, astronaut: Path) -> None:
+def test_reader_of_a_pipe_that_is_gone(process: Run, tiny_model: Path, astronaut: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    result = run(
+    result = process(
         *("compress", astronaut, "-", "--model", tiny_model),
         stdout=writer,
         stderr=subprocess.PIPE,
@@ -179,11 +181,11 @@ def test_reader_of_a_pipe_that_is_gone(run: Run, tiny_model: Path, astronaut: Pa
     assert b"Traceback" not in result.stderr
 
 
-def test_input_larger_than_the_memory(run: Run, tmp_path: Path) -> None:
+def test_input_larger_than_the_memory(process: Run, tmp_path: Path) -> None:
     with open(tmp_path / "huge.vqz", "wb") as huge:
         huge.truncate(1 << 33)
     limit = 1 << 30
-    result = run(
+    result = process(
         *("info", "huge.vqz"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ import pytest
 from vqcodec import codec, container
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, load
-
-SECONDS = 5
 
 
 def decompressed(data: bytes, model: Path, *, partial: bool = False) -> Image | None:
@@ -39,9 +36,7 @@ class Sample:
 
     def refused_or_right(self, data: bytes, *, partial: bool = False) -> bool:
         """Whether a file is refused; where it is not, it must give this sample's image."""
-        started = time.monotonic()
         image = decompressed(data, self.model, partial=partial)
-        assert time.monotonic() - started < SECONDS
         if image is None:
             return True
         if partial:

@@ -4,6 +4,8 @@
 
 A golden file is what this release made: later ones must read it as it is, so it is neither
 replaced nor removed. For a new case add a line to CASES and write.
+
+Every form that an autoencoder can have has a model here, which test_golden.py holds.
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ from tiny import GROUPED, tiny_autoencoder, tiny_priors  # noqa: E402
 from vqcodec import codec, container  # noqa: E402
 from vqcodec.image import Image, dump, load  # noqa: E402
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig  # noqa: E402
+from vqcodec.models.family import Family, FamilyConfig  # noqa: E402
+from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel  # noqa: E402
 from vqcodec.training.autoencoder import books, start_from_data  # noqa: E402
 from vqcodec.training.export import write_weights  # noqa: E402
+from vqcodec.training.vqvae import ReconstructionCommitment, start_from_latents  # noqa: E402
 
 MANIFEST = HERE / "manifest.json"
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"  # no entries
@@ -46,7 +51,7 @@ class Case:
         height: Pixels.
         mode: Any of "grey", "alpha" and "metadata", joined by "-"; else "rgb".
         tile: Side of a tile in pixels.
-        quality: 1 to 3; to 10 with codebooks in groups.
+        quality: 1 to 3; to 10 with codebooks in groups; the papers' families have one.
         model: Name of the model's file, a key of MODELS.
     """
 
@@ -80,9 +85,16 @@ CASES = [
     Case(128, 96, "grey", tile=64, quality=1),
     # The first and the last quality that has so many groups of codebooks.
     *(Case(61, 50, quality=quality, model="grouped") for quality in (1, 3, 4, 6, 7, 10)),
+    # Several tiles with margins, and one pixel.
+    *(
+        Case(*size, quality=1, model=model)
+        for model in ("vqvae", "vqvae2", "residual", "hrvqvae")
+        for size in ((45, 37), (1, 1))
+    ),
 ]
 
-MODELS = {
+SMALL = {"channels": 8, "residual_channels": 4, "residual_blocks": 1}
+MODELS: dict[str, tuple[str, FamilyConfig]] = {
     # Three levels.
     "tiny": (
         "golden-1",
@@ -100,6 +112,14 @@ MODELS = {
     ),
     # Codebooks in groups, some of them for higher qualities alone.
     "grouped": ("golden-2", GROUPED),
+    "vqvae": ("golden-vqvae", VQVAEConfig((VQVAELevel(4, 32, 4),), **SMALL)),
+    "vqvae2": (
+        "golden-vqvae2",
+        VQVAEConfig((VQVAELevel(8, 16, 4), VQVAELevel(4, 32, 4)), **SMALL),
+    ),
+    # Of HR-VQVAE the levels without the links.
+    "residual": ("golden-residual", VQVAEConfig((VQVAELevel(4, 8, 4),) * 2, **SMALL)),
+    "hrvqvae": ("golden-hrvqvae", VQVAEConfig((VQVAELevel(4, 4, 4),) * 3, linked=True, **SMALL)),
 }
 
 
@@ -107,13 +127,31 @@ def model_file(model: str) -> Path:
     return HERE / f"{model}.safetensors"
 
 
+def autoencoder_of(config: FamilyConfig, crops: torch.Tensor) -> Family:
+    """One that starts from photographs, uint8 [B, H, W, 3]."""
+    if isinstance(config, AutoencoderConfig):
+        autoencoder = tiny_autoencoder(config)
+        start_from_data(autoencoder, crops, seed=1)
+        return autoencoder
+    torch.manual_seed(1)
+    papers = VQVAE(config)
+    start_from_latents(papers, crops, seed=1)
+    # Untrained synthesis is all but grey, and an image that is would hide a mistake.
+    objective = ReconstructionCommitment(papers.train(), 0.25, bfloat16=False)
+    optimizer = torch.optim.Adam(papers.parameters(), 3e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        objective(crops[torch.randint(len(crops), (8,))])[0].backward()
+        optimizer.step()
+    return papers.eval()
+
+
 def write_model(model: str) -> None:
-    """A small model that starts from a photograph, with random priors."""
+    """A small model of a photograph, with random priors."""
     model_id, config = MODELS[model]
-    autoencoder = tiny_autoencoder(config)
     pixels = load(TESTS / "fixtures" / "coffee.png").pixels[:384, :576]
     crops = pixels.reshape(6, 64, 9, 64, 3).swapaxes(1, 2).reshape(54, 64, 64, 3)
-    start_from_data(autoencoder, torch.from_numpy(crops.copy()), seed=1)
+    autoencoder = autoencoder_of(config, torch.from_numpy(crops.copy()))
     priors = tiny_priors(autoencoder, channels=8)
     for prior in priors:
         torch.nn.init.normal_(prior.context.quality, std=0.5)

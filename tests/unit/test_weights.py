@@ -75,6 +75,7 @@ def test_a_seed_draws_the_same_images_for_ever() -> None:
     assert np.abs(drawn.pixels.astype(int) - expected.pixels).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_photograph_survives(chelsea: Path) -> None:
     original = load(chelsea)
     found = []
@@ -90,6 +91,7 @@ def test_a_photograph_survives(chelsea: Path) -> None:
     assert high_psnr > 39
 
 
+@pytest.mark.slow
 def test_quality_1_is_where_the_scale_is_stretched_most(chelsea: Path) -> None:
     image = load(chelsea)
     made = [codec.compress(image, quality=quality, effort=1) for quality in (1, 2, 3, 12)]
