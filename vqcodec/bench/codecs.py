@@ -15,15 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import PIL.features
 import PIL.Image
 
+from vqcodec.bench.images import Pixels
 from vqcodec.choosing.effort import DEFAULT_EFFORT
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
-
-Pixels = npt.NDArray[np.uint8]
 
 _FAILURES = (OSError, ValueError, RuntimeError, SyntaxError)  # of Pillow and its plugins
 

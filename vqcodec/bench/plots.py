@@ -25,12 +25,10 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from vqcodec.bench.curves import PUBLISHED_COLUMNS
+from vqcodec.bench.curves import OURS, PUBLISHED_COLUMNS
 
 Results = Mapping[str, Any]
 Published = Mapping[str, Sequence[Mapping[str, Any]]]
-
-OURS = "vqcodec"
 
 # Name of the CSS variable -> (light, dark). The hues are Okabe and Ito's, which people of any
 # colour vision tell apart, darkened or lightened until they stand out on their background.
