@@ -44,42 +44,27 @@ WARM_UP = 2
 RUNS = 7
 
 
-class Where(NamedTuple):
-    """What is measured on.
+class Clock:
+    """Seconds between ticks, of the clock or of the processor.
 
-    Attributes:
-        device: Of the network.
-        dtype: Of its layers there.
+    Args:
         busy: Whether other processes take the processor, so that its own seconds count.
     """
 
-    device: torch.device
-    dtype: torch.dtype
-    busy: bool
-
-
-class Clock:
-    """Seconds between ticks, of the clock or of the processor."""
-
-    def __init__(self, where: Where) -> None:
-        self.where = where
-        self.last = 0.0
-        self.tick()
+    def __init__(self, busy: bool) -> None:
+        self.now = time.process_time if busy else time.perf_counter
+        self.last = self.now()
 
     def tick(self) -> float:
-        """Seconds since the last tick; waits until the device has done what it was given."""
-        if self.where.device.type == "cuda":
-            torch.cuda.synchronize(self.where.device)
-        now = time.process_time() if self.where.busy else time.perf_counter()
-        elapsed, self.last = now - self.last, now
-        return elapsed
+        """Seconds since the last tick."""
+        last, self.last = self.last, self.now()
+        return self.last - last
 
 
-def fastest(action: Callable[[], object], where: Where) -> float:
+def fastest(action: Callable[[], object], busy: bool) -> float:
     """Seconds of the fastest run, after one to warm up."""
-    clock = Clock(where)
     action()
-    clock.tick()
+    clock = Clock(busy)
     found = []
     for _ in range(RUNS):
         action()
@@ -87,21 +72,21 @@ def fastest(action: Callable[[], object], where: Where) -> float:
     return min(found)
 
 
-def matrix_speed(dtype: torch.dtype, where: Where) -> float:
+def matrix_speed(dtype: torch.dtype, busy: bool) -> float:
     """FLOP/s of the best square matrix product."""
     found = []
     for size in SIZES:
-        a, b = (torch.randn(size, size, device=where.device).to(dtype) for _ in range(2))
-        found.append(2 * size**3 / fastest(partial(torch.mm, a, b), where))
+        a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+        found.append(2 * size**3 / fastest(partial(torch.mm, a, b), busy))
     return max(found)
 
 
-def convolution_speed(channels: int, batch: int, side: int, where: Where) -> float:
-    """FLOP/s of a 3x3 convolution of [batch, channels, side, side], forward and backward."""
-    layer = nn.Conv2d(channels, channels, 3, padding=1)
-    layer.to(where.device, where.dtype, memory_format=torch.channels_last)
-    features = torch.randn(batch, channels, side, side, device=where.device)
-    features = features.to(where.dtype, memory_format=torch.channels_last).requires_grad_()
+def convolution_speed(part: Part, batch: int, dtype: torch.dtype, busy: bool) -> float:
+    """FLOP/s of a 3x3 convolution of a part's maps, forward and backward."""
+    layer = nn.Conv2d(part.channels, part.channels, 3, padding=1)
+    layer.to(dtype=dtype, memory_format=torch.channels_last)
+    features = torch.randn(batch, part.channels, part.side, part.side)
+    features = features.to(dtype, memory_format=torch.channels_last).requires_grad_()
     gradient = torch.randn_like(features)
 
     def both_ways() -> None:
@@ -109,7 +94,7 @@ def convolution_speed(channels: int, batch: int, side: int, where: Where) -> flo
         layer.zero_grad(set_to_none=True)
         layer(features).backward(gradient)
 
-    return flops(both_ways) / fastest(both_ways, where)
+    return flops(both_ways) / fastest(both_ways, busy)
 
 
 def flops(action: Callable[[], object]) -> int:
@@ -161,11 +146,11 @@ class Step(NamedTuple):
     optimizers: dict[str, tuple[float, int]]
 
 
-def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> Step:
+def measure_steps(config: AutoencoderTraining, steps: int, busy: bool) -> Step:
     """Runs some steps of a training."""
-    architecture, device = PRESETS[config.preset], where.device
+    architecture = PRESETS[config.preset]
     torch.manual_seed(config.seed)
-    autoencoder = Autoencoder(architecture).to(device).train()
+    autoencoder = Autoencoder(architecture).train()
     objective = RateDistortion(autoencoder, config)
     average = Average(autoencoder, config.average_decay)
     sampler = CropSampler(config.sources, config.crop) if config.sources else None
@@ -178,7 +163,7 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> Step
         else:
             crops = sampler.draw(config.batch, [config.seed, step])
         position = draw_positions(architecture, config.batch, rng)
-        return crops.to(device), position.to(device)
+        return crops, position
 
     def move(optimizer: torch.optim.Optimizer, step: int) -> None:
         nn.utils.clip_grad_norm_(autoencoder.parameters(), config.largest_gradient)
@@ -191,7 +176,7 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> Step
     chosen = optimizers[config.optimizer]
     found = []
     for step in tracked(range(steps + WARM_UP), "steps"):
-        clock = Clock(where)
+        clock = Clock(busy)
         batch = draw(step)
         times = [clock.tick()]
         loss, _ = objective(*batch)
@@ -208,7 +193,7 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> Step
         # Of the same batch: images of low qualities leave codebooks out, so steps differ a little.
         flops=flops(lambda: objective(*draw(best + WARM_UP))[0].backward()),
         optimizers={
-            name: (fastest(partial(move, optimizer, steps), where), flops(optimizer.step))
+            name: (fastest(partial(move, optimizer, steps), busy), flops(optimizer.step))
             for name, optimizer in optimizers.items()
         },
     )
@@ -224,7 +209,6 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> Step
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="PyTorch's choice if not given.")
-@click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda")
 @click.option(
     "--busy",
     is_flag=True,
@@ -238,7 +222,6 @@ def main(
     optimizer: str,
     steps: int,
     threads: int | None,
-    device: str,
     busy: bool,
 ) -> None:
     """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoders."""
@@ -255,12 +238,11 @@ def main(
         crop=crop,
         optimizer=optimizer,
     )
-    dtype = torch.bfloat16 if fast_bfloat16(torch.device(device)) else torch.float32
-    where = Where(torch.device(device), dtype, busy)
-    step = measure_steps(config, steps, where)
+    dtype = torch.bfloat16 if fast_bfloat16(torch.device("cpu")) else torch.float32
+    step = measure_steps(config, steps, busy)
     total = sum(step.seconds.values())
     print_table(
-        f"{preset}, {batch} crops of {crop} pixels, {device}, {name_of(dtype)}; "
+        f"{preset}, {batch} crops of {crop} pixels, {name_of(dtype)}; "
         f"{'processor' if busy else 'clock'}'s seconds",
         ["part of a step", "ms", "share", "GFLOP"],
         [
@@ -283,22 +265,24 @@ def main(
         ["against", "GFLOP/s", "reached", "with the optimizer's"],
         [
             [name, f"{each / 1e9:.1f}", *(f"{speed / each:.0%}" for speed in speeds)]
-            for name, each in references(parts(architecture, crop), batch, where).items()
+            for name, each in references(parts(architecture, crop), batch, dtype, busy).items()
         ],
     )
     print_made(None)
 
 
-def references(found: dict[str, Part], batch: int, where: Where) -> dict[str, float]:
+def references(
+    found: dict[str, Part], batch: int, dtype: torch.dtype, busy: bool
+) -> dict[str, float]:
     """FLOP/s that a network of these parts could reach, by what it is compared with."""
     speeds = [
-        convolution_speed(part.channels, batch, part.side, where)
+        convolution_speed(part, batch, dtype, busy)
         for part in tracked(found.values(), "convolutions")
     ]
     return {
         **{
-            f"matrix product, {name_of(each)}": matrix_speed(each, where)
-            for each in {torch.float32, where.dtype}
+            f"matrix product, {name_of(each)}": matrix_speed(each, busy)
+            for each in {torch.float32, dtype}
         },
         # All FLOPs in the time that the convolutions would take for their shares.
         "its 3x3 convolutions alone": statistics.harmonic_mean(
