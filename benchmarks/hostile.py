@@ -12,11 +12,12 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -170,16 +171,29 @@ def decode(damaged: bytes, model: str | None, expected: Pixels) -> tuple[str, st
     return (RIGHT, "") if np.array_equal(pixels, expected) else (OTHER, "another image")
 
 
-def answers(model: str | None, content: bytes, cases: Cases) -> Iterator[tuple[str, Answer]]:
-    """What becomes of every file, in processes that are replaced when a file has ended them."""
+def answers(
+    prepare: Callable[[], object],
+    ask: Callable[[bytes], Answer],
+    cases: Iterable[tuple[Any, bytes]],
+) -> Iterator[tuple[Any, Answer]]:
+    """What becomes of every file, in processes that are replaced when a file has ended them.
+
+    Args:
+        prepare: For `fresh`.
+        ask: What a process does with a file.
+        cases: Labels and files.
+
+    Yields:
+        The labels and the answers.
+    """
     left = iter(cases)
     ended = True
     while ended:
         ended = False
-        with fresh(partial(start, model, content)) as process:  # type: ignore[arg-type]
+        with fresh(prepare) as process:
             for label, damaged in left:
                 try:
-                    yield label, process.submit(answer, model, content, damaged).result()
+                    yield label, process.submit(ask, damaged).result()
                 except BrokenProcessPool:
                     yield label, Answer(OTHER, f"ended, or took over {SECONDS_LIMIT:.0f} s")
                     ended = True
@@ -207,33 +221,35 @@ def main(
         f"random mutations, seed {seed}": mutations(content, mutated, seed),
         f"payload changes with checksums made right, seed {seed}": forgeries(content, forged, seed),
     }
-    rows, failures, everything = [], [], []
-    for kind, cases in kinds.items():
-        listed = list(cases)
-        found = list(tracked(answers(weights, content, listed), kind, len(listed)))
-        outcomes = Counter(each.outcome for _, each in found)
+    listed = [((kind, what), damaged) for kind, cases in kinds.items() for what, damaged in cases]
+    given = weights, content
+    asked = answers(partial(start, *given), partial(answer, *given), listed)
+    found = list(tracked(asked, "files", len(listed)))
+    rows = []
+    for kind in kinds:
+        own = [each for (of, _), each in found if of == kind]
+        outcomes = Counter(each.outcome for each in own)
         rows.append(
             [
-                *(kind, len(found)),
+                *(kind, len(own)),
                 *(outcomes[outcome] for outcome in (REFUSED, RIGHT, OTHER)),
-                f"{max((each.seconds for _, each in found), default=0):.3f}",
-                f"{max((each.peak for _, each in found), default=0) / 1e6:.1f}",
+                f"{max((each.seconds for each in own), default=0):.3f}",
+                f"{max((each.peak for each in own), default=0) / 1e6:.1f}",
             ]
         )
-        failures += [f"{label}: {e.detail}" for label, e in found if e.outcome == OTHER]
-        everything += [each for _, each in found]
     print_table(
         f"{source.name}, {len(content)} bytes, header of {header_length(content)}",
         ["damage", "files", REFUSED, RIGHT, OTHER, "worst s", "peak MB above a good decode"],
         rows,
     )
-    errors = Counter(each.detail for each in everything if each.outcome == REFUSED)
+    errors = Counter(each.detail for _, each in found if each.outcome == REFUSED)
     print_table("errors", ["error", "files"], errors.most_common())
+    failures = [f"{what}: {each.detail}" for (_, what), each in found if each.outcome == OTHER]
     if failures:
         print_table(f"{OTHER}: {len(failures)}", ["what"], [[each] for each in failures[:20]])
     print_made(model)
     if failures or any(
-        each.seconds >= SECONDS_LIMIT or each.peak >= MEMORY_LIMIT for each in everything
+        each.seconds >= SECONDS_LIMIT or each.peak >= MEMORY_LIMIT for _, each in found
     ):
         raise SystemExit(1)
 

@@ -20,6 +20,7 @@ from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.processes import fresh
 from vqcodec.drawing import sampling
 from vqcodec.registry import default_generator
+from vqcodec.tiling import padded
 from vqcodec.weights_file import load
 
 VARIABLES = ("OMP_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM")
@@ -50,15 +51,17 @@ def draw(
     )
     pixels = np.stack([each.pixels for each in drawn]).astype(int)
     loaded = load(model)
-    shapes = [tuple(side // stride for side in pixels.shape[1:3]) for stride in loaded.strides]
+    sides = [padded(side, loaded.strides[0]) for side in pixels.shape[1:3]]
+    shapes = [(sides[0] // stride, sides[1] // stride) for stride in loaded.strides]
+    quality = loaded.checked_quality(None) - 1
     items = list(itertools.product([index + 1 for index in CLASSES], range(COUNT)))
     parts = []
     for first in range(0, len(items), batch):
         some = items[first : first + batch]
         seeds = [(SEED, number, label) for label, number in some]
-        indices = sampling_speed.draw(
-            loaded.priors, shapes, seeds, [label for label, _ in some], sampling.Shaping(**settings)
-        )
+        labels = [label for label, _ in some]
+        shaping = sampling.Shaping(**settings)
+        indices = sampling_speed.draw(loaded.priors, shapes, seeds, labels, quality, shaping)
         parts.append(np.concatenate([maps.flatten(1).numpy() for maps in indices], 1))
     return np.concatenate(parts), pixels
 

@@ -67,6 +67,7 @@ def draw(
     shapes: Sequence[tuple[int, int]],
     seeds: Sequence[Sequence[int]],
     labels: Sequence[int],
+    quality: int,
     shaping: sampling.Shaping,
 ) -> list[Tensor]:
     """Indices of new images, as the sampler draws them: int64 [N, G, h, w] a level.
@@ -76,6 +77,7 @@ def draw(
         shapes: Rows and columns of every level.
         seeds: Of the N images' random numbers.
         labels: Of the N images, their classes plus 1.
+        quality: Of all images, from 0.
         shaping: Of the probabilities.
     """
     generators = [np.random.PCG64(list(seed)) for seed in seeds]
@@ -84,7 +86,7 @@ def draw(
         label = torch.cat([label, torch.zeros_like(label)])
     indices: list[Tensor] = []
     for prior, shape in zip(priors, shapes, strict=True):
-        state = prior.start(indices, torch.zeros_like(label), label, *shape)
+        state = prior.start(indices, torch.full_like(label, quality), label, *shape)
         indices.append(prior.wavefront(state, sampling.draw_with(prior, generators, shaping)))
     return [maps[: len(seeds)] for maps in indices]
 
@@ -119,7 +121,7 @@ def main(model: str | None, threads: int, runs: int) -> None:
     rows = []
     for preset in tracked((None, SYSTEM), "256-pixel system"):
         priors = random_priors(preset)
-        one = partial(draw, priors, SHAPES, [[0]], [1], sampling.Shaping())
+        one = partial(draw, priors, SHAPES, [[0]], [1], 0, sampling.Shaping())
         seconds, usual = timed(one, min(runs, 3)), usual_way(priors, one())
         sizes = "default" if preset is None else "the paper's"
         rows.append([sizes, f"{seconds:.2f}", f"{usual:.0f}", f"{usual / seconds:.0f}"])

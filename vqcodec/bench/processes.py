@@ -13,7 +13,7 @@ from functools import partial
 
 @contextmanager
 def fresh(
-    prepare: Callable[[], None] | None = None,
+    prepare: Callable[[], object] | None = None,
     *,
     count: int = 1,
     variables: Mapping[str, str | None] | None = None,
@@ -39,7 +39,7 @@ def fresh(
         os.environ.update(before)
 
 
-def _begin(prepare: Callable[[], None] | None) -> None:
+def _begin(prepare: Callable[[], object] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if prepare is not None:
         prepare()
