@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -53,9 +54,9 @@ def print_made(model: str | None) -> None:
     Raises:
         ModelError: there is no such model.
     """
-    _output().print(sentence(made(model)), highlight=False)
+    _output().print(sentence(made(model)))
 
 
 def _output() -> Console:
-    output = Console()
-    return output if output.is_terminal else Console(width=WIDTH_OF_NO_TERMINAL)
+    width = None if sys.stdout.isatty() else WIDTH_OF_NO_TERMINAL
+    return Console(width=width, markup=False, highlight=False)
