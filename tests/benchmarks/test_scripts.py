@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 import effort
 import exactness
-import hostile
 import integer_cost
 import numpy as np
 import pytest
@@ -20,10 +19,9 @@ from click.testing import CliRunner
 from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
 from tiny_classes import write_tiny_class_model
 
-from vqcodec import container
 from vqcodec.bench.images import middle
-from vqcodec.codec import compress, decompress
-from vqcodec.image import Image, load
+from vqcodec.codec import compress
+from vqcodec.image import load
 from vqcodec.training import checkpoint
 from vqcodec.weights_file import load as load_model
 
@@ -49,12 +47,6 @@ def one_image(tmp_path: Path, astronaut: Path) -> Path:
     folder.mkdir()
     (folder / "astronaut.png").write_bytes(astronaut.read_bytes())
     return folder
-
-
-@pytest.fixture(scope="module")
-def small_file(tiny_model: Path, astronaut: Path) -> bytes:
-    pixels = load(astronaut).pixels[:40, :40]
-    return compress(Image(pixels, grey=False), model=tiny_model).data
 
 
 def test_effort(run: Run, one_image: Path) -> None:
@@ -110,55 +102,11 @@ class TestExactness:
         assert "yes" in printed
 
 
-class TestHostile:
-    def test_damage_is_what_it_says(self, small_file: bytes) -> None:
-        length = hostile.header_length(small_file)
-        container.peek(small_file[:length])
-        assert len(list(hostile.truncations(small_file))) == len(small_file)
-        changes = [changed for _, changed in hostile.header_changes(small_file)]
-        assert len(set(changes)) == 255 * length
-        mutated = [changed for _, changed in hostile.mutations(small_file, 50, seed=3)]
-        assert len(mutated) == 50
-        assert small_file not in mutated
-        assert mutated == [changed for _, changed in hostile.mutations(small_file, 50, seed=3)]
-
-    def test_forgeries_pass_every_checksum_of_the_container(self, small_file: bytes) -> None:
-        forged = [changed for _, changed in hostile.forgeries(small_file, 10, seed=0)]
-        assert len(forged) == 10
-        for each in forged:
-            assert container.unpack(each).complete
-
-    def test_outcomes(self, small_file: bytes, tiny_model: Path) -> None:
-        model = str(tiny_model)
-        expected = decompress(small_file, model=model).pixels
-        assert hostile.decode(small_file, model, expected) == (hostile.RIGHT, "")
-        assert hostile.decode(small_file, model, 255 - expected) == (hostile.OTHER, "another image")
-        assert hostile.decode(small_file[:20], model, expected) == (
-            hostile.REFUSED,
-            "TruncatedError",
-        )
-
-    def test_a_process_that_ends_is_counted_and_replaced(self) -> None:
-        cases = [("ends it", b"import os; os._exit(3)"), ("is answered", b"")]
-        (_, first), second = hostile.answers(list, exec, cases)
-        assert first.outcome == hostile.OTHER
-        assert "ended, or took over 5 s" in first.detail
-        assert second == ("is answered", None)
-
-    def test_it_runs(
-        self, run: Run, astronaut: Path, monkeypatch: pytest.MonkeyPatch, small_file: bytes
-    ) -> None:
-        some = list(hostile.header_changes(small_file))[::200]
-        monkeypatch.setattr(hostile, "header_changes", lambda content: some)
-        printed = run(hostile.main, astronaut, "--mutations", "20", "--forgeries", "2")
-        assert "random mutations, seed 0" in printed
-        assert hostile.OTHER + ":" not in printed
-
-    def test_an_unknown_model_is_one_line(self) -> None:
-        result = CliRunner().invoke(hostile.main, ["--model", "nonsense"])
-        assert result.exit_code == 1
-        assert result.stderr.startswith("Error: model 'nonsense' is not known")
-        assert len(result.stderr.splitlines()) == 1
+def test_an_unknown_model_is_one_line(one_image: Path) -> None:
+    result = CliRunner().invoke(effort.main, [str(one_image), "--model", "nonsense"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: model 'nonsense' is not known")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_same_samples_are_those_of_the_sampler(

@@ -33,13 +33,13 @@ class Cost:
 
 def measured(action: Callable[[], _Result], runs: int) -> tuple[_Result, Cost]:
     """The result of an action that is run some times, and what it took."""
-    forget_peak()
+    _forget_peak()
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
         result = action()
         seconds.append(time.perf_counter() - start)
-    return result, Cost(statistics.median(seconds), memory("VmHWM"))
+    return result, Cost(statistics.median(seconds), _peak())
 
 
 def timed(action: Callable[[], object], runs: int) -> float:
@@ -48,20 +48,14 @@ def timed(action: Callable[[], object], runs: int) -> float:
     return measured(action, runs)[1].seconds
 
 
-def memory(field: str) -> int | None:
-    """A field of this process's memory in bytes; None where the system does not tell.
+def _forget_peak() -> None:
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")  # sets VmHWM back to what is resident
 
-    Args:
-        field: VmRSS, what is resident; VmHWM, the peak of it, which unlike `ru_maxrss` is without
-            that of the process that started this one; or VmSize.
-    """
+
+def _peak() -> int | None:
     if not _STATUS.exists():
         return None
-    lines = _STATUS.read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))
-
-
-def forget_peak() -> None:
-    """Sets the peak back to what is resident."""
-    if _CLEAR.exists():
-        _CLEAR.write_text("5")
+    # Unlike `ru_maxrss`, VmHWM does not include the process that started this one.
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
