@@ -1,56 +1,44 @@
 """Whether frequencies and indices are the same integers whatever computes them.
 
-One process compresses; its indices, frequencies and files are the reference. Every other row is a
-process of its own with another setting: it computes all frequencies of those indices in one pass,
-then decodes the files by wavefront, and counts what differs.
+One process compresses. Every row is a process of its own with another setting: it decodes the files
+by wavefront, then computes all frequencies of their indices in one pass. Both have to find what the
+first row's one pass found, in every tile of every level.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import numpy as np
-import numpy.typing as npt
 import torch
-from common import (
-    KODAK_SIZE,
-    Benchmark,
-    console,
-    find_images,
-    in_fresh_process,
-    json_option,
-    kodak_sized,
-    model_option,
-    print_table,
-    quality_option,
-    recorded,
-    store,
-    yes,
-)
-from rich.progress import track
 from torch import Tensor
 
 from vqcodec import container
+from vqcodec.bench.command import Command, print_made, print_table, tracked
+from vqcodec.bench.images import fill, found_images, picture
+from vqcodec.bench.processes import fresh
+from vqcodec.cli.options import model_option, quality_option
 from vqcodec.codec import DEFAULT_BATCH, compress
-from vqcodec.container import Container
 from vqcodec.entropy import payload
 from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.gemm import matrix_product
 from vqcodec.entropy.prior import Prior, State
-from vqcodec.entropy.wavefront import steps
-from vqcodec.tiling import Window, batches, padded, split
+from vqcodec.image import Image
+from vqcodec.registry import DEFAULT_MODEL
+from vqcodec.tiles import Tiles
+from vqcodec.tiling import Window
 from vqcodec.weights_file import Model, load
 
+PHOTOGRAPH = Path(__file__).parents[1] / "tests" / "fixtures" / "coffee.png"
+KODAK_SIZE = (512, 768)
 ATEN, ONEDNN, GEMM = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM"
 UNSET: dict[str, str | None] = {ATEN: None, ONEDNN: None, GEMM: None}
-
-Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -63,9 +51,12 @@ class Setting:
     device: str = "cpu"
 
 
+CAPABILITIES = ("default", "avx2", "avx512")
+# PyTorch crashes where it is asked for what the processor lacks; oneDNN ignores it.
+HERE = CAPABILITIES.index(torch.backends.cpu.get_cpu_capability().lower()) + 1
 SETTINGS = (
     Setting("as it comes"),
-    *(Setting(f"{ATEN}={value}", {ATEN: value}) for value in ("default", "avx2", "avx512")),
+    *(Setting(f"{ATEN}={value}", {ATEN: value}) for value in CAPABILITIES[:HERE]),
     *(Setting(f"{ONEDNN}={value}", {ONEDNN: value}) for value in ("SSE41", "AVX2", "AVX512_CORE")),
     Setting(f"{ATEN}=default {ONEDNN}=SSE41", {ATEN: "default", ONEDNN: "SSE41"}),
     *(Setting(f"{GEMM}={value}", {GEMM: value}) for value in ("int8", "float32", "float64")),
@@ -74,205 +65,118 @@ SETTINGS = (
 GPU = Setting("GPU", device="cuda")
 
 
-@dataclass(frozen=True)
-class Differences:
+@dataclass
+class Found:
     """What one process found.
 
     Attributes:
-        parallel: Frequencies of the one pass that differ from the reference's.
-        wavefront: Frequencies of the wavefront that differ from the reference's one pass.
-        indices: Decoded indices that differ from those that were coded.
-        frequencies_compared: Of each of the two.
-        indices_compared: How many.
         capability: PyTorch's, as it took the setting.
         product: The integer matrix product in use.
+        frequencies: How many, found twice.
+        indices: How many.
         seconds: Of everything but loading.
+        one_pass: Hashes of the frequencies of every tile and level, found in one pass.
+        wavefront: The same, found by decoding.
+        decoded: Hashes of the indices.
     """
 
-    parallel: int
-    wavefront: int
-    indices: int
-    frequencies_compared: int
-    indices_compared: int
     capability: str
     product: str
-    seconds: float
+    frequencies: int = 0
+    indices: int = 0
+    seconds: float = 0.0
+    one_pass: list[str] = field(default_factory=list)
+    wavefront: list[str] = field(default_factory=list)
+    decoded: list[str] = field(default_factory=list)
 
-    @property
-    def none(self) -> bool:
-        """Whether all is the same."""
-        return self.parallel == self.wavefront == self.indices == 0
-
-
-def make_reference(
-    model: str, picture: Path | None, tile: int, quality: int | None, stem: Path
-) -> None:
-    """Writes the file, the indices and the frequencies; runs in a process of its own."""
-    torch.set_num_threads(1)
-    _, original = kodak_sized(picture)
-    with recorded("encode") as found:
-        compressed = compress(original, quality=quality, model=model, tile=tile)
-    stem.with_suffix(".vqz").write_bytes(compressed.data)
-    contents = container.unpack(compressed.data)
-    loaded = load(model)
-    for level, maps in enumerate(found[-1]):
-        np.save(_indices_file(stem, level), maps)
-    indices = _load_indices(stem, loaded)
-    for level in range(contents.header.levels):
-        passes = Passes(loaded, contents, indices, level, DEFAULT_BATCH)
-        np.save(_frequencies_file(stem, level), passes.parallel())
-
-
-class Passes:
-    """The passes over one level of a file.
-
-    Args:
-        model: The model of the file.
-        contents: The file.
-        indices: What it was made of, int64 [G, H/s, W/s] a level.
-        level: Which level.
-        batch: Tiles at a time.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        contents: Container,
-        indices: Sequence[Tensor],
-        level: int,
-        batch: int,
-    ) -> None:
-        self.model, self.indices, self.level, self.batch = model, indices, level, batch
-        self.header = contents.header
-        self.prior = model.priors[level]
-        height, width = (
-            padded(size, model.strides[0]) for size in (self.header.height, self.header.width)
+    def differences(self, first: Found) -> tuple[int, int, int]:
+        """In how many tiles one pass, wavefront and indices are not what another one pass says."""
+        pairs = (
+            (self.one_pass, first.one_pass),
+            (self.wavefront, first.one_pass),
+            (self.decoded, first.decoded),
         )
-        self.windows = split(height, width, self.header.tile)
-        self.payloads = dict(zip(self.windows, contents.sections[level], strict=True))
-
-    def parallel(self) -> Array:
-        """Frequencies of all indices in one pass: int32 [G, H/s, W/s, K]."""
-        whole = self._empty_frequencies()
-        for group, state, own in self._groups():
-            found = self.prior.parallel(state, own).cpu().numpy()
-            for window, part in zip(group, found, strict=True):
-                place = self._place(window)
-                whole[place] = part.reshape(whole[place].shape)
-        return whole
-
-    def wavefront(self) -> tuple[Array, Array]:
-        """Frequencies as above, and indices int32 [G, H/s, W/s], found by decoding the file."""
-        whole, decoded = self._empty_frequencies(), np.zeros(self.indices[self.level].shape, "i4")
-        for group, state, own in self._groups():
-            payloads = [self.payloads[window] for window in group]
-            reader = Reader(payloads, own, self.prior, state)
-            found = payload.find(self.prior, state, reader).cpu().numpy()
-            for n, window in enumerate(group):
-                place = self._place(window)
-                whole[place] = reader.frequencies[n].reshape(whole[place].shape)
-                decoded[place] = found[n]
-        return whole, decoded
-
-    def _empty_frequencies(self) -> Array:
-        return np.zeros((*self.indices[self.level].shape, max(self.prior.sizes)), "i4")
-
-    def _place(self, window: Window) -> tuple[slice, ...]:
-        return (slice(None), *(window // self.model.strides[self.level]).slices)
-
-    def _groups(self) -> Iterator[tuple[list[Window], State, Tensor]]:
-        for group in batches(self.windows, self.batch):
-            maps = [
-                torch.stack([whole[(slice(None), *(window // stride).slices)] for window in group])
-                for whole, stride in zip(self.indices, self.model.strides, strict=True)
-            ][: self.level + 1]
-            quality = torch.full((len(group),), self.header.quality - 1, device=self.model.device)
-            shape = maps[-1].shape[2:]
-            yield (
-                group,
-                self.prior.start(maps[:-1], quality, torch.zeros_like(quality), *shape),
-                maps[-1],
-            )
+        one_pass, wavefront, decoded = (sum(map(str.__ne__, *pair)) for pair in pairs)
+        return one_pass, wavefront, decoded
 
 
 class Reader:
-    """Reads symbols for `Prior.wavefront`, and keeps their frequencies."""
+    """Reads symbols for `payload.find`, and keeps their frequencies: int32 [N, G, h * w, K]."""
 
-    def __init__(self, payloads: Sequence[bytes], own: Tensor, prior: Prior, state: State) -> None:
+    def __init__(self, payloads: Sequence[bytes], prior: Prior, state: State) -> None:
         self.prior = prior
-        self.decoders = [Decoder(payload) for payload in payloads]
-        self.order = [(group, s) for s in steps(*own.shape[2:]) for group in state.groups]
-        self.done = 0
-        self.frequencies = np.zeros((*own.flatten(2).shape, max(prior.sizes)), "i4")
+        self.decoders = [Decoder(each) for each in payloads]
+        self.order = ((group, step) for step in state.steps for group in state.groups)
+        shape = (len(payloads), len(prior.sizes), state.indices.shape[1], max(prior.sizes))
+        self.frequencies = torch.zeros(shape, dtype=torch.int32)
 
     def __call__(self, codebook: int, logits: Tensor) -> Tensor:
         """Logits [N, n * p, K] of n codebooks and one step to symbols int64 [N, n * p]."""
         frequencies = self.prior.frequencies(logits)
-        group, positions = self.order[self.done]
+        group, positions = next(self.order)
         assert group.codebooks.start == codebook
-        self.done += 1
         own = self.frequencies[:, codebook : group.codebooks.stop, :, : logits.shape[2]]
-        own[:, :, positions.numpy()] = frequencies.unflatten(1, (-1, len(positions))).cpu().numpy()
+        own[:, :, positions] = frequencies.unflatten(1, (-1, len(positions))).int().cpu()
         rows = [
             decoder.decode(each) for decoder, each in zip(self.decoders, frequencies, strict=True)
         ]
         return torch.from_numpy(np.stack(rows)).long()
 
 
+def compressed(model: str, source: Path | None, tile: int, quality: int | None) -> bytes:
+    """The file of an image, or of a photograph of Kodak's size."""
+    torch.set_num_threads(1)
+    pixels = fill(picture(PHOTOGRAPH), *KODAK_SIZE) if source is None else picture(source)
+    return compress(Image(pixels, grey=False), quality=quality, model=model, tile=tile).data
+
+
 @torch.inference_mode()
-def compare(model: str, stems: Sequence[Path], setting: Setting, threads: int) -> Differences:
-    """Counts what differs from the references; runs in a process of its own."""
+def find(model: str, files: Sequence[bytes], setting: Setting, threads: int) -> Found:
+    """Decodes files and hashes what it finds on the way."""
     torch.set_num_threads(threads)
     loaded = load(model, setting.device)
-    start = time.perf_counter()
-    parallel = wavefront = wrong = frequencies_compared = indices_compared = 0
-    for stem in stems:
-        contents = container.unpack(stem.with_suffix(".vqz").read_bytes())
-        indices = _load_indices(stem, loaded)
-        for level, coded in enumerate(indices):
-            expected = np.load(_frequencies_file(stem, level))
-            passes = Passes(loaded, contents, indices, level, setting.batch)
-            parallel += int((passes.parallel() != expected).sum())
-            found, decoded = passes.wavefront()
-            wavefront += int((found != expected).sum())
-            wrong += int((decoded != coded.cpu().numpy()).sum())
-            frequencies_compared += expected.size
-            indices_compared += decoded.size
-    return Differences(
-        parallel,
-        wavefront,
-        wrong,
-        frequencies_compared,
-        indices_compared,
-        torch.cuda.get_device_name() if loaded.device.type == "cuda" else _capability(),
+    gpu = loaded.device.type == "cuda"
+    found = Found(
+        torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability(),
         matrix_product(loaded.device).__name__.strip("_"),
-        time.perf_counter() - start,
     )
+    start = time.perf_counter()
+    for data in files:
+        find_in(loaded, data, setting.batch, found)
+    found.seconds = time.perf_counter() - start
+    return found
 
 
-def _capability() -> str:
-    return torch.backends.cpu.get_cpu_capability()
+def find_in(model: Model, data: bytes, batch: int, found: Found) -> None:
+    """Adds what there is in one file."""
+    contents = container.unpack(data)
+    tiles = Tiles(model, contents.header, batch)
+    indices: list[Tensor] = []
+
+    def look(
+        prior: Prior, state: State, some: Sequence[Window], progress: payload.StepsDone
+    ) -> Tensor:
+        of = dict(zip(tiles.windows, contents.sections[len(indices)], strict=True))
+        reader = Reader([of[window] for window in some], prior, state)
+        decoded = payload.find(prior, state, reader, progress)
+        frequencies = prior.parallel(tiles.start(indices, some), decoded)
+        found.frequencies += frequencies.numel()
+        found.indices += decoded.numel()
+        found.one_pass += map(hashed, frequencies)
+        found.wavefront += map(hashed, reader.frequencies)
+        found.decoded += map(hashed, decoded)
+        return decoded
+
+    for level in range(contents.header.levels):
+        indices.append(tiles.find(tiles.windows, indices, look, f"level {level}"))
 
 
-def _indices_file(stem: Path, level: int) -> Path:
-    return stem.with_name(f"{stem.name}-indices-{level}.npy")
+def hashed(integers: Tensor) -> str:
+    return hashlib.sha256(integers.int().cpu().numpy().tobytes()).hexdigest()
 
 
-def _frequencies_file(stem: Path, level: int) -> Path:
-    return stem.with_name(f"{stem.name}-frequencies-{level}.npy")
-
-
-def _load_indices(stem: Path, model: Model) -> list[Tensor]:
-    return [
-        torch.from_numpy(np.load(_indices_file(stem, level)).astype(np.int64)).to(model.device)
-        for level in range(len(model.strides))
-    ]
-
-
-@click.command(cls=Benchmark)
-@click.argument(
-    "folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.command(cls=Command)
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option("--threads", type=int, multiple=True, default=(1, 2), show_default=True)
 @click.option(
     "--tile",
@@ -286,110 +190,55 @@ def _load_indices(stem: Path, model: Model) -> list[Tensor]:
 @click.option("--only", metavar="TEXT", default="", help="Rows whose setting contains this.")
 @quality_option
 @model_option
-@json_option
 def main(
     folder: Path | None,
     threads: tuple[int, ...],
     tiles: tuple[int, ...],
     only: str,
     quality: int | None,
-    model: str,
-    json_file: Path | None,
+    model: str | None,
 ) -> None:
-    """The matrix over the images in FOLDER, or over photographs of the tests at 768x512.
+    """The matrix over the images in FOLDER, or over a photograph of the tests at 768x512.
 
     Exit code 1 if anything differs.
     """
-    pictures: list[Path | None] = [*find_images(folder)] if folder else [None]
-    rows = [
-        (setting, count)
-        for setting, count in itertools.product(SETTINGS, threads)
-        if only in setting.name
-    ]
+    model = model or DEFAULT_MODEL
+    sources: list[Path | None] = [*found_images([folder])] if folder else [None]
+    rows = [row for row in itertools.product(SETTINGS, threads) if only in row[0].name]
     if torch.cuda.is_available() and only in GPU.name:
         rows.append((GPU, threads[0]))
     if not rows:
         raise click.UsageError(f"no setting contains {only!r}")
-    results: list[tuple[Setting, int, Differences]] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        stems: list[Path] = []
-        for picture, tile in itertools.product(pictures, tiles):
-            stem = Path(temporary) / f"{len(stems)}"
-            in_fresh_process(
-                make_reference, model, picture, tile, quality, stem, variables=_variables({}, 1)
-            )
-            stems.append(stem)
-        for setting, count in track(rows, "settings", console=console):
-            variables = _variables(setting.variables, count)
-            found = in_fresh_process(compare, model, stems, setting, count, variables=variables)
-            counts = f"{found.parallel} {found.wavefront} {found.indices}"
-            console.print(f"{setting.name}, {count} threads: {counts} ({found.seconds:.1f} s)")
-            results.append((setting, count, found))
-    report(results, pictures, tiles)
-    exact = all(found.none for _, _, found in results)
-    store(
-        json_file,
-        "exactness",
-        model,
-        {
-            "images": [str(picture.name) if picture else None for picture in pictures],
-            "tiles": tiles,
-            "gpu": torch.cuda.is_available(),
-            "exact": exact,
-            "rows": [
-                {**asdict(setting), "threads": count, **asdict(found)}
-                for setting, count, found in results
-            ],
-        },
-    )
-    if not exact:
-        raise SystemExit(1)
-
-
-def _variables(settings: dict[str, str], threads: int) -> dict[str, str | None]:
-    return {**UNSET, **settings, "OMP_NUM_THREADS": str(threads)}
-
-
-def report(
-    results: Sequence[tuple[Setting, int, Differences]],
-    pictures: Sequence[Path | None],
-    tiles: Sequence[int],
-) -> None:
-    first = results[0][2]
-    what = f"{len(pictures)} images" if pictures[0] else f"{KODAK_SIZE[1]}x{KODAK_SIZE[0]}"
+    files = []
+    for source, tile in itertools.product(sources, tiles):
+        with fresh(variables=UNSET | {"OMP_NUM_THREADS": "1"}) as process:
+            files.append(process.submit(compressed, model, source, tile, quality).result())
+    results: list[Found] = []
+    for setting, count in tracked(rows, "settings"):
+        variables = UNSET | setting.variables | {"OMP_NUM_THREADS": str(count)}
+        with fresh(variables=variables) as process:
+            results.append(process.submit(find, model, files, setting, count).result())
+    first = results[0]
+    differences = [found.differences(first) for found in results]
     print_table(
-        f"{what}, tiles of {', '.join(map(str, tiles))}: of {first.frequencies_compared} "
-        f"frequencies and {first.indices_compared} indices, how many differ",
+        f"{len(sources)} images, tiles of {', '.join(map(str, tiles))}: of {len(first.decoded)} "
+        f"tiles, with {first.frequencies} frequencies and {first.indices} indices, how many differ"
+        f"{'' if torch.cuda.is_available() else ' (no GPU here, so its row is left out)'}",
         [
-            "setting",
-            "threads",
-            "batch",
-            "runs as",
-            "product",
-            "one pass",
-            "wavefront",
-            "indices",
-            "exact",
-            "seconds",
+            *("setting", "threads", "batch", "runs as", "product"),
+            *("one pass", "wavefront", "indices", "exact", "seconds"),
         ],
-        [
+        (
             [
-                setting.name,
-                count,
-                setting.batch,
-                found.capability,
-                found.product,
-                found.parallel,
-                found.wavefront,
-                found.indices,
-                yes(found.none),
-                f"{found.seconds:.1f}",
+                *(setting.name, count, setting.batch, found.capability, found.product),
+                *(*differ, "NO" if any(differ) else "yes", f"{found.seconds:.1f}"),
             ]
-            for setting, count, found in results
-        ],
+            for (setting, count), found, differ in zip(rows, results, differences, strict=True)
+        ),
     )
-    if not torch.cuda.is_available():
-        console.print("no GPU here: the GPU's row is left out")
+    print_made(model)
+    if any(map(any, differences)):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

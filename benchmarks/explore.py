@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from common import Benchmark
 
+from vqcodec.bench.command import Command
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig
 from vqcodec.photos import parse_source
 from vqcodec.training.autoencoder import PRESETS, WIDE, AutoencoderTraining, books, train
@@ -88,7 +88,7 @@ VARIANTS = {
 }
 
 
-@click.command(cls=Benchmark)
+@click.command(cls=Command)
 @click.argument("variant", type=click.Choice(list(VARIANTS)))
 @click.argument("output", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option(

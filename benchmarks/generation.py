@@ -14,18 +14,16 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-import common
 import numpy as np
 import torch
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.cli.console import progress
 from vqcodec.drawing import sampling
 from vqcodec.errors import CodecError
@@ -40,6 +38,7 @@ from vqcodec.metrics.realism import (
     judged,
     precision_and_recall,
 )
+from vqcodec.metrics.reconstruction import reconstruct
 from vqcodec.photos import Photo, in_split, read_photos
 from vqcodec.registry import default_generator
 from vqcodec.weights_file import Model, load
@@ -59,10 +58,9 @@ def samples(
             sampling.Shaping(temperature, guidance=guidance),
             sampling.Place(model),
         )
-        total = len(classes) * count
         found = [
             (each.image.pixels, each.class_index)
-            for each in track(drawn, "samples", total=total, console=common.console)
+            for each in tracked(drawn, "samples", len(classes) * count)
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -111,10 +109,14 @@ def read(source: Path, model: Model, side: int) -> Data:
         ]
 
     photos = split("validation")
-    validation = squares(photos, side)
-    truth = places(photos, model, shared)
+    found = tracked(reconstruct(model, photos, side=side), "reconstructions", len(photos))
     return Data(
-        shared, split("train"), photos, validation, truth, common.restored(model, photos, side)
+        classes=shared,
+        train=split("train"),
+        photos=photos,
+        validation=squares(photos, side),
+        truth=places(photos, model, shared),
+        restored=torch.stack([after for *_, after in found]),
     )
 
 
@@ -124,7 +126,7 @@ def places(photos: Sequence[Photo], model: Model, classes: Sequence[int]) -> Ten
     return torch.tensor([place[photo.label] for photo in photos])
 
 
-def measure_likelihood(model: Model, data: Data, side: int, count: int) -> dict[str, Any]:
+def measure_likelihood(model: Model, data: Data, side: int, count: int) -> None:
     train = likelihood(model, spread(data.train, count), side=side)
     validation = likelihood(model, spread(data.photos, count), side=side)
     rows: list[list[object]] = []
@@ -135,18 +137,17 @@ def measure_likelihood(model: Model, data: Data, side: int, count: int) -> dict[
         )
     gap = validation.bpp / train.bpp - 1
     rows.append(["all, bpp", f"{train.bpp:.4f}", f"{validation.bpp:.4f}", f"{gap:+.2%}", "", ""])
-    common.print_table(
+    print_table(
         f"Nats a symbol, and MSE from this and all coarser levels: {train.images} training and "
         f"{validation.images} validation images",
         ["level", "nats, train", "validation", "gap", "MSE, train", "validation"],
         rows,
     )
-    return {"train": asdict(train), "validation": asdict(validation)}
 
 
 def measure_cas(
     model: Model, data: Data, side: int, fake: Tensor, labels: Tensor, steps: int
-) -> dict[str, Any]:
+) -> None:
     sets = {
         "real images": (squares(data.train, side), places(data.train, model, data.classes)),
         "samples": (fake, torch.searchsorted(torch.tensor(data.classes), labels)),
@@ -167,16 +168,12 @@ def measure_cas(
     def cells(score: Accuracy) -> list[str]:
         return [f"{score.top1:.2%} / {score.top5:.2%}", f"{score.top1 / real:.1%}"]
 
-    common.print_table(
+    print_table(
         f"CAS: classifiers trained for {steps} steps, top-1 / top-5 on {len(data.truth)} "
         "validation images of the same classes",
         ["trained on", "images", "real", "share", "reconstructed", "share"],
         [[what, count, *cells(a), *cells(b)] for what, (count, a, b) in found.items()],
     )
-    return {
-        what: {"images": count, "real": asdict(a), "reconstructed": asdict(b)}
-        for what, (count, a, b) in found.items()
-    }
 
 
 def kept(probabilities: Tensor, candidates: int, wanted: int) -> Tensor:
@@ -210,9 +207,7 @@ def columns(classifier: Classifier, model: Model, classes: Sequence[int]) -> Ten
     return torch.tensor(classes)
 
 
-def measure_keep(
-    model: Model, data: Data, fake: Tensor, candidates: int, features: str
-) -> dict[str, Any]:
+def measure_keep(model: Model, data: Data, fake: Tensor, candidates: int, features: str) -> None:
     classifier = load_classifier(features)
     column = columns(classifier, model, data.classes)
     some = fake.view(len(data.classes), -1, *fake.shape[1:])[:, :candidates].flatten(0, 1)
@@ -230,43 +225,34 @@ def measure_keep(
     probabilities = fakes.gather(1, own[:, None]).view(-1, candidates)
     right = fakes.argmax(1) == own
 
-    def compared(keep: float) -> dict[str, float]:
+    def compared(keep: float) -> list[object]:
         chosen = kept(probabilities, round(wanted / keep), wanted)
-        precision, recall = precision_and_recall(real_rows, fake_rows[chosen])
-        return {
-            "keep": keep,
-            "samples": len(chosen),
-            "frechet": frechet_distance(real_rows, fake_rows[chosen]),
-            "frechet_restored": frechet_distance(again_rows, fake_rows[chosen]),
-            "score": classifier_score(fakes[chosen]).mean,
-            "precision": precision,
-            "recall": recall,
-            "recognized": float(right[chosen].double().mean()),
-        }
+        distances = [frechet_distance(rows, fake_rows[chosen]) for rows in (real_rows, again_rows)]
+        shares = [
+            *precision_and_recall(real_rows, fake_rows[chosen]),
+            float(right[chosen].double().mean()),
+        ]
+        score = classifier_score(fakes[chosen]).mean
+        return [
+            f"{keep:g}",
+            len(chosen),
+            *(f"{each:.1f}" for each in distances),
+            f"{score:.2f}",
+            *(f"{each:.3f}" for each in shares),
+        ]
 
-    trade = [compared(keep) for keep in KEEPS]
     truth = column[data.truth]
-    about = {
-        "real_recognized": float((reals.argmax(1) == truth).double().mean()),
-        "restored_recognized": float((agains.argmax(1) == truth).double().mean()),
-        "restored_frechet": frechet_distance(real_rows, again_rows),
-    }
-    common.print_table(
+    known, again = (float((each.argmax(1) == truth).double().mean()) for each in (reals, agains))
+    print_table(
         f"Samples against {len(truth)} validation images, by the features of {features}; it "
-        f"recognizes {about['real_recognized']:.1%} of these, {about['restored_recognized']:.1%} "
-        f"of their reconstructions, whose Frechet distance is {about['restored_frechet']:.1f}",
+        f"recognizes {known:.1%} of these, {again:.1%} of their reconstructions, whose Frechet "
+        f"distance is {frechet_distance(real_rows, again_rows):.1f}",
         ["keep", "samples", "Frechet", "Frechet*", "score", "precision", "recall", "recognized"],
-        [
-            [f"{row['keep']:g}", row["samples"]]
-            + [f"{row[name]:.1f}" for name in ("frechet", "frechet_restored", "score")]
-            + [f"{row[name]:.3f}" for name in ("precision", "recall", "recognized")]
-            for row in trade
-        ],
+        [compared(keep) for keep in KEEPS],
     )
-    return {"features": features, **about, "trade": trade}
 
 
-@click.command(cls=common.Benchmark)
+@click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--model", metavar="ID|FILE", help="The packaged generator if not given.")
 @click.option("--out", "output", type=click.Path(path_type=Path), default=Path("runs/generation"))
@@ -278,7 +264,6 @@ def measure_keep(
 @click.option("--temperature", default=1.0, show_default=True)
 @click.option("--features", default="efficientnet-lite0", show_default=True)
 @click.option("--part", "parts", multiple=True, default=PARTS, type=click.Choice(PARTS))
-@common.json_option
 def main(
     source: Path,
     model: str | None,
@@ -291,7 +276,6 @@ def main(
     temperature: float,
     features: str,
     parts: tuple[str, ...],
-    json_file: Path | None,
 ) -> None:
     """Measures the generator on the classes of SOURCE, a folder or archive of class folders."""
     model = model or default_generator()
@@ -299,21 +283,19 @@ def main(
     if loaded.side is None:
         raise CodecError(f"{loaded.model_id} draws no classes; name a model that does")
     data = read(source, loaded, loaded.side)
-    results: dict[str, Any] = {"classes": len(data.classes)}
     if "likelihood" in parts:
-        results["likelihood"] = measure_likelihood(loaded, data, loaded.side, likelihoods)
+        measure_likelihood(loaded, data, loaded.side, likelihoods)
     if "cas" in parts or "keep" in parts:
         name = f"samples-{loaded.sha256[:8]}-{count}-{guidance:g}-{temperature:g}.safetensors"
-        path = output / name
-        drawn = samples(path, model, data.classes, count, guidance, temperature)
-        fake, labels, seconds = drawn
+        fake, labels, seconds = samples(
+            output / name, model, data.classes, count, guidance, temperature
+        )
         click.echo(f"{len(fake)} samples: {1000 * seconds / len(fake):.1f} ms each")
-        results["seconds_a_sample"] = seconds / len(fake)
     if "cas" in parts:
-        results["cas"] = measure_cas(loaded, data, loaded.side, fake, labels, steps)
+        measure_cas(loaded, data, loaded.side, fake, labels, steps)
     if "keep" in parts:
-        results["keep"] = measure_keep(loaded, data, fake, min(candidates, count), features)
-    common.store(json_file, "generation", model, results)
+        measure_keep(loaded, data, fake, min(candidates, count), features)
+    print_made(model)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ Source: Adiban et al. 2022, section 3.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import click
-import common
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vqcodec.bench.command import Command, print_made, print_table
+from vqcodec.bench.cost import timed
 from vqcodec.models.vqvae import nearest
 
 
@@ -51,11 +51,6 @@ class Search:
             return self.distances
         return sum(self.num_embeddings ** (n + 1) for n in range(self.levels))
 
-    @property
-    def reachable(self) -> int:
-        """Vectors that a position can be quantized to."""
-        return self.num_embeddings**self.levels
-
     def codebooks(self, dim: int, generator: torch.Generator) -> list[Tensor]:
         """Random ones, of falling size: per level float32 [paths, K, D]."""
         paths = [self.num_embeddings**n if self.linked else 1 for n in range(self.levels)]
@@ -79,75 +74,45 @@ SEARCHES = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a search took.
-
-    Attributes:
-        search: Its name.
-        distances: Distances computed for a position.
-        stored: Code vectors of all codebooks.
-        reachable: Vectors that a position can be quantized to.
-        seconds: Median of the runs, for all positions.
-    """
-
-    search: str
-    distances: int
-    stored: int
-    reachable: int
-    seconds: float
-
-
 @torch.inference_mode()
-def measure(positions: int, dim: int, runs: int) -> list[Result]:
-    """Every search over the same random latents."""
+def measure(positions: int, dim: int, runs: int) -> list[float]:
+    """Median seconds of every search over the same random latents."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(positions, dim, generator=generator)
-    results = []
-    for search in SEARCHES:
-        common.console.print(search.name)
-        books = search.codebooks(dim, generator)
-        taken = common.timed(partial(search, latents, books), runs)
-        numbers = (search.distances, search.stored, search.reachable)
-        results.append(Result(search.name, *numbers, taken))
-    return results
+    return [
+        timed(partial(search, latents, search.codebooks(dim, generator)), runs)
+        for search in SEARCHES
+    ]
 
 
-@click.command(cls=common.Benchmark)
+@click.command(cls=Command)
 @click.option("--images", default=64, show_default=True, help="Images at a time.")
 @click.option("--side", default=32, show_default=True, help="Positions a side of an image.")
 @click.option("--dim", default=64, show_default=True, help="Dimension of the latents.")
 @click.option("--runs", default=5, show_default=True, help="The median counts.")
 @click.option("--threads", type=click.IntRange(min=1), help="PyTorch's own number if not given.")
-@common.json_option
-def main(
-    images: int, side: int, dim: int, runs: int, threads: int | None, json_file: Path | None
-) -> None:
+def main(images: int, side: int, dim: int, runs: int, threads: int | None) -> None:
     """Distances and seconds of searches in linked, flat and independent codebooks."""
     if threads is not None:
         torch.set_num_threads(threads)
-    results = measure(images * side**2, dim, runs)
-    linked = results[0]
-    rows = [
-        (
-            result.search,
-            result.distances,
-            result.stored,
-            f"{result.reachable:,}",
-            f"{result.seconds:.4f}",
-            f"{result.distances / linked.distances:.1f}",
-            f"{result.seconds / linked.seconds:.1f}",
-        )
-        for result in results
-    ]
-    common.print_table(
-        f"{images} images of {side} x {side} latents, D = {dim}, {torch.get_num_threads()} threads",
+    found = measure(images * side**2, dim, runs)
+    print_table(
+        f"{images} images of {side} x {side} latents, D = {dim}",
         ("search", "distances", "stored", "reachable", "seconds", "distances x", "seconds x"),
-        rows,
+        [
+            (
+                search.name,
+                search.distances,
+                search.stored,
+                f"{search.num_embeddings**search.levels:,}",
+                f"{seconds:.4f}",
+                f"{search.distances / SEARCHES[0].distances:.1f}",
+                f"{seconds / found[0]:.1f}",
+            )
+            for search, seconds in zip(SEARCHES, found, strict=True)
+        ],
     )
-    about = {"images": images, "side": side, "dim": dim}
-    found = [asdict(result) for result in results]
-    common.store(json_file, "linked_search", None, {**about, "results": found})
+    print_made(None)
 
 
 if __name__ == "__main__":

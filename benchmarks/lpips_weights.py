@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import torch
-from common import Benchmark
 from safetensors.torch import save
 
 from vqcodec import files
+from vqcodec.bench.command import Command
 from vqcodec.errors import CodecError
 from vqcodec.metrics.lpips import FORMAT, NETWORKS
 
@@ -101,7 +101,7 @@ def convert(kind: str, weights: dict[str, Any], network: str) -> dict[str, torch
     return tensors
 
 
-@click.command(cls=Benchmark, help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.argument("kind", type=click.Choice(sorted(MEMBERS)))
 @click.argument("output", type=click.Path(path_type=Path))

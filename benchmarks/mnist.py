@@ -10,22 +10,24 @@ test digits. What is in the output folder already is not trained again.
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
-import common
 import torch
 from torch import Tensor
 
 from vqcodec import files, image
+from vqcodec.bench.command import Command, print_made, print_table
+from vqcodec.bench.cost import timed
 from vqcodec.drawing import sampling
 from vqcodec.drawing.grid import grid
 from vqcodec.metrics.classification_accuracy import accuracy
 from vqcodec.metrics.classifier_training import ClassifierTraining, train_classifier
 from vqcodec.metrics.likelihood import Likelihood, likelihood
 from vqcodec.metrics.photo_sets import spread
+from vqcodec.metrics.reconstruction import reconstruct
 from vqcodec.models.vqvae import VQVAEConfig
 from vqcodec.photos import Photo, read_photos
 from vqcodec.training.system import SystemTraining, train
@@ -51,33 +53,6 @@ class Usage:
     vectors: int
     used: int
     perplexity: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured of a system.
-
-    Attributes:
-        preset: Its name.
-        bytes: Of its weights file.
-        train: On training digits.
-        test: On test digits.
-        usage: Per level, on test digits.
-        comparisons: Distances computed to find a position's codes.
-        seconds: To draw 64 digits, warm.
-        cas: Share of the real test digits that a classifier trained on samples alone gets right.
-        cas_restored: The same of the test digits' reconstructions.
-    """
-
-    preset: str
-    bytes: int
-    train: Likelihood
-    test: Likelihood
-    usage: list[Usage]
-    comparisons: int
-    seconds: float
-    cas: float
-    cas_restored: float
 
 
 @torch.inference_mode()
@@ -109,43 +84,55 @@ def stacked(photos: list[Photo]) -> tuple[Tensor, Tensor]:
     return pixels, torch.tensor([int(photo.label) for photo in photos])
 
 
+def nll(found: Likelihood) -> str:
+    return " ".join(f"{level.nll:.3f}" for level in found.levels)
+
+
 def measure(
-    preset: str,
     weights: Path,
     training: list[Photo],
     testing: list[Photo],
     samples: int,
     classifier: ClassifierTraining,
-) -> Result:
+) -> dict[str, object]:
+    """A column of the table, row by row; a grid of samples goes beside the weights."""
     model = load(weights)
-    sampling.sample(model=weights, classes=range(2), count=1)
-    start = time.perf_counter()
-    sampling.sample(model=weights, classes=range(10), count=TIMED // 10 + 1)
-    seconds = (time.perf_counter() - start) * TIMED / (10 * (TIMED // 10 + 1))
+    draw = partial(sampling.sample, model=weights, classes=range(10), count=TIMED // 10 + 1)
+    seconds = timed(draw, 1) * TIMED / (10 * (TIMED // 10 + 1))
     request = sampling.Request(classes=range(10), count=samples)
     drawn = list(sampling.draw(request, place=sampling.Place(weights)))
     sheet = [each.image for row in range(GRID_ROWS) for each in drawn[row::samples]]
-    path = weights.with_name(f"{preset}.png")
+    path = weights.with_suffix(".png")
     files.write_atomically(path, image.dump(grid(sheet, 10), "PNG"), force=True)
+    train = likelihood(model, spread(training, len(testing)), side=SIDE)
+    test = likelihood(model, testing, side=SIDE)
     pixels, labels = stacked(testing)
-    fake = torch.stack([torch.from_numpy(each.image.pixels) for each in drawn])
-    fake_labels = torch.tensor([each.class_index for each in drawn])
-    network = train_classifier(fake, fake_labels, 10, classifier)
-    config = model.autoencoder.config
-    return Result(
-        preset=preset,
-        bytes=weights.stat().st_size,
-        train=likelihood(model, spread(training, len(testing)), side=SIDE),
-        test=likelihood(model, testing, side=SIDE),
-        usage=usage(model, pixels),
-        comparisons=sum(level.codebooks[0][0] for level in config.levels),
-        seconds=seconds,
-        cas=accuracy(network, pixels, labels).top1,
-        cas_restored=accuracy(network, common.restored(model, testing, SIDE), labels).top1,
+    used = usage(model, pixels)
+    restored = torch.stack([after for *_, after in reconstruct(model, testing, side=SIDE)])
+    network = train_classifier(
+        torch.stack([torch.from_numpy(each.image.pixels) for each in drawn]),
+        torch.tensor([each.class_index for each in drawn]),
+        10,
+        classifier,
     )
+    return {
+        "MSE, train": f"{train.levels[-1].mse:.1f}",
+        "MSE, test": f"{test.levels[-1].mse:.1f}",
+        "nats a symbol, train": nll(train),
+        "nats a symbol, test": nll(test),
+        "bits a digit, test": f"{test.bpp * SIDE**2:.0f}",
+        "comparisons a search": sum(
+            level.codebooks[0][0] for level in model.autoencoder.config.levels
+        ),
+        "codes used": " ".join(f"{each.used}/{each.vectors}" for each in used),
+        "perplexity": " ".join(f"{each.perplexity:.1f}" for each in used),
+        f"seconds for {TIMED} samples": f"{seconds:.2f}",
+        "CAS": f"{accuracy(network, pixels, labels).top1:.2%}",
+        "CAS, restored test digits": f"{accuracy(network, restored, labels).top1:.2%}",
+    }
 
 
-@click.command(cls=common.Benchmark)
+@click.command(cls=Command)
 @click.argument("mnist", type=click.Path(path_type=Path))
 @click.option("--out", "output", type=click.Path(path_type=Path), default=Path("runs/mnist"))
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Of each system.")
@@ -153,7 +140,6 @@ def measure(
 @click.option("--steps", default=600, show_default=True, help="Of the classifiers of CAS.")
 @click.option("--tests", default=10_000, show_default=True, help="Test digits.")
 @click.option("--system", "systems", multiple=True, type=click.Choice(SYSTEMS), default=SYSTEMS)
-@common.json_option
 def main(
     mnist: Path,
     output: Path,
@@ -162,7 +148,6 @@ def main(
     steps: int,
     tests: int,
     systems: tuple[str, ...],
-    json_file: Path | None,
 ) -> None:
     """Trains the three systems on MNIST and compares them."""
     training = read_photos(mnist, SIDE, split="train")
@@ -170,7 +155,7 @@ def main(
     settings = ClassifierTraining(steps=steps, mirror=False)
     real = train_classifier(*stacked(training), 10, settings)
     baseline = accuracy(real, *stacked(testing)).top1
-    results = []
+    columns = []
     for preset in systems:
         weights = train(
             SystemTraining(
@@ -184,31 +169,14 @@ def main(
                 mirror=False,
             )
         )
-        results.append(measure(preset, weights, training, testing, samples, settings))
-    common.print_table(
+        columns.append(measure(weights, training, testing, samples, settings))
+    print_table(
         f"MNIST, {minutes:g} minutes each; a classifier trained on the real digits for as many "
         f"steps: {baseline:.2%}",
         ["", *systems],
-        [
-            ["MSE, train", *(f"{each.train.levels[-1].mse:.1f}" for each in results)],
-            ["MSE, test", *(f"{each.test.levels[-1].mse:.1f}" for each in results)],
-            ["nats a symbol, train", *(nll(each.train) for each in results)],
-            ["nats a symbol, test", *(nll(each.test) for each in results)],
-            ["bits a digit, test", *(f"{each.test.bpp * SIDE**2:.0f}" for each in results)],
-            ["comparisons a search", *(each.comparisons for each in results)],
-            ["codes used", *(" ".join(f"{u.used}/{u.vectors}" for u in r.usage) for r in results)],
-            ["perplexity", *(" ".join(f"{u.perplexity:.1f}" for u in r.usage) for r in results)],
-            [f"seconds for {TIMED} samples", *(f"{each.seconds:.2f}" for each in results)],
-            ["CAS", *(f"{each.cas:.2%}" for each in results)],
-            ["CAS, restored test digits", *(f"{each.cas_restored:.2%}" for each in results)],
-        ],
+        [[name, *(column[name] for column in columns)] for name in columns[0]],
     )
-    found = {"baseline": baseline, "systems": [asdict(each) for each in results]}
-    common.store(json_file, "mnist", str(weights), found)
-
-
-def nll(found: Likelihood) -> str:
-    return " ".join(f"{level.nll:.3f}" for level in found.levels)
+    print_made(None)
 
 
 if __name__ == "__main__":

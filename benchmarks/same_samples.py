@@ -9,18 +9,19 @@ which come out of float networks, by 1 at most.
 
 from __future__ import annotations
 
-from pathlib import Path
-from unittest import mock
+import itertools
 
 import click
-import common
 import numpy as np
-import torch
-from rich.progress import track
+import numpy.typing as npt
+import sampling_speed
 
+from vqcodec.bench.command import Command, print_made, print_table, tracked
+from vqcodec.bench.processes import fresh
 from vqcodec.drawing import sampling
-from vqcodec.image import Image
 from vqcodec.registry import default_generator
+from vqcodec.tiling import padded
+from vqcodec.weights_file import load
 
 VARIABLES = ("OMP_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM")
 SETTINGS: tuple[tuple[int, dict[str, str]], ...] = (
@@ -37,76 +38,59 @@ SETTINGS: tuple[tuple[int, dict[str, str]], ...] = (
 )
 CLASSES = (1, 97, 849)
 COUNT = 4
+SEED = 5
 
 
-def draw(model: str, batch: int, guidance: float) -> tuple[list[common.Maps], common.Pixels]:
-    """Indices of every image, level by level, and pixels uint8 [N, S, S, 3]."""
-    found: list[common.Maps] = []
-    images = sampling._Sampler._images
+def draw(
+    model: str, batch: int, guidance: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """All indices of all images, [N, indices], and the pixels, [N, S, S, 3]."""
+    settings = {"temperature": 0.9, "top_p": 0.98, "guidance": guidance}
+    drawn = sampling.sample(
+        model=model, classes=CLASSES, count=COUNT, seed=SEED, batch=batch, **settings
+    )
+    pixels = np.stack([each.pixels for each in drawn]).astype(int)
+    loaded = load(model)
+    sides = [padded(side, loaded.strides[0]) for side in pixels.shape[1:3]]
+    shapes = [(sides[0] // stride, sides[1] // stride) for stride in loaded.strides]
+    quality = loaded.checked_quality(None) - 1
+    items = list(itertools.product([index + 1 for index in CLASSES], range(COUNT)))
+    parts = []
+    for first in range(0, len(items), batch):
+        some = items[first : first + batch]
+        seeds = [(SEED, number, label) for label, number in some]
+        labels = [label for label, _ in some]
+        shaping = sampling.Shaping(**settings)
+        indices = sampling_speed.draw(loaded.priors, shapes, seeds, labels, quality, shaping)
+        parts.append(np.concatenate([maps.flatten(1).numpy() for maps in indices], 1))
+    return np.concatenate(parts), pixels
 
-    def listen(sampler: sampling._Sampler, indices: list[torch.Tensor]) -> list[Image]:
-        for maps in zip(*indices, strict=True):
-            found.append([each.numpy().astype(np.uint16) for each in maps])
-        return images(sampler, indices)
 
-    with mock.patch.object(sampling._Sampler, "_images", listen):
-        drawn = sampling.sample(
-            model=model,
-            classes=CLASSES,
-            count=COUNT,
-            seed=5,
-            guidance=guidance,
-            temperature=0.9,
-            top_p=0.98,
-            batch=batch,
-        )
-    return found, np.stack([each.pixels for each in drawn])
-
-
-@click.command(cls=common.Benchmark)
+@click.command(cls=Command)
 @click.option("--model", metavar="ID|FILE", help="The packaged generator if not given.")
-@common.json_option
-@click.pass_context
-def main(context: click.Context, model: str | None, json_file: Path | None) -> None:
+def main(model: str | None) -> None:
     """Draws the same samples in many ways and counts what differs; exit code 1 if indices do."""
     model = model or default_generator()
-    rows, results = [], []
-    reference: dict[float, tuple[list[common.Maps], common.Pixels]] = {}
-    compared = 0
-    for batch, variables in track(SETTINGS, "settings", console=common.console):
-        name = " ".join(f"{key}={value}" for key, value in variables.items()) or "as it is"
-        row: list[object] = [name, batch]
+    rows: list[list[object]] = []
+    first: dict[float, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
+    for batch, variables in tracked(SETTINGS, "settings"):
+        row: list[object] = [" ".join(map("=".join, variables.items())) or "as it is", batch]
         every = dict.fromkeys(VARIABLES) | {"OMP_NUM_THREADS": "1"} | variables
         for guidance in (1.0, 1.5):
-            indices, pixels = common.in_fresh_process(draw, model, batch, guidance, variables=every)
-            first, first_pixels = reference.setdefault(guidance, (indices, pixels))
-            pairs = [
-                (a, b)
-                for mine, yours in zip(indices, first, strict=True)
-                for a, b in zip(mine, yours, strict=True)
-            ]
-            differ = sum(int((a != b).sum()) for a, b in pairs)
-            compared = sum(a.size for a, _ in pairs)
-            largest = int(np.abs(pixels.astype(int) - first_pixels).max())
-            row += [differ, largest]
-            results.append(
-                {
-                    "variables": variables,
-                    "batch": batch,
-                    "guidance": guidance,
-                    "indices_that_differ": differ,
-                    "largest_difference_of_pixels": largest,
-                }
-            )
+            with fresh(variables=every) as process:
+                found = process.submit(draw, model, batch, guidance).result()
+            expected = first.setdefault(guidance, found)
+            row.append((found[0] != expected[0]).sum())
+            row.append(np.abs(found[1] - expected[1]).max())
         rows.append(row)
-    common.print_table(
-        f"{model}: {len(CLASSES) * COUNT} samples, {compared} indices in either column",
+    print_table(
+        f"{len(CLASSES) * COUNT} samples, {first[1.0][0].size} indices in either column",
         ["setting", "batch", "indices that differ", "pixels, at most", "guided", "pixels"],
         rows,
     )
-    common.store(json_file, "same_samples", model, {"settings": results})
-    if any(each["indices_that_differ"] for each in results):
-        context.exit(1)
+    print_made(model)
+    if any(row[2] or row[4] for row in rows):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,19 @@ and multiplied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
-import common
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
+from vqcodec.bench.command import Command, print_made, print_table, tracked
+from vqcodec.bench.cost import timed
 from vqcodec.drawing import sampling
+from vqcodec.drawing.shaping import Shaping, draw_with
 from vqcodec.entropy import payload
 from vqcodec.entropy.prior import Prior
 from vqcodec.models import prior as trained
@@ -56,16 +57,33 @@ def random_priors(preset: str | None) -> list[Prior]:
 
 
 @torch.inference_mode()
-def draw(priors: list[Prior], count: int) -> list[Tensor]:
-    zeros = torch.zeros(count, dtype=torch.int64)
+def draw(
+    priors: Sequence[Prior],
+    shapes: Sequence[tuple[int, int]],
+    seeds: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    quality: int,
+    shaping: Shaping,
+) -> list[Tensor]:
+    """Indices of new images, as the sampler draws them: int64 [N, G, h, w] a level.
+
+    Args:
+        priors: Coarse to fine.
+        shapes: Rows and columns of every level.
+        seeds: Of the N images' random numbers.
+        labels: Of the N images, their classes plus 1.
+        quality: Of all images, from 0.
+        shaping: Of the probabilities.
+    """
+    generators = [np.random.PCG64(list(seed)) for seed in seeds]
+    label = torch.tensor(labels)
+    if shaping.guided:
+        label = torch.cat([label, torch.zeros_like(label)])
     indices: list[Tensor] = []
-    for prior, shape in zip(priors, SHAPES, strict=True):
-        state = prior.start(indices, zeros, zeros + 1, *shape)
-        bits = [np.random.PCG64(n) for n in range(count)]
-        indices.append(
-            payload.find(prior, state, sampling.draw_with(prior, bits, sampling.Shaping()))
-        )
-    return indices
+    for prior, shape in zip(priors, shapes, strict=True):
+        state = prior.start(indices, torch.full_like(label, quality), label, *shape)
+        indices.append(payload.find(prior, state, draw_with(prior, generators, shaping)))
+    return [maps[: len(seeds)] for maps in indices]
 
 
 @torch.inference_mode()
@@ -74,67 +92,40 @@ def usual_way(priors: list[Prior], indices: list[Tensor]) -> float:
     zero = torch.zeros(1, dtype=torch.int64)
     total = 0.0
     for level, (prior, (height, width)) in enumerate(zip(priors, SHAPES, strict=True)):
-        before = indices[:level]
-        states = [prior.start(before, zero, zero + 1, height, width) for _ in range(PASSES + 1)]
-        passes = iter(states)
-
-        def full_pass(prior: Prior = prior, level: int = level) -> None:
-            prior.parallel(next(passes), indices[level])  # noqa: B023
-
-        total += common.timed(full_pass, PASSES) * height * width
+        state = prior.start(indices[:level], zero, zero + 1, height, width)
+        seconds = timed(partial(prior.parallel, state, indices[level]), PASSES)
+        total += seconds * height * width
     return total
 
 
-@click.command(cls=common.Benchmark)
+@click.command(cls=Command)
 @click.option("--model", metavar="ID|FILE", help="The packaged generator if not given.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
-@common.json_option
-def main(model: str | None, threads: int, runs: int, json_file: Path | None) -> None:
+def main(model: str | None, threads: int, runs: int) -> None:
     """Measures how long samples take."""
     torch.set_num_threads(threads)
     model = model or default_generator()
-    cases = [(1, 1.0), (64, 1.0), (1, 2.0), (64, 2.0)]
-    results: dict[str, Any] = {"generator": [], "system": []}
-    for count, guidance in track(cases, "generator", console=common.console):
-        seconds = common.timed(
-            partial(sampling.sample, model=model, classes=[97], count=count, guidance=guidance),
-            runs,
-        )
-        results["generator"].append({"count": count, "guidance": guidance, "seconds": seconds})
-    common.print_table(
-        f"{model}, {threads} threads, median of {runs}",
-        ["images at a time", "guidance", "seconds", "seconds an image"],
-        [
-            [
-                each["count"],
-                f"{each['guidance']:g}",
-                f"{each['seconds']:.3f}",
-                f"{each['seconds'] / each['count']:.4f}",
-            ]
-            for each in results["generator"]
-        ],
-    )
-    for preset in track((None, SYSTEM), "256-pixel system", console=common.console):
+    rows = []
+    for count, guidance in tracked([(1, 1.0), (64, 1.0), (1, 2.0), (64, 2.0)], "generator"):
+        drawn = partial(sampling.sample, model=model, classes=[97], count=count, guidance=guidance)
+        seconds = timed(drawn, runs)
+        rows.append([count, f"{guidance:g}", f"{seconds:.3f}", f"{seconds / count:.4f}"])
+    columns = ["images at a time", "guidance", "seconds", "seconds an image"]
+    print_table(f"{model}, {threads} threads, median of {runs}", columns, rows)
+    rows = []
+    for preset in tracked((None, SYSTEM), "256-pixel system"):
         priors = random_priors(preset)
-        one = common.timed(partial(draw, priors, 1), min(runs, 3))
-        usual = usual_way(priors, draw(priors, 1))
-        name = "default" if preset is None else "the paper's"
-        results["system"].append({"sizes": name, "seconds": one, "usual_way": usual})
-    common.print_table(
+        one = partial(draw, priors, SHAPES, [[0]], [1], 0, Shaping())
+        seconds, usual = timed(one, min(runs, 3)), usual_way(priors, one())
+        sizes = "default" if preset is None else "the paper's"
+        rows.append([sizes, f"{seconds:.2f}", f"{usual:.0f}", f"{usual / seconds:.0f}"])
+    print_table(
         f"Index maps of {SYSTEM}, 32 x 32 and 64 x 64, random weights, {threads} threads",
         ["priors' sizes", "seconds an image", "a full pass a position, extrapolated", "times"],
-        [
-            [
-                each["sizes"],
-                f"{each['seconds']:.2f}",
-                f"{each['usual_way']:.0f}",
-                f"{each['usual_way'] / each['seconds']:.0f}",
-            ]
-            for each in results["system"]
-        ],
+        rows,
     )
-    common.store(json_file, "sampling_speed", model, results)
+    print_made(model)
 
 
 if __name__ == "__main__":

@@ -17,16 +17,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
-import common
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
 from vqcodec.photos import CropSampler, parse_source
 from vqcodec.training.autoencoder import (
@@ -45,42 +44,27 @@ WARM_UP = 2
 RUNS = 7
 
 
-class Where(NamedTuple):
-    """What is measured on.
+class Clock:
+    """Seconds between ticks, of the clock or of the processor.
 
-    Attributes:
-        device: Of the network.
-        dtype: Of its layers there.
+    Args:
         busy: Whether other processes take the processor, so that its own seconds count.
     """
 
-    device: torch.device
-    dtype: torch.dtype
-    busy: bool
-
-
-class Clock:
-    """Seconds between ticks, of the clock or of the processor."""
-
-    def __init__(self, where: Where) -> None:
-        self.where = where
-        self.last = 0.0
-        self.tick()
+    def __init__(self, busy: bool) -> None:
+        self.now = time.process_time if busy else time.perf_counter
+        self.last = self.now()
 
     def tick(self) -> float:
-        """Seconds since the last tick; waits until the device has done what it was given."""
-        if self.where.device.type == "cuda":
-            torch.cuda.synchronize(self.where.device)
-        now = time.process_time() if self.where.busy else time.perf_counter()
-        elapsed, self.last = now - self.last, now
-        return elapsed
+        """Seconds since the last tick."""
+        last, self.last = self.last, self.now()
+        return self.last - last
 
 
-def fastest(action: Callable[[], object], where: Where) -> float:
+def fastest(action: Callable[[], object], busy: bool) -> float:
     """Seconds of the fastest run, after one to warm up."""
-    clock = Clock(where)
     action()
-    clock.tick()
+    clock = Clock(busy)
     found = []
     for _ in range(RUNS):
         action()
@@ -88,21 +72,21 @@ def fastest(action: Callable[[], object], where: Where) -> float:
     return min(found)
 
 
-def matrix_speed(dtype: torch.dtype, where: Where) -> float:
+def matrix_speed(dtype: torch.dtype, busy: bool) -> float:
     """FLOP/s of the best square matrix product."""
     found = []
     for size in SIZES:
-        a, b = (torch.randn(size, size, device=where.device).to(dtype) for _ in range(2))
-        found.append(2 * size**3 / fastest(partial(torch.mm, a, b), where))
+        a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+        found.append(2 * size**3 / fastest(partial(torch.mm, a, b), busy))
     return max(found)
 
 
-def convolution_speed(channels: int, batch: int, side: int, where: Where) -> float:
-    """FLOP/s of a 3x3 convolution of [batch, channels, side, side], forward and backward."""
-    layer = nn.Conv2d(channels, channels, 3, padding=1)
-    layer.to(where.device, where.dtype, memory_format=torch.channels_last)
-    features = torch.randn(batch, channels, side, side, device=where.device)
-    features = features.to(where.dtype, memory_format=torch.channels_last).requires_grad_()
+def convolution_speed(part: Part, batch: int, dtype: torch.dtype, busy: bool) -> float:
+    """FLOP/s of a 3x3 convolution of a part's maps, forward and backward."""
+    layer = nn.Conv2d(part.channels, part.channels, 3, padding=1)
+    layer.to(dtype=dtype, memory_format=torch.channels_last)
+    features = torch.randn(batch, part.channels, part.side, part.side)
+    features = features.to(dtype, memory_format=torch.channels_last).requires_grad_()
     gradient = torch.randn_like(features)
 
     def both_ways() -> None:
@@ -110,7 +94,7 @@ def convolution_speed(channels: int, batch: int, side: int, where: Where) -> flo
         layer.zero_grad(set_to_none=True)
         layer(features).backward(gradient)
 
-    return flops(both_ways) / fastest(both_ways, where)
+    return flops(both_ways) / fastest(both_ways, busy)
 
 
 def flops(action: Callable[[], object]) -> int:
@@ -119,32 +103,54 @@ def flops(action: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def parts(config: AutoencoderConfig, crop: int) -> dict[str, dict[str, int]]:
-    """Width, side of the maps and FLOPs of the residual blocks of one crop, by part."""
-    found = {}
-    for n, level in enumerate(config.levels):
-        found[f"level {n}"] = (
-            level.channels,
-            level.stride,
-            level.analysis_blocks + level.synthesis_blocks,
-        )
+class Part(NamedTuple):
+    """The residual blocks of a part of the network, for one crop.
+
+    Attributes:
+        channels: Width.
+        side: Of the maps.
+        flops: Of all blocks, forward and backward.
+    """
+
+    channels: int
+    side: int
+    flops: int
+
+
+def parts(config: AutoencoderConfig, crop: int) -> dict[str, Part]:
+    """The parts of a network."""
+    found = {
+        f"level {n}": (level.channels, level.stride, level.analysis_blocks + level.synthesis_blocks)
+        for n, level in enumerate(config.levels)
+    }
     if config.refine_channels:
         found["refinement"] = (config.refine_channels, config.refine_stride, config.refine_blocks)
     return {
-        name: {
-            "channels": channels,
-            "side": crop // stride,
-            "flops": blocks * 3 * 2 * (9 + 1) * channels**2 * (crop // stride) ** 2,
-        }
+        name: Part(channels, side, blocks * 3 * 2 * (9 + 1) * channels**2 * side**2)
         for name, (channels, stride, blocks) in found.items()
+        for side in [crop // stride]
     }
 
 
-def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict[str, Any]:
-    """Seconds of the parts of the fastest step, and its FLOPs."""
-    architecture, device = PRESETS[config.preset], where.device
+class Step(NamedTuple):
+    """What a training step takes.
+
+    Attributes:
+        seconds: Of the fastest one, by part.
+        flops: Of its forward and backward pass.
+        optimizers: Name -> seconds and FLOPs of an optimizer's part.
+    """
+
+    seconds: dict[str, float]
+    flops: int
+    optimizers: dict[str, tuple[float, int]]
+
+
+def measure_steps(config: AutoencoderTraining, steps: int, busy: bool) -> Step:
+    """Runs some steps of a training."""
+    architecture = PRESETS[config.preset]
     torch.manual_seed(config.seed)
-    autoencoder = Autoencoder(architecture).to(device).train()
+    autoencoder = Autoencoder(architecture).train()
     objective = RateDistortion(autoencoder, config)
     average = Average(autoencoder, config.average_decay)
     sampler = CropSampler(config.sources, config.crop) if config.sources else None
@@ -157,7 +163,7 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict
         else:
             crops = sampler.draw(config.batch, [config.seed, step])
         position = draw_positions(architecture, config.batch, rng)
-        return crops.to(device), position.to(device)
+        return crops, position
 
     def move(optimizer: torch.optim.Optimizer, step: int) -> None:
         nn.utils.clip_grad_norm_(autoencoder.parameters(), config.largest_gradient)
@@ -169,8 +175,8 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict
     }
     chosen = optimizers[config.optimizer]
     found = []
-    for step in track(range(steps + WARM_UP), "steps", console=common.console):
-        clock = Clock(where)
+    for step in tracked(range(steps + WARM_UP), "steps"):
+        clock = Clock(busy)
         batch = draw(step)
         times = [clock.tick()]
         loss, _ = objective(*batch)
@@ -181,27 +187,19 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict
         move(chosen, step)
         found.append([*times, clock.tick()])
     warm = found[WARM_UP:]
-    totals = [sum(times) for times in warm]
-    best = min(range(steps), key=totals.__getitem__)
-    # Of the same batch: images of low qualities leave codebooks out, so steps differ a little.
-    counted = flops(lambda: objective(*draw(best + WARM_UP))[0].backward())
-    return {
-        "parameters": sum(each.numel() for each in autoencoder.parameters()),
-        "seconds": dict(zip(PARTS, warm[best], strict=True)),
-        "step": totals[best],
-        "median_step": statistics.median(totals),
-        "flops": counted,
-        "optimizers": {
-            name: {
-                "seconds": fastest(partial(move, optimizer, steps), where),
-                "flops": flops(optimizer.step),
-            }
+    best = min(range(steps), key=lambda n: sum(warm[n]))
+    return Step(
+        seconds=dict(zip(PARTS, warm[best], strict=True)),
+        # Of the same batch: images of low qualities leave codebooks out, so steps differ a little.
+        flops=flops(lambda: objective(*draw(best + WARM_UP))[0].backward()),
+        optimizers={
+            name: (fastest(partial(move, optimizer, steps), busy), flops(optimizer.step))
             for name, optimizer in optimizers.items()
         },
-    }
+    )
 
 
-@click.command(cls=common.Benchmark)
+@click.command(cls=Command)
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="wide", show_default=True)
 @click.option(
     "--images", metavar="PATH", multiple=True, help="As of `vqcodec train`; random pixels if none."
@@ -211,13 +209,11 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="PyTorch's choice if not given.")
-@click.option("--device", default="cpu", show_default=True, metavar="cpu|cuda")
 @click.option(
     "--busy",
     is_flag=True,
     help="Other processes take the processor: count its seconds, of one thread.",
 )
-@common.json_option
 def main(
     preset: str,
     images: tuple[str, ...],
@@ -226,9 +222,7 @@ def main(
     optimizer: str,
     steps: int,
     threads: int | None,
-    device: str,
     busy: bool,
-    json_file: Path | None,
 ) -> None:
     """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoders."""
     if threads or busy:
@@ -244,80 +238,65 @@ def main(
         crop=crop,
         optimizer=optimizer,
     )
-    dtype = torch.bfloat16 if fast_bfloat16(torch.device(device)) else torch.float32
-    where = Where(torch.device(device), dtype, busy)
-    step = measure_steps(config, steps, where)
-    convolutions = parts(architecture, crop)
-    for part in track(convolutions.values(), "convolutions", console=common.console):
-        part["speed"] = convolution_speed(part["channels"], batch, part["side"], where)
-    results = {
-        "preset": preset,
-        "batch": batch,
-        "crop": crop,
-        "device": device,
-        "dtype": name_of(dtype),
-        "seconds_of": "processor" if busy else "clock",
-        "optimizer": optimizer,
-        **step,
-        "speed": step["flops"] / step["step"],
-        "speed_with_optimizer": (step["flops"] + step["optimizers"][optimizer]["flops"])
-        / step["step"],
-        "convolutions": convolutions,
-        # All FLOPs in the time that the convolutions would take for their shares.
-        "convolution_speed": statistics.harmonic_mean(
-            [part["speed"] for part in convolutions.values()],
-            [part["flops"] for part in convolutions.values()],
-        ),
-        "matrix_speed": {
-            name_of(each): matrix_speed(each, where) for each in {torch.float32, dtype}
-        },
-    }
-    show(results)
-    common.store(json_file, "training_speed", None, results)
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def show(results: dict[str, Any]) -> None:
-    step, batch, crop = results["step"], results["batch"], results["crop"]
-    rows = [
-        [part, f"{seconds * 1e3:.1f}", f"{seconds / step:.0%}", ""]
-        for part, seconds in results["seconds"].items()
-    ]
-    rows.append(["all", f"{step * 1e3:.1f}", "", f"{results['flops'] / 1e9:.1f}"])
-    for name, each in results["optimizers"].items():
-        rows.append(
-            [
-                f"optimizer, if {name}",
-                f"{each['seconds'] * 1e3:.1f}",
-                "",
-                f"{each['flops'] / 1e9:.1f}",
-            ]
-        )
-    common.print_table(
-        f"{results['preset']}, {batch} crops of {crop} pixels, {results['device']}, "
-        f"{torch.get_num_threads()} threads, {results['dtype']}; {results['seconds_of']}'s seconds",
+    dtype = torch.bfloat16 if fast_bfloat16(torch.device("cpu")) else torch.float32
+    step = measure_steps(config, steps, busy)
+    total = sum(step.seconds.values())
+    print_table(
+        f"{preset}, {batch} crops of {crop} pixels, {name_of(dtype)}; "
+        f"{'processor' if busy else 'clock'}'s seconds",
         ["part of a step", "ms", "share", "GFLOP"],
-        rows,
+        [
+            *(
+                [part, f"{seconds * 1e3:.1f}", f"{seconds / total:.0%}", None]
+                for part, seconds in step.seconds.items()
+            ),
+            ["all", f"{total * 1e3:.1f}", None, f"{step.flops / 1e9:.1f}"],
+            *(
+                [f"optimizer, if {name}", f"{seconds * 1e3:.1f}", None, f"{count / 1e9:.1f}"]
+                for name, (seconds, count) in step.optimizers.items()
+            ),
+        ],
     )
-    references = {f"matrix product, {name}": each for name, each in results["matrix_speed"].items()}
-    references["its 3x3 convolutions alone"] = results["convolution_speed"]
-    for name, part in results["convolutions"].items():
-        shape = f"{part['channels']} channels, {part['side']} x {part['side']}"
-        references[f"that of {name}: {shape}"] = part["speed"]
-    speeds = (results["speed"], results["speed_with_optimizer"])
-    common.print_table(
+    speeds = [(step.flops + more) / total for more in (0, step.optimizers[optimizer][1])]
+    print_table(
         "A step does {:.1f} GFLOP/s, {:.1f} with those of the optimizer".format(
             *(speed / 1e9 for speed in speeds)
         ),
         ["against", "GFLOP/s", "reached", "with the optimizer's"],
         [
             [name, f"{each / 1e9:.1f}", *(f"{speed / each:.0%}" for speed in speeds)]
-            for name, each in references.items()
+            for name, each in references(parts(architecture, crop), batch, dtype, busy).items()
         ],
     )
+    print_made(None)
+
+
+def references(
+    found: dict[str, Part], batch: int, dtype: torch.dtype, busy: bool
+) -> dict[str, float]:
+    """FLOP/s that a network of these parts could reach, by what it is compared with."""
+    speeds = [
+        convolution_speed(part, batch, dtype, busy)
+        for part in tracked(found.values(), "convolutions")
+    ]
+    return {
+        **{
+            f"matrix product, {name_of(each)}": matrix_speed(each, busy)
+            for each in {torch.float32, dtype}
+        },
+        # All FLOPs in the time that the convolutions would take for their shares.
+        "its 3x3 convolutions alone": statistics.harmonic_mean(
+            speeds, [part.flops for part in found.values()]
+        ),
+        **{
+            f"that of {name}: {part.channels} channels, {part.side} x {part.side}": speed
+            for (name, part), speed in zip(found.items(), speeds, strict=True)
+        },
+    }
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_an_extra_that_is_not_installed_is_named(run: Run, astronaut: Path, tmp_
 
 
 def test_images_without_loss_have_no_psnr() -> None:
-    from vqcodec.cli.bench import _point
+    from vqcodec.cli.bench import point_text
 
     point = {"bpp": 2.0, "psnr": None, "encode_seconds": 1.0, "decode_seconds": 2.0}
-    assert _point(point) == "2.0000 bpp, an image without loss, 1.00 s, 2.00 s back"
+    assert point_text(point) == "2.0000 bpp, an image without loss, 1.00 s, 2.00 s back"

@@ -2,20 +2,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import linked_search
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_priors
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
-
-import linked_search
 
 from vqcodec import codec
 from vqcodec.image import Image
@@ -326,7 +322,7 @@ def test_linked_codes_enter_the_priors_as_the_mean_over_their_codebooks() -> Non
 
 def test_the_benchmarks_linked_search_is_that_of_the_model() -> None:
     search = linked_search.Search("small", 2, 4, linked=True)
-    assert (search.distances, search.stored, search.reachable) == (8, 20, 16)
+    assert (search.distances, search.stored) == (8, 20)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, 10, 10, 3, generator=generator)
     books = search.codebooks(3, generator)
@@ -337,9 +333,8 @@ def test_the_benchmarks_linked_search_is_that_of_the_model() -> None:
         path = quantizer(rest, path)
         rest = rest - quantizer.lookup(path)
         assert torch.equal(path.flatten(), rows)
-    results = linked_search.measure(50, 4, 1)
-    assert [result.distances for result in results] == [24, 512, 1536]
-    assert [result.reachable for result in results] == [512, 512, 512**3]
+    assert [each.distances for each in linked_search.SEARCHES] == [24, 512, 1536]
+    assert min(linked_search.measure(50, 4, 1)) > 0
 
 
 def test_the_packaged_family_needs_no_name() -> None:

@@ -12,18 +12,16 @@ import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import PIL.features
 import PIL.Image
 
+from vqcodec.bench.images import Pixels
 from vqcodec.choosing.effort import DEFAULT_EFFORT
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
-
-Pixels = npt.NDArray[np.uint8]
 
 _FAILURES = (OSError, ValueError, RuntimeError, SyntaxError)  # of Pillow and its plugins
 
@@ -41,39 +39,6 @@ class Encoded:
 
     data: bytes
     level_bits: list[float] | None = None
-
-
-class Codec(Protocol):
-    """What can be measured. Instances travel to other processes, so they hold settings only."""
-
-    @property
-    def key(self) -> str:
-        """Short name, also of a folder."""
-
-    @property
-    def name(self) -> str:
-        """What a reader calls it."""
-
-    @property
-    def settings(self) -> str:
-        """How it is run, the quality apart."""
-
-    @property
-    def suffix(self) -> str:
-        """Of its files, with the dot."""
-
-    @property
-    def qualities(self) -> Sequence[int]:
-        """In the order of rising bitrate."""
-
-    def prepare(self) -> None:
-        """Called once in every process, before anything else."""
-
-    def encode(self, pixels: Pixels, quality: int) -> Encoded:
-        """uint8 [H, W, 3] to a file's bytes."""
-
-    def decode(self, data: bytes) -> Pixels:
-        """A file's bytes to uint8 [H, W, 3]."""
 
 
 @dataclass(frozen=True)
@@ -199,51 +164,51 @@ PEERS = {
     peer.key: peer
     for peer in (
         PillowCodec(
-            "jpeg",
-            "JPEG",
-            "optimized, progressive, 4:2:0",
-            ".jpg",
-            (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95),
-            "JPEG",
-            {"optimize": True, "progressive": True, "subsampling": "4:2:0"},
+            key="jpeg",
+            name="JPEG",
+            settings="optimized, progressive, 4:2:0",
+            suffix=".jpg",
+            qualities=(5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95),
+            format="JPEG",
+            options={"optimize": True, "progressive": True, "subsampling": "4:2:0"},
         ),
         PillowCodec(
-            "webp",
-            "WebP",
-            "method 6",
-            ".webp",
-            (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
-            "WEBP",
-            {"method": 6},
+            key="webp",
+            name="WebP",
+            settings="method 6",
+            suffix=".webp",
+            qualities=(0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
+            format="WEBP",
+            options={"method": 6},
         ),
         PillowCodec(
-            "avif",
-            "AVIF",
-            "speed 6, 4:2:0",
-            ".avif",
-            (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90),
-            "AVIF",
-            {"speed": 6, "subsampling": "4:2:0"},
+            key="avif",
+            name="AVIF",
+            settings="speed 6, 4:2:0",
+            suffix=".avif",
+            qualities=(5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90),
+            format="AVIF",
+            options={"speed": 6, "subsampling": "4:2:0"},
             threads=("max_threads", 1),
         ),
         PillowCodec(
-            "jpeg2000",
-            "JPEG 2000",
-            "irreversible 9-7, one layer, quality = compression ratio",
-            ".jp2",
-            (300, 200, 130, 80, 50, 36, 24, 16, 10),
-            "JPEG2000",
-            {"quality_mode": "rates", "irreversible": True},
+            key="jpeg2000",
+            name="JPEG 2000",
+            settings="irreversible 9-7, one layer, quality = compression ratio",
+            suffix=".jp2",
+            qualities=(300, 200, 130, 80, 50, 36, 24, 16, 10),
+            format="JPEG2000",
+            options={"quality_mode": "rates", "irreversible": True},
             compression_ratios=True,
         ),
         PillowCodec(
-            "jxl",
-            "JPEG XL",
-            "effort 7",
-            ".jxl",
-            (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90),
-            "JXL",
-            {"effort": 7},
+            key="jxl",
+            name="JPEG XL",
+            settings="effort 7",
+            suffix=".jxl",
+            qualities=(1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90),
+            format="JXL",
+            options={"effort": 7},
             plugin="pillow_jxl",
             threads=("num_threads", 1),
             highest=99,
@@ -251,6 +216,9 @@ PEERS = {
     )
 }
 """The peers that write files, by key; each also runs without the others."""
+
+Codec = Vqcodec | PillowCodec
+"""What can be measured. Instances travel to other processes, so they hold settings only."""
 
 _FEATURES = {"JPEG": "jpg", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 

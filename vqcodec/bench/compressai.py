@@ -11,10 +11,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import multiprocessing
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -26,7 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.bench.coding import measured, picture
+from vqcodec.bench.cost import measured
+from vqcodec.bench.images import picture
+from vqcodec.bench.processes import fresh
 from vqcodec.errors import CodecError
 
 MODELS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
@@ -83,8 +83,7 @@ def measure(name: str, source: Path, runs: int, threads: int) -> dict[str, float
     reason = available()
     if reason is not None:
         raise CodecError(f"{reason}; {REMEDY}")
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn) as process:
+    with fresh() as process:
         return process.submit(_measure, name, source, runs, threads).result()
 
 

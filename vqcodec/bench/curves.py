@@ -24,6 +24,9 @@ Curve = list[tuple[float, float]]
 
 OURS = "vqcodec"
 METHODS = ("pchip", "akima")
+SPEED_BPP = 0.3
+"""Bits per pixel at which codecs' speeds are compared."""
+COSTS = ("encode_seconds", "decode_seconds", "encode_peak", "decode_peak")
 
 _PUBLISHED = Path(__file__).with_name("published_kodak.csv")
 # Metric -> column. Published LPIPS is left out: of which network it is, is not certain.
@@ -63,6 +66,36 @@ def means(rows: Sequence[Row], metrics: Sequence[Row]) -> list[dict[str, Any]]:
                 point[name] = None if None in values else join(values)
             points.append(point)
         found += sorted(points, key=lambda point: point["bpp"])
+    return found
+
+
+def speeds(results: Row) -> list[dict[str, Any]]:
+    """What every codec takes for an image.
+
+    Args:
+        results: See `vqcodec.bench.results`.
+
+    Returns:
+        Rows of "codec" (an entry of the results'), "quality" and "bpp" of its point nearest to
+        `SPEED_BPP`, and `COSTS` there; of a codec without files, quality and bpp are None.
+    """
+    found = []
+    for codec in results["codecs"]:
+        own = _of(results["points"], codec["key"])
+        near = min(own, key=lambda point: abs(point["bpp"] - SPEED_BPP), default=None)
+        runs = _of(results["speed"], codec["key"]) if near is None else [near]
+        row: dict[str, Any] = {"codec": codec, "quality": None, "bpp": None, **costs(runs)}
+        found.append(row if near is None else row | {key: near[key] for key in ("quality", "bpp")})
+    return found
+
+
+def costs(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Each of `COSTS`: median seconds, the largest peaks, None where no row has any."""
+    found: dict[str, float | None] = {}
+    for name in COSTS:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        join: Callable[[list[float]], float] = max if name.endswith("peak") else median
+        found[name] = join(values) if values else None
     return found
 
 

@@ -8,12 +8,8 @@ distortion is judged between qualities, by all processors.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import signal
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,13 +20,12 @@ import torch
 
 from vqcodec.bench import coding
 from vqcodec.bench.codecs import Codec
-from vqcodec.bench.coding import picture
+from vqcodec.bench.images import picture
+from vqcodec.bench.processes import fresh
 from vqcodec.errors import CodecError
 from vqcodec.metrics import distortion
 from vqcodec.metrics.lpips import Lpips
 from vqcodec.progress import Progress
-
-# In the judges' processes
 
 
 def _judge(source: Path, pixels: Path, lpips: Path | None) -> dict[str, float | None]:
@@ -48,24 +43,6 @@ def _judge(source: Path, pixels: Path, lpips: Path | None) -> dict[str, float | 
 @lru_cache(maxsize=1)
 def _lpips(weights: Path) -> Lpips:
     return Lpips(weights)
-
-
-# Here
-
-
-@contextmanager
-def _processes(
-    count: int, prepare: Callable[..., None], *arguments: object
-) -> Iterator[ProcessPoolExecutor]:
-    """Processes that share nothing with this one, and leave an interrupt to it."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, spawn, partial(_begin, prepare, *arguments)) as processes:
-        yield processes
-
-
-def _begin(prepare: Callable[..., None], *arguments: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare(*arguments)
 
 
 @dataclass(frozen=True)
@@ -107,9 +84,9 @@ class Measuring:
         folder.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, Any]] = []
         with (
-            _processes(1, codec.prepare) as encoding,
-            _processes(1, codec.prepare) as decoding,
-            _processes(self.judges, torch.set_num_threads, 1) as judging,
+            fresh(codec.prepare) as encoding,
+            fresh(codec.prepare) as decoding,
+            fresh(partial(torch.set_num_threads, 1), count=self.judges) as judging,
         ):
 
             def code(source: Path, quality: int, runs: int) -> dict[str, Any]:

@@ -6,12 +6,15 @@ same name, so that the page can draw it dark, and prefixes every id, so that man
 
 from __future__ import annotations
 
+import html
 import io
+import itertools
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -25,12 +28,10 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from vqcodec.bench.curves import PUBLISHED_COLUMNS
+from vqcodec.bench.curves import OURS, PUBLISHED_COLUMNS
 
 Results = Mapping[str, Any]
 Published = Mapping[str, Sequence[Mapping[str, Any]]]
-
-OURS = "vqcodec"
 
 # Name of the CSS variable -> (light, dark). The hues are Okabe and Ito's, which people of any
 # colour vision tell apart, darkened or lightened until they stand out on their background.
@@ -167,31 +168,17 @@ def axis_label(metric: Mapping[str, str]) -> str:
 def _drawable(
     points: Iterable[tuple[float, float | None, float | None]], metric: str
 ) -> tuple[tuple[float, float, float | None], ...]:
-    return tuple(
-        sorted(
-            (
-                (bpp, shown(metric, value), quality)
-                for bpp, value, quality in points
-                if isinstance(value, (int, float))
-                and math.isfinite(value)
-                and not (metric == "ms_ssim" and value >= 1)
-                and bpp > 0
-            ),
-            key=lambda point: point[0],
-        )
+    found = (
+        (bpp, shown(metric, value), quality)
+        for bpp, value, quality in points
+        if value is not None and bpp > 0 and not (metric == "ms_ssim" and value >= 1)
     )
+    return tuple(sorted((each for each in found if math.isfinite(each[1])), key=itemgetter(0)))
 
 
 def _marks(keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-    others = 0
-    marks = {}
-    for key in keys:
-        if key in _MARKS:
-            marks[key] = _MARKS[key]
-        else:
-            marks[key] = _OTHER_MARKS[others % len(_OTHER_MARKS)]
-            others += 1
-    return marks
+    others = itertools.cycle(_OTHER_MARKS)
+    return {key: _MARKS[key] if key in _MARKS else next(others) for key in keys}
 
 
 def swatch(marker: str) -> str:
@@ -273,13 +260,14 @@ def _rates(drawn: Sequence[Curve]) -> tuple[float, float]:
 
 
 def _values(drawn: Sequence[Curve], low: float, high: float) -> tuple[float, float]:
-    values = [value for curve in drawn for bpp, value, _ in curve.points if low <= bpp <= high]
-    measured = [
-        value
+    inside = [
+        (value, curve.measured)
         for curve in drawn
         for bpp, value, _ in curve.points
-        if curve.measured and low <= bpp <= high
+        if low <= bpp <= high
     ]
+    values = [value for value, _ in inside]
+    measured = [value for value, is_measured in inside if is_measured]
     values += [end[1] for curve in drawn if (end := _end(curve, low, high))]
     # What one published curve does far from ours would squeeze all others together.
     bottom = min([float(np.percentile(values, 2)), *measured])
@@ -453,38 +441,25 @@ def scaling(measured: Mapping[str, Any], *, narrow: bool = False) -> Figure:
             axes.set_xlabel("megapixels", color=COLOURS["faint"][0])
             axes.grid(axis="x", visible=False)
             axes.yaxis.set_major_locator(MaxNLocator(5))
-            for verb, colour, marker in (
-                ("compress", "ours", "o"),
-                ("decompress", "blue", "s"),
-            ):
-                _scatter_and_line(axes, measured, f"{verb}_{what}", verb, colour, marker, unit)
+            for verb, colour, marker in (("compress", "ours", "o"), ("decompress", "blue", "s")):
+                column, light = f"{verb}_{what}", COLOURS[colour][0]
+                rows = [row for row in measured["rows"] if row.get(column) is not None]
+                if not rows:
+                    continue
+                sizes = [row["megapixels"] for row in rows]
+                values = [row[column] * unit for row in rows]
+                axes.plot(
+                    sizes, values, marker, color=light, markersize=6, markeredgewidth=0, label=verb
+                )
+                if fit := (measured.get("fit") or {}).get(column):
+                    ends = np.array([0.0, max(sizes)])
+                    line = (fit["intercept"] + fit["slope"] * ends) * unit
+                    axes.plot(ends, line, color=light, linewidth=1.2)
             axes.set_xlim(left=0)
             axes.set_ylim(bottom=0)
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(frameon=False, loc="best", handletextpad=0.3)
         return figure
-
-
-def _scatter_and_line(
-    axes: Axes,
-    measured: Mapping[str, Any],
-    column: str,
-    verb: str,
-    colour: str,
-    marker: str,
-    unit: float,
-) -> None:
-    rows = [row for row in measured["rows"] if row.get(column) is not None]
-    if not rows:
-        return
-    sizes = [row["megapixels"] for row in rows]
-    values = [row[column] * unit for row in rows]
-    light = COLOURS[colour][0]
-    axes.plot(sizes, values, marker, color=light, markersize=6, markeredgewidth=0, label=verb)
-    fit = (measured.get("fit") or {}).get(column)
-    if fit:
-        ends = np.array([0.0, max(sizes)])
-        axes.plot(ends, (fit["intercept"] + fit["slope"] * ends) * unit, color=light, linewidth=1.2)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -528,12 +503,8 @@ def svg(figure: Figure, prefix: str, label: str) -> str:
         r"<svg[^>]*>",
         f'<svg class="figure" xmlns="http://www.w3.org/2000/svg" '
         f'xmlns:xlink="http://www.w3.org/1999/xlink" {size[0]} role="img" '
-        f'aria-label="{_attribute(label)}">',
+        f'aria-label="{html.escape(label)}">',
         text,
         count=1,
     )
     return re.sub(r"\n\s*", "\n", text)
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

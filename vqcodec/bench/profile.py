@@ -1,7 +1,7 @@
 """Where the bits and the time of the corridor go.
 
-The codec runs as it is: what is timed is timed from outside, and raster order is the wavefront with
-other steps.
+The codec runs as it is. Stages are those that it names to `vqcodec.watch`; raster order is the
+wavefront with other steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,24 @@ import torch
 from torch import Tensor
 
 from vqcodec import codec, container
-from vqcodec import tiles as corridor
-from vqcodec.bench.codecs import Pixels, spread
+from vqcodec.bench.codecs import spread
+from vqcodec.bench.cost import measured, timed
+from vqcodec.bench.images import Pixels, picture
 from vqcodec.bench.scaling import MEGAPIXELS, scaling
-from vqcodec.entropy import prior as priors
-from vqcodec.entropy.coder import Decoder, Encoder
+from vqcodec.container import Container
+from vqcodec.entropy import payload
 from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.entropy.prior import Prior, State
 from vqcodec.entropy.wavefront import steps
-from vqcodec.image import Image, load
-from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.family import AnyAutoencoder
+from vqcodec.image import Image
+from vqcodec.models.family import Family
+from vqcodec.models.quantizer import ProductQuantizer
 from vqcodec.progress import Progress
 from vqcodec.spec.cone import step_of
-from vqcodec.tiles import Stages, stages_for
+from vqcodec.tiles import Tiles
 from vqcodec.tiling import crop, pad, split
-from vqcodec.weights_file import Model
-from vqcodec.weights_file import load as load_model
+from vqcodec.watch import watching
+from vqcodec.weights_file import Model, load
 
 ALL, REST = "all", "rest"
 CODES = ("uniform", "marginal", "hierarchical", "full")
@@ -70,9 +72,9 @@ def profile(
     Raises:
         CodecError: no such model or quality, or a picture that cannot be read.
     """
-    loaded = load_model(model)
+    loaded = load(model)
     wanted = [loaded.checked_quality(each) for each in qualities or spread(loaded.qualities)]
-    pixels = [load(path).pixels for path in pictures]
+    pixels = [picture(path) for path in pictures]
     return {
         "bits": bits(model, pixels, wanted, progress),
         "stages": stages(model, pixels, quality, -(-runs // len(pixels)), progress),
@@ -136,7 +138,7 @@ def bits(
         Rows of "quality", "level", "codebook", "symbols" and the bits of each code, sums over all
         pictures; level and codebook are numbers, or "all" for a sum over them.
     """
-    loaded = load_model(model)
+    loaded = load(model)
     rows: list[Row] = []
     for n, quality in enumerate(qualities):
         levels = [
@@ -179,7 +181,7 @@ def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, qua
 
 
 @contextmanager
-def _rate_model(autoencoder: AnyAutoencoder) -> Iterator[list[Tensor]]:
+def _rate_model(autoencoder: Family) -> Iterator[list[Tensor]]:
     """Keeps the bits of each index that an autoencoder's rate model finds meanwhile.
 
     Yields:
@@ -187,12 +189,13 @@ def _rate_model(autoencoder: AnyAutoencoder) -> Iterator[list[Tensor]]:
     """
     found: list[Tensor] = []
     with ExitStack() as hooks:
-        for level in autoencoder.levels if isinstance(autoencoder, Autoencoder) else ():
-            hooks.enter_context(
-                level.quantizer.register_forward_hook(
-                    lambda module, inputs, choice: found.append(choice.bits)
+        for part in autoencoder.modules():
+            if isinstance(part, ProductQuantizer):
+                hooks.enter_context(
+                    part.register_forward_hook(
+                        lambda module, inputs, choice: found.append(choice.bits)
+                    )
                 )
-            )
         yield found
 
 
@@ -215,19 +218,8 @@ def _sum(rows: Sequence[Row], level: int | str) -> Row:
 # Stages
 
 
-@contextmanager
-def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
-    """An attribute of a class or module is another one for the block."""
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
 class Clock:
-    """Seconds of functions, each without those it calls that are watched too."""
+    """Seconds of stages, each without those inside it."""
 
     def __init__(self) -> None:
         self.seconds = {REST: 0.0}
@@ -236,7 +228,9 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The block's seconds are those of a stage."""
+        """The block's seconds are those of a stage; what is inside of a level's is that level's."""
+        level, comma, _ = self.running[-1].partition(", ")
+        name = f"{level}, {name}" if comma else name
         self.seconds.setdefault(name, 0.0)
         self._charge()
         self.running.append(name)
@@ -245,24 +239,6 @@ class Clock:
         finally:
             self._charge()
             self.running.pop()
-
-    @contextmanager
-    def watch(self, owner: object, function: str, name: Callable[..., str]) -> Iterator[None]:
-        """The seconds of a class's or module's function are those of a stage, for the block.
-
-        Args:
-            owner: The class or module.
-            function: Its name there.
-            name: Gives the stage's name from the function's arguments.
-        """
-        original = getattr(owner, function)
-
-        def watched(*arguments: Any, **options: Any) -> Any:
-            with self.stage(name(*arguments, **options)):
-                return original(*arguments, **options)
-
-        with _replaced(owner, function, watched):
-            yield
 
     def milliseconds(self) -> dict[str, float]:
         """Milliseconds by stage so far, in the order of their start, then "rest" and "all"."""
@@ -280,29 +256,9 @@ class Clock:
 def _clocked(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """Result of a compression or decompression, and its milliseconds by stage."""
     clock = Clock()
-
-    def coding(*arguments: Any) -> str:
-        return clock.running[-1].replace("frequencies", "coding")
-
-    watched: list[tuple[object, str, Callable[..., str]]] = [
-        (codec, "load", lambda *_: "weights"),
-        (corridor, "load", lambda *_: "weights"),
-        *((corridor, name, lambda *_: "tiling") for name in ("split", "pad", "crop")),
-        (Stages, "analyze", lambda *_: "analysis"),
-        (Stages, "encode", lambda _, indices: f"level {len(indices) - 1}, frequencies"),
-        *((Encoder, name, coding) for name in ("__init__", "encode", "payload")),
-        (Stages, "indices_crc", lambda *_: "checksum of indices"),
-        (container, "pack", lambda *_: "pack"),
-        (container, "unpack", lambda *_, **__: "unpack"),
-        (Stages, "decode", lambda _, payloads, coarser: f"level {len(coarser)}, frequencies"),
-        *((Decoder, name, coding) for name in ("__init__", "decode", "finish")),
-        (Stages, "synthesize", lambda *_: "synthesis"),
-    ]
-    with ExitStack() as watches:
-        for each in watched:
-            watches.enter_context(clock.watch(*each))
+    with watching(clock.stage):
         result = action()
-        return result, clock.milliseconds()
+    return result, clock.milliseconds()
 
 
 def stages(
@@ -326,28 +282,24 @@ def stages(
         "all".
     """
     compressions, decompressions = [], []
-
-    def run(pixels: Pixels) -> tuple[dict[str, float], dict[str, float]]:
-        image = Image(pixels, grey=False)
-        coded, compressing = _clocked(lambda: codec.compress(image, quality=quality, model=model))
-        _, decompressing = _clocked(lambda: codec.decompress(coded.data, model=model))
-        return compressing, decompressing
-
-    run(pictures[0])  # warms up
+    codec.compress(Image(pictures[0], grey=False), quality=quality, model=model)  # warms up
     for n, pixels in enumerate(pictures):
+        compress = partial(codec.compress, Image(pixels, grey=False), quality=quality, model=model)
         for _ in range(runs):
-            compressing, decompressing = run(pixels)
-            compressions.append(compressing)
-            decompressions.append(decompressing)
+            coded, milliseconds = _clocked(compress)
+            compressions.append(milliseconds)
+            _, milliseconds = _clocked(partial(codec.decompress, coded.data, model=model))
+            decompressions.append(milliseconds)
         progress("stages", n + 1, len(pictures))
     return [
-        {"verb": verb, "stage": stage, "milliseconds": milliseconds}
+        {"verb": verb, "stage": stage, "milliseconds": taken}
         for verb, found in (("compress", compressions), ("decompress", decompressions))
-        for stage, milliseconds in _median_run(found).items()
+        for stage, taken in median_run(found).items()
     ]
 
 
-def _median_run(found: Sequence[dict[str, float]]) -> dict[str, float]:
+def median_run(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The run of the median time, the lower one of two: milliseconds by stage."""
     return sorted(found, key=lambda each: each[ALL])[(len(found) - 1) // 2]
 
 
@@ -378,19 +330,19 @@ def raster(
         A row a level; "identical" says whether both orders decoded the indices, and the full passes
         found the frequencies, that the file was coded with.
     """
-    picture = Image(crop(pixels, codec.DEFAULT_TILE, codec.DEFAULT_TILE), grey=False)
-    coded = codec.compress(picture, quality=quality, effort=1, model=model)
-    contents = container.unpack(coded.data)
-    stages = stages_for(contents.header, model, "cpu", 1, None)
-    indices = stages.analyze(picture.pixels, rate_weight=coded.rate_weight)
+    image = Image(crop(pixels, codec.DEFAULT_TILE, codec.DEFAULT_TILE), grey=False)
+    coded = codec.compress(image, quality=quality, effort=1, model=model)
+    tiles, contents = opened(coded.data, model)
+    indices = indices_of(tiles, contents)
     rows: list[Row] = []
     for level, payloads in enumerate(contents.sections):
-        prior, coarser, own = stages.model.priors[level], indices[:level], indices[level]
-        waves = [_timed(stages.decode, payloads, coarser) for _ in range(1 + passes)][1:]
-        with _one_by_one(prior):
-            in_raster, _ = stages.encode(indices[: level + 1])
-            found, raster_seconds = _timed(stages.decode, in_raster, coarser)
-        exact, pass_seconds = _full_passes(stages, indices[: level + 1], passes)
+        coarser, own = indices[:level], indices[level]
+        prior = tiles.model.priors[level]
+        wavefront_seconds = timed(partial(tiles.decode, payloads, coarser), passes)
+        in_raster, _ = payload.encode(prior, one_by_one(tiles, prior, coarser), own[None])
+        decode = partial(_decode_one_by_one, tiles, prior, coarser, in_raster)
+        found, raster = measured(decode, 1)
+        exact, seconds = full_passes(tiles, indices[: level + 1], passes)
         height, width = own.shape[1:]
         rows.append(
             {
@@ -398,57 +350,75 @@ def raster(
                 "positions": height * width,
                 "codebooks": len(own),
                 "wavefront_steps": len(steps(height, width)),
-                "wavefront_seconds": statistics.median(seconds for _, seconds in waves),
-                "raster_seconds": raster_seconds,
-                "full_pass_seconds": statistics.median(pass_seconds),
-                "full_passes_timed": len(pass_seconds),
-                "extrapolated_seconds": height * width * statistics.median(pass_seconds),
-                "identical": exact and all(torch.equal(each, own) for each in (found, waves[0][0])),
+                "wavefront_seconds": wavefront_seconds,
+                "raster_seconds": raster.seconds,
+                "full_pass_seconds": statistics.median(seconds),
+                "full_passes_timed": len(seconds),
+                "extrapolated_seconds": height * width * statistics.median(seconds),
+                "identical": exact and torch.equal(found[0], own),
             }
         )
         progress("raster order", level + 1, len(contents.sections))
     return rows
 
 
-def _timed(function: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, float]:
-    start = time.perf_counter()
-    return function(*arguments), time.perf_counter() - start
+def opened(data: bytes, model: str) -> tuple[Tiles, Container]:
+    """A file, and its tiles."""
+    contents = container.unpack(data)
+    return Tiles.of_file(contents.header, model, "cpu", 1), contents
 
 
-@contextmanager
-def _one_by_one(prior: Prior) -> Iterator[None]:
-    """The corridor takes one position a step for the block."""
+def indices_of(tiles: Tiles, contents: Container) -> list[Tensor]:
+    """The indices of a file, checked against their checksum: int64 [G, H'/s, W'/s] a level.
 
-    def single(height: int, width: int) -> tuple[Tensor, ...]:
-        order = (
-            torch.cat(steps(height, width)) if prior.attentions else torch.arange(height * width)
-        )
-        return tuple(order[:, None])
+    Raises:
+        FormatError: they are not those coded.
+    """
+    indices: list[Tensor] = []
+    for payloads in contents.sections:
+        indices.append(tiles.decode(payloads, indices))
+    tiles.check_indices(indices, contents.indices_crc)
+    return indices
 
-    with _replaced(priors, "steps", single), _replaced(corridor, "steps", single):
-        yield
+
+def one_by_one(tiles: Tiles, prior: Prior, coarser: Sequence[Tensor]) -> State:
+    """A fresh state of the only tile of a level, which takes one position a step."""
+    state = tiles.start(coarser, tiles.windows)
+    positions = torch.cat(state.steps)
+    state.steps = tuple((positions if prior.attentions else positions.sort().values)[:, None])
+    return state
 
 
-def _full_passes(
-    stages: Stages, indices: Sequence[Tensor], wanted: int
-) -> tuple[bool, list[float]]:
+def _decode_one_by_one(
+    tiles: Tiles, prior: Prior, coarser: Sequence[Tensor], payloads: Sequence[bytes]
+) -> Tensor:
+    return payload.decode(prior, one_by_one(tiles, prior, coarser), payloads)
+
+
+def full_passes(tiles: Tiles, indices: Sequence[Tensor], wanted: int) -> tuple[bool, list[float]]:
     """Decodes a few positions of the last of some levels, each with a full pass of its prior.
+
+    Args:
+        tiles: Of the file.
+        indices: Of the levels: int64 [G, H'/s, W'/s] each, of one tile.
+        wanted: How many positions.
 
     Returns:
         Whether the frequencies were those of all positions' one pass, and the seconds of each pass.
     """
     level = len(indices) - 1
     maps = [each[None] for each in indices]
-    state = _fresh(stages.model, maps, level, stages.header.quality)
-    prior, own = stages.model.priors[level], maps[level]
+    state = _fresh(tiles.model, maps, level, tiles.header.quality)
+    prior, own = tiles.model.priors[level], maps[level]
     expected = prior.parallel(state, own)
-    step = step_of(*own.shape[2:])
+    step = torch.tensor(step_of(*own.shape[2:]))
     positions = {(2 * n + 1) * len(step) // (2 * wanted) for n in range(wanted)}  # evenly spread
     exact, seconds = True, []
     for position in sorted(positions):
         known = step < step[position]
         known[position] = True  # its codebooks see those before
-        found, taken = _timed(prior.parallel, state, own * known.view(own.shape[2:]))
+        given = own * known.view(own.shape[2:])
+        found, cost = measured(partial(prior.parallel, state, given), 1)
         exact &= torch.equal(found[:, :, position], expected[:, :, position])
-        seconds.append(taken)
+        seconds.append(cost.seconds)
     return exact, seconds

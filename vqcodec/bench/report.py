@@ -11,10 +11,9 @@ import io
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jinja2
@@ -23,14 +22,14 @@ import numpy.typing as npt
 import PIL.Image
 from markupsafe import Markup
 
-from vqcodec.bench import plots
-from vqcodec.bench.plots import OURS, Published, Results
+from vqcodec.bench import curves, plots
+from vqcodec.bench.curves import OURS
+from vqcodec.bench.plots import Published, Results
 from vqcodec.errors import CodecError
 from vqcodec.files import write_atomically
 
 PAGE = "report.html"
 PLOTS = "plots"
-SPEED_BPP = 0.3  # bits per pixel at which codecs' speeds are compared
 _WEBP_SIDE = 16383  # the longest of a WebP file
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -160,7 +159,7 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
         level_colours=plots.LEVELS,
         level_name=plots.level_name,
         speed=_speed(results),
-        speed_bpp=SPEED_BPP,
+        speed_bpp=curves.SPEED_BPP,
         views=[_embedded(view) for view in views],
         bits=_prior_bits(profile.get("bits") or []),
         stages=_stages(profile.get("stages") or []),
@@ -330,47 +329,23 @@ def _qualities(results: Results) -> dict[str, Any]:
 
 
 def _speed(results: Results) -> list[dict[str, Any]]:
-    """A row for each codec: of those with files, at the quality nearest `SPEED_BPP`."""
-    measured = ("encode_seconds", "decode_seconds", "encode_peak", "decode_peak")
-    ours = _nearest(results, OURS)
-    rows = []
-    for codec in results["codecs"]:
-        row: dict[str, Any] = {"name": codec["name"], "only": False, "faster": None}
-        if codec["measured"] == "speed":
-            timed = [each for each in results["speed"] if each["codec"] == codec["key"]]
-            row |= {"only": True, "quality": None, "bpp": None, "settings": codec["settings"]}
-            row |= {key: _combined(timed, key) for key in measured}
-            images = {each["image"] for each in timed}
-            same = [
-                each
-                for each in results["rows"]
-                if ours and each["codec"] == OURS and each["quality"] == ours["quality"]
-                if each["image"] in images
-            ]
-            own = _combined(same, "decode_seconds")
-            if own and row["decode_seconds"]:
-                row |= {"faster": row["decode_seconds"] / own, "own": own}
-        else:
-            point = _nearest(results, codec["key"])
-            if point is None:
-                continue
-            row |= {key: point.get(key) for key in ("quality", "bpp", *measured)}
-        row["ours"] = codec["key"] == OURS
-        rows.append(row)
+    """A row for each codec; with how many times as fast vqcodec is as those without files."""
+    rows = curves.speeds(results)
+    own_quality = next((row["quality"] for row in rows if row["codec"]["key"] == OURS), None)
+    for row in rows:
+        codec = row["codec"]
+        only = codec["measured"] == "speed"
+        row |= {"name": codec["name"], "ours": codec["key"] == OURS, "only": only, "faster": None}
+        images = {each["image"] for each in results["speed"] if each["codec"] == codec["key"]}
+        same = [
+            each
+            for each in results["rows"]
+            if each["codec"] == OURS and each["quality"] == own_quality and each["image"] in images
+        ]
+        own = curves.costs(same)["decode_seconds"]
+        if own and row["decode_seconds"]:
+            row |= {"faster": row["decode_seconds"] / own, "own": own}
     return rows
-
-
-def _nearest(results: Results, codec: str) -> dict[str, Any] | None:
-    """The point of a codec nearest to `SPEED_BPP`."""
-    points: list[dict[str, Any]] = [row for row in results["points"] if row["codec"] == codec]
-    return min(points, key=lambda point: abs(point["bpp"] - SPEED_BPP), default=None)
-
-
-def _combined(rows: Iterable[Mapping[str, Any]], key: str) -> float | None:
-    """Median of seconds, maximum of peaks, None without any."""
-    values: list[float] = [row[key] for row in rows if row.get(key) is not None]
-    combine: Callable[[list[float]], float] = max if key.endswith("peak") else median
-    return combine(values) if values else None
 
 
 # --- plots and images ----------------------------------------------------------------------------

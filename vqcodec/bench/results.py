@@ -16,21 +16,14 @@ A dict of plain values with the entries
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import PIL.features
-import torch
-
-import vqcodec
-from vqcodec import files, registry
+from vqcodec import files
+from vqcodec.errors import CodecError
 
 FORMAT = 1
 
@@ -40,88 +33,7 @@ METRICS = (
     {"key": "ssimulacra2", "name": "SSIMULACRA 2", "unit": "", "better": "higher"},
 )
 
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "pillow",
-    "constriction",
-    "scikit-image",
-    "pytorch-msssim",
-    "ssimulacra2",
-    "bjontegaard",
-    "pillow-jxl-plugin",
-    "compressai",
-)
-_PILLOW_PARTS = ("libjpeg_turbo", "webp", "avif", "jpg_2000")
 _SIGNIFICANT = 6
-
-
-def weights(model: str) -> dict[str, Any]:
-    """What names a model's weights.
-
-    Raises:
-        ModelError: there is no such model.
-    """
-    located = registry.locate(model)
-    return {
-        "model_id": located.model_id,
-        "weights_sha256": located.sha256,
-        "weights_bytes": located.path.stat().st_size,
-    }
-
-
-def commit() -> dict[str, Any]:
-    """The commit of the package that runs, and whether it differs from it; null if unknown."""
-    here = Path(vqcodec.__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            found = subprocess.run(
-                ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return found.stdout.strip()
-
-    if not git("ls-files", "--", "."):  # an installed copy, in whatever repository
-        return {"commit": None, "changed": None}
-    changed = git("status", "--porcelain", "--", ".")
-    return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
-
-
-def versions() -> dict[str, str]:
-    """Of everything that the numbers may depend on and that is installed."""
-    found = {"vqcodec": vqcodec.__version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    for part in _PILLOW_PARTS:
-        version = PIL.features.version(part)
-        if version is not None:
-            found[f"pillow's {part}"] = version
-    return found
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What ran it."""
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "processors": os.cpu_count(),
-        "threads": threads,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def rounded(value: Any) -> Any:
@@ -151,3 +63,18 @@ def write(path: Path, results: Mapping[str, Any], *, force: bool) -> None:
         lines.append(f" {json.dumps(name)}: {text}")
     encoded = "{\n" + ",\n".join(lines) + "\n}\n"
     files.write_atomically(path, encoded.encode(), force=force)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The results of a file.
+
+    Raises:
+        CodecError: there is no such file, or it holds something else.
+    """
+    try:
+        found = json.loads(files.read_bytes(path))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise CodecError("is not a results.json of this vqcodec bench").in_file(path)
+    return found

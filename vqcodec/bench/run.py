@@ -17,25 +17,23 @@ from typing import Any
 
 import torch
 
-from vqcodec.bench import compressai, curves, profile, report, results
+from vqcodec.bench import compressai, curves, machine, profile, report, results
 from vqcodec.bench.codecs import (
     Codec,
     Missing,
     PillowCodec,
-    Pixels,
     Vqcodec,
     chosen_peers,
     matched,
     vqcodec,
 )
-from vqcodec.bench.coding import picture
+from vqcodec.bench.images import Pixels, found_images, middle, picture
 from vqcodec.bench.measure import Measuring, covered, runs_for
 from vqcodec.bench.report import Version, View
-from vqcodec.errors import CodecError, OutputError
+from vqcodec.errors import OutputError
 from vqcodec.files import check_writable
 from vqcodec.metrics import distortion
 from vqcodec.metrics.lpips import Lpips
-from vqcodec.photos import SUFFIXES
 from vqcodec.progress import Progress
 
 RESULTS, CODED = "results.json", "files"
@@ -156,37 +154,13 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         found["profile"] = {**parts, "seconds": time.perf_counter() - profiling}
     found["made"] |= {
         "seconds": time.perf_counter() - start,
-        **results.commit(),
-        **results.weights(settings.model),
         "lpips": None if lpips is None else lpips.source,
-        "versions": results.versions(),
-        "machine": results.machine(threads),
+        **machine.made(settings.model),
     }
     found = results.rounded(found)
     results.write(settings.out / RESULTS, found, force=True)
     pages = [_view(source, ours, peers) for source in views or sources[:1]]
     report.write(settings.out, found, pages, published)
-    return found
-
-
-def found_images(paths: Sequence[Path]) -> list[Path]:
-    """Image files, and those in folders, in the order of their names.
-
-    Raises:
-        CodecError: no such file or folder, a folder without images, or two images of one name.
-    """
-    found: list[Path] = []
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
-        if not inside or not all(each.is_file() for each in inside):
-            raise CodecError("holds no images; name image files or folders of them").in_file(path)
-        found += inside
-    stems = [path.stem for path in found]
-    for path in found:
-        if stems.count(path.stem) > 1:
-            raise CodecError("has the name of another image; rename one of them").in_file(path)
     return found
 
 
@@ -234,19 +208,15 @@ def _view(source: Path, ours: Vqcodec, peers: Sequence[PillowCodec]) -> View:
     original = picture(source)
     area = original.shape[0] * original.shape[1]
 
-    def middle(pixels: Pixels) -> Pixels:
-        top, left = (max(0, (side - VIEW_SIDE) // 2) for side in pixels.shape[:2])
-        return pixels[top : top + VIEW_SIDE, left : left + VIEW_SIDE]
-
     def version(label: str, data: bytes, restored: Pixels) -> Version:
         psnr = distortion.psnr(original, restored)
-        return Version(label, len(data), 8 * len(data) / area, psnr, middle(restored))
+        return Version(label, len(data), 8 * len(data) / area, psnr, middle(restored, VIEW_SIDE))
 
     quality = ours.qualities[(len(ours.qualities) - 1) // 2]
     coded = ours.encode(original, quality).data
     size = source.stat().st_size
     versions = [
-        Version("Original", size, 8 * size / area, None, middle(original)),
+        Version("Original", size, 8 * size / area, None, middle(original, VIEW_SIDE)),
         version(f"{ours.name}, quality {quality}", coded, ours.decode(coded)),
     ]
     for peer in peers:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vqcodec import image
-from vqcodec.bench.codecs import Codec, Pixels, vqcodec
+from vqcodec.bench.codecs import vqcodec
 from vqcodec.bench.coding import decode, encode
+from vqcodec.bench.images import Pixels, fill
+from vqcodec.bench.processes import fresh
 from vqcodec.image import Image
 from vqcodec.progress import Progress
-from vqcodec.tiling import crop
 from vqcodec.weights_file import load
 
 MEGAPIXELS = (0.1, 0.4, 1.6, 6.3, 12.5, 25.0)
@@ -68,12 +65,12 @@ def scaling(
             height = max(1, round(math.sqrt(wanted * 1e6 / 1.5)))
             width = max(1, round(wanted * 1e6 / height))
             _write(large, fill(pixels, height, width))
-            with _process(codec) as process:
+            with fresh(codec.prepare) as process:
                 process.submit(encode, codec, small, chosen, small_coded, 1).result()
                 size, _, compressing = process.submit(
                     encode, codec, large, chosen, coded, 1
                 ).result()
-            with _process(codec) as process:
+            with fresh(codec.prepare) as process:
                 process.submit(decode, codec, small_coded, restored, 1).result()
                 decompressing = process.submit(decode, codec, coded, restored, 1).result()
             rows.append(
@@ -92,22 +89,6 @@ def scaling(
     return {"rows": rows, "fit": {column: line(rows, column) for column in COLUMNS}}
 
 
-def fill(pixels: Pixels, height: int, width: int) -> Pixels:
-    """A picture and its mirror images beside and below it, as far as they are needed.
-
-    Args:
-        pixels: uint8 [h, w, 3].
-        height: H.
-        width: W.
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    below, right = max(0, height - pixels.shape[0]), max(0, width - pixels.shape[1])
-    wide = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
-    return crop(wide, height, width)
-
-
 def line(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, float] | None:
     """Least squares of a column against megapixels.
 
@@ -120,14 +101,6 @@ def line(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, float] | N
     slope, intercept = statistics.linear_regression(sizes, values)
     r2 = statistics.correlation(sizes, values) ** 2
     return {"intercept": intercept, "slope": slope, "r2": r2}
-
-
-@contextmanager
-def _process(codec: Codec) -> Iterator[ProcessPoolExecutor]:
-    """A new process that shares nothing with this one."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, codec.prepare) as process:
-        yield process
 
 
 def _write(target: Path, pixels: Pixels) -> None:

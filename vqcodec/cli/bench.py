@@ -125,7 +125,11 @@ def command(
             f"missing: {missing['name']}: {missing['reason']}; {missing['remedy']}", err=True
         )
     print_values(
-        {f"quality {each['quality']}": _point(each) for each in results["points"] if _ours(each)}
+        {
+            f"quality {each['quality']}": point_text(each)
+            for each in results["points"]
+            if _ours(each)
+        }
         | {f"BD-rate against {each['anchor']}": _delta(each) for each in _measured(results)}
         | {"seconds": f"{results['made']['seconds']:.0f}"}
         | {"results": out / RESULTS, "page": out / PAGE}
@@ -136,7 +140,8 @@ def _ours(point: dict[str, Any]) -> bool:
     return bool(point["codec"] == "vqcodec")
 
 
-def _point(point: dict[str, Any]) -> str:
+def point_text(point: dict[str, Any]) -> str:
+    """What the command prints of a point of the results."""
     psnr = "an image without loss" if point["psnr"] is None else f"{point['psnr']:.2f} dB"
     seconds = f"{point['encode_seconds']:.2f} s, {point['decode_seconds']:.2f} s back"
     return f"{point['bpp']:.4f} bpp, {psnr}, {seconds}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 import io
 import pickle
-import sys
 import tarfile
 from pathlib import Path
 
+import lpips_weights
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,10 +16,6 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # as for a script that is run
-
-import lpips_weights
 
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.metrics.lpips import FORMAT, NETWORKS, Lpips

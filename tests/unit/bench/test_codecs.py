@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqcodec.bench import codecs, coding
+from vqcodec.bench import codecs, coding, cost
 from vqcodec.errors import CodecError
 from vqcodec.image import load
 
@@ -19,7 +19,7 @@ PRESENT, ABSENT = codecs.chosen_peers(list(codecs.PEERS), 1)
 
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
-    return load(Path(__file__).parents[1] / "fixtures" / "coffee.png").pixels[:128, :160]
+    return load(Path(__file__).parents[2] / "fixtures" / "coffee.png").pixels[:128, :160]
 
 
 def test_pillow_brings_its_own_peers() -> None:
@@ -93,12 +93,12 @@ def test_costs_are_of_the_action() -> None:
     def action() -> int:
         return len(bytearray(64 << 20))
 
-    result, cost = coding.measured(action, 3)
+    result, large = cost.measured(action, 3)
     assert result == 64 << 20
-    assert cost.seconds > 0
-    _, small = coding.measured(lambda: None, 1)
-    if cost.peak is not None and small.peak is not None:
-        assert cost.peak - small.peak > 32 << 20
+    assert large.seconds > 0
+    _, small = cost.measured(lambda: None, 1)
+    if large.peak is not None and small.peak is not None:
+        assert large.peak - small.peak > 32 << 20
 
 
 def test_a_codec_that_fails_is_a_codec_error(tmp_path: Path, astronaut: Path) -> None:

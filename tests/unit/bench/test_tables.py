@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
-
-import tables
-
+from vqcodec.bench import tables
 from vqcodec.bench.curves import is_kodak
+from vqcodec.bench.results import read
+from vqcodec.errors import CodecError
 from vqcodec.registry import DEFAULT_MODEL, MODELS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STORED = ROOT / "benchmarks" / "results"
 OTHERS = "-on-"  # between a model's id and the name of other images, in a folder's name
 
@@ -310,7 +307,7 @@ def test_a_file_may_show_other_results_beside(run: Tables, tmp_path: Path) -> No
 
 
 def test_results_without_profile_have_no_table_of_it() -> None:
-    with pytest.raises(click.ClickException, match="vqcodec bench --profile"):
+    with pytest.raises(CodecError, match="vqcodec bench --profile"):
         tables.rewritten(document("stages"), RESULTS | {"profile": None})
 
 
@@ -348,7 +345,7 @@ SHOWN = [
 def test_tables_of_the_repository_are_those_of_its_results(
     name: str, folder: str, of: str | None
 ) -> None:
-    results = tables.load(RESULTS_OF[folder])
+    results = read(RESULTS_OF[folder])
     text = (ROOT / name).read_text()
     assert any(block[2] == of for block in tables.BLOCK.finditer(text))
     assert tables.rewritten(text, results, of) == text
@@ -356,7 +353,7 @@ def test_tables_of_the_repository_are_those_of_its_results(
 
 @pytest.mark.parametrize("folder", RESULTS_OF)
 def test_results_of_the_repository_are_of_the_packaged_weights(folder: str) -> None:
-    results = tables.load(RESULTS_OF[folder])
+    results = read(RESULTS_OF[folder])
     model_id, _, of = folder.partition(OTHERS)
     made, packaged = results["made"], MODELS[model_id]
     assert (made["model_id"], made["weights_sha256"]) == (model_id, packaged.sha256)

@@ -1,28 +1,30 @@
 """Writes the tables of Markdown files from the results of `vqcodec bench`.
 
+    python -m vqcodec.bench.tables RESULTS.json FILE.md...
+
 A table stands between the lines `<!-- table NAME -->` and `<!-- end -->`, and replaces what was
 there. A file may show other results beside: `<!-- table NAME of OTHERS -->` with `--of OTHERS`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import click
 
+from vqcodec.bench import curves
+from vqcodec.bench.command import Command
+from vqcodec.bench.curves import OURS
+from vqcodec.bench.machine import sentence
+from vqcodec.bench.results import read
 from vqcodec.errors import CodecError
 from vqcodec.files import read_bytes, write_atomically
 
 Results = Mapping[str, Any]
 
-FORMAT = 1
-OURS = "vqcodec"
-NEAR_BPP = 0.3
 METHOD = "pchip"
 DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4}
 BLOCK = re.compile(
@@ -66,7 +68,7 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def profile(results: Results, part: str) -> Any:
     """A part of the profile."""
     if not results["profile"]:
-        raise click.ClickException("these results have no profile; run vqcodec bench --profile")
+        raise CodecError("these results have no profile; run vqcodec bench --profile")
     return results["profile"][part]
 
 
@@ -128,34 +130,23 @@ def _bd_rate(results: Results, sources: Collection[str]) -> str:
 
 
 def speed(results: Results) -> str:
-    """Seconds and peak memory of every codec at the quality nearest to `NEAR_BPP`."""
+    """Seconds and peak memory of every codec at one rate, as near as it comes."""
     rows = []
-    for codec in results["codecs"]:
-        own = [each for each in results["points"] if each["codec"] == codec["key"]]
-        runs = [each for each in results["speed"] if each["codec"] == codec["key"]]
-        if own:
-            point = min(own, key=lambda each: abs(each["bpp"] - NEAR_BPP))
-            label = f"quality {point['quality']}, {number(point['bpp'], 3)} bpp"
-            runs = [point]
-        else:
-            label = "random weights, time alone"
+    for row in curves.speeds(results):
+        where = f"quality {row['quality']}, {number(row['bpp'], 3)} bpp"
         rows.append(
             [
-                codec["name"],
-                codec["settings"],
-                label,
-                *(seconds(joined(median, runs, f"{way}_seconds")) for way in ("encode", "decode")),
-                *(megabytes(joined(max, runs, f"{way}_peak")) for way in ("encode", "decode")),
+                row["codec"]["name"],
+                row["codec"]["settings"],
+                "random weights, time alone" if row["quality"] is None else where,
+                *(
+                    megabytes(row[cost]) if cost.endswith("peak") else seconds(row[cost])
+                    for cost in curves.COSTS
+                ),
             ]
         )
     sides = ("encode, s", "decode, s", "encode, MB", "decode, MB")
     return markdown(["codec", "settings", "at", *sides], rows)
-
-
-def joined(join: Any, rows: Iterable[Mapping[str, Any]], column: str) -> float | None:
-    """The median or maximum of the values that are there."""
-    values = [row[column] for row in rows if row.get(column) is not None]
-    return join(values) if values else None
 
 
 def bits(results: Results) -> str:
@@ -246,21 +237,13 @@ def scaling(results: Results) -> str:
 def machine(results: Results) -> str:
     """What the numbers depend on, in one line."""
     made = results["made"]
-    on, versions = made["machine"], made["versions"]
-    commit = (made["commit"] or "unknown")[:12] + (", changed" if made["changed"] else "")
     took = f"{number(made['seconds'], 0)} s"
     if results["profile"]:
         took += f", {number(results['profile']['seconds'], 0)} s of them for the profile"
-    return (
-        f"Measured on {made['date']} by `{made['command']}` in {took}: "
-        f"commit {commit}; weights {made['model_id']}, SHA-256 {made['weights_sha256'][:16]}; "
-        f"{on['processor']}, {on['threads']} threads of {on['processors']} processors, "
-        f"{on['cpu_capability']}, {on['platform']}; "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
-    )
+    return f"Measured on {made['date']} by `{made['command']}` in {took}: {sentence(made)}.\n"
 
 
-TABLES = {
+TABLES: dict[str, Callable[[Results], str]] = {
     "rate": rate,
     "bd-rate": bd_rate,
     "bd-rate-measured": bd_rate_measured,
@@ -285,7 +268,7 @@ def rewritten(text: str, results: Results, of: str | None = None) -> str:
         of: Make those that name these results, and no others; None for those that name none.
 
     Raises:
-        click.ClickException: A table of an unknown name, a table without an end or the reverse, or
+        CodecError: a table of an unknown name, a table without an end or the reverse, or
             results that lack what it shows.
     """
 
@@ -293,9 +276,9 @@ def rewritten(text: str, results: Results, of: str | None = None) -> str:
         name, whose, inside = found.groups()
         if name not in TABLES:
             known = ", ".join(TABLES)
-            raise click.ClickException(f"there is no table {name!r}; there are {known}")
+            raise CodecError(f"there is no table {name!r}; there are {known}")
         if MARKER.search(inside):
-            raise click.ClickException(f"table {name} has no <!-- end --> before the next table")
+            raise CodecError(f"table {name} has no <!-- end --> before the next table")
         if whose != of:
             return found[0]
         named = name if of is None else f"{name} of {of}"
@@ -303,24 +286,11 @@ def rewritten(text: str, results: Results, of: str | None = None) -> str:
         return f"<!-- table {named} -->\n\n{TABLES[name](results)}\n<!-- end -->"
 
     if MARKER.search(BLOCK.sub("", text)):
-        raise click.ClickException("a <!-- table NAME --> or <!-- end --> stands alone")
+        raise CodecError("a <!-- table NAME --> or <!-- end --> stands alone")
     return BLOCK.sub(block, text)
 
 
-def load(path: Path) -> Results:
-    """The results of `vqcodec bench`."""
-    try:
-        results = json.loads(read_bytes(path))
-    except CodecError as error:
-        raise click.ClickException(str(error)) from error
-    except ValueError as error:
-        raise click.ClickException(f"{path}: is not JSON") from error
-    if not isinstance(results, dict) or results.get("format") != FORMAT:
-        raise click.ClickException(f"{path}: is not a results.json of this vqcodec bench")
-    return results
-
-
-@click.command()
+@click.command(cls=Command)
 @click.argument("results_file", metavar="RESULTS.json", type=click.Path(path_type=Path))
 @click.argument(
     "files", metavar="FILE.md...", nargs=-1, required=True, type=click.Path(path_type=Path)
@@ -329,26 +299,25 @@ def load(path: Path) -> Results:
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a table is another.")
 def main(results_file: Path, files: tuple[Path, ...], of: str | None, check: bool) -> None:
     """Rewrite the tables of Markdown files from the results of vqcodec bench."""
-    results = load(results_file)
+    results = read(results_file)
     stale = []
     shown = of is None
     for path in files:
+        text = read_bytes(path).decode()
+        shown |= any(block[2] == of for block in BLOCK.finditer(text))
         try:
-            text = read_bytes(path).decode()
-            shown |= any(block[2] == of for block in BLOCK.finditer(text))
             made = rewritten(text, results, of)
-            if made != text and check:
-                stale.append(str(path))
-            elif made != text:
-                write_atomically(path, made.encode(), force=True)
         except CodecError as error:
-            raise click.ClickException(str(error)) from error
-        except click.ClickException as error:
-            raise click.ClickException(f"{path}: {error.message}") from error
+            error.in_file(path)
+            raise
+        if made != text and check:
+            stale.append(str(path))
+        elif made != text:
+            write_atomically(path, made.encode(), force=True)
     if not shown:
-        raise click.ClickException(f"no file has a table of {of}")
+        raise CodecError(f"no file has a table of {of}")
     if stale:
-        raise click.ClickException(f"{', '.join(stale)}: tables are not those of {results_file}")
+        raise CodecError(f"{', '.join(stale)}: tables are not those of {results_file}")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import explore
 import pytest
 from click.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
-
-import explore
 
 from vqcodec.training import checkpoint
 from vqcodec.training.autoencoder import PRESETS, TINY, WIDE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import Counter
@@ -13,17 +14,17 @@ import pytest
 import torch
 from tiny import tiny_priors
 
-from vqcodec import codec, container, image
+from vqcodec import codec, image
 from vqcodec.bench import profile
-from vqcodec.bench.codecs import Pixels
+from vqcodec.bench.images import Pixels
 from vqcodec.codec import compress
+from vqcodec.entropy import payload
 from vqcodec.entropy import prior as priors
 from vqcodec.entropy.coder import Decoder
-from vqcodec.entropy.wavefront import steps
 from vqcodec.image import Image
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
-from vqcodec.tiles import Stages, stages_for
 from vqcodec.training.export import write_weights
+from vqcodec.watch import stage, watching
 from vqcodec.weights_file import load
 
 
@@ -89,9 +90,8 @@ class TestBits:
         counts: Counter[int] = Counter()
         for each in pictures:
             data = compress(Image(each, grey=False), quality=3, model=model).data
-            contents = container.unpack(data)
-            stages = stages_for(contents.header, model, "cpu", 1, None)
-            counts.update(stages.decode(contents.sections[0], [])[1].flatten().tolist())
+            indices = profile.indices_of(*profile.opened(data, model))
+            counts.update(indices[0][1].flatten().tolist())
         found = row_of(rows, quality=3, level=0, codebook=1)
         total = sum(counts.values())
         assert found["symbols"] == total == 9 + 12
@@ -115,9 +115,6 @@ class TestBits:
         assert row_of(rows, level=2, codebook=0)["symbols"] == 12 * 16
         assert reports == [("bits", 1, 1)]
 
-    def test_leave_no_hooks_behind(self, rows: list[dict[str, Any]], model: str) -> None:
-        assert not any(part._forward_hooks for part in load(model).autoencoder.modules())
-
     def test_a_family_without_rate_model(self, tmp_path: Path, pictures: list[Pixels]) -> None:
         torch.manual_seed(0)
         levels = (VQVAELevel(8, 16, 4), VQVAELevel(4, 8, 3))
@@ -130,75 +127,57 @@ class TestBits:
         assert row_of(rows, level="all")["full"] > 0
 
 
-class Watched:
-    """What a clock can watch."""
-
-    def outer(self, inner: float) -> str:
-        time.sleep(0.02)
-        self.inner(inner)
-        return "result"
-
-    def inner(self, seconds: float) -> None:
-        time.sleep(seconds)
-        if seconds > 0.02:
-            raise ValueError("too long")
-
-
 class TestClock:
     def test_a_stage_is_without_those_inside_it(self) -> None:
-        clock, outer = profile.Clock(), Watched.outer
-        with (
-            clock.watch(Watched, "outer", lambda *_: "outer"),
-            clock.watch(Watched, "inner", lambda _, seconds: f"inner {seconds}"),
-        ):
-            assert Watched().outer(0.01) == "result"
-            Watched().inner(0.01)
-        assert Watched.outer is outer
+        clock = profile.Clock()
+        with watching(clock.stage):
+            with stage("outer"):
+                time.sleep(0.02)
+                with stage("inner"):
+                    time.sleep(0.01)
+            with stage("inner"):
+                time.sleep(0.01)
         found = clock.milliseconds()
-        assert list(found) == ["outer", "inner 0.01", "rest", "all"]
+        assert list(found) == ["outer", "inner", "rest", "all"]
         assert found["outer"] >= 20
-        assert found["inner 0.01"] >= 20
+        assert found["inner"] >= 20
         assert found["all"] == pytest.approx(sum(found.values()) - found["all"])
 
     def test_an_error_ends_a_stage(self) -> None:
-        clock, inner = profile.Clock(), Watched.inner
-        with (
-            pytest.raises(ValueError, match="too long"),
-            clock.watch(Watched, "inner", lambda *_: "inner"),
-        ):
-            Watched().inner(0.03)
-        assert Watched.inner is inner
+        clock = profile.Clock()
+        with pytest.raises(ValueError, match="sleep length"), clock.stage("inner"):
+            time.sleep(-1)
         assert clock.running == ["rest"]
-        assert clock.milliseconds()["inner"] >= 30
+        assert list(clock.milliseconds()) == ["inner", "rest", "all"]
 
 
 class TestStages:
-    def test_every_stage_of_both_ways(self, model: str, pictures: list[Pixels]) -> None:
+    def test_stages_of_both_ways(self, model: str, pictures: list[Pixels]) -> None:
         reports: list[tuple[str, int, int]] = []
-        original, plain = Stages.encode, compress(Image(pictures[0], grey=False), model=model)
         rows = profile.stages(model, pictures, None, 2, lambda *report: reports.append(report))
         assert reports == [("stages", 1, 2), ("stages", 2, 2)]
         levels = [f"level {n}, {part}" for n in range(3) for part in ("frequencies", "coding")]
-        end = ["rest", "all"]
-        expected = {
-            "compress": ["analysis", *levels, "checksum of indices", "pack", *end],
-            "decompress": ["unpack", *levels, "checksum of indices", "synthesis", *end],
+        both = ["weights", "tiling", "checksum of indices", *levels, "rest", "all"]
+        known = {
+            "compress": {*both, "analysis", "search", "pack"},
+            "decompress": {*both, "unpack", "synthesis"},
         }
-        for verb, names in expected.items():
+        for verb, names in known.items():
             found = {row["stage"]: row["milliseconds"] for row in rows if row["verb"] == verb}
-            assert [name for name in found if name not in {"weights", "tiling"}] == names
+            assert set(found) == names
+            assert list(found)[-2:] == ["rest", "all"]
             assert min(found.values()) >= 0
             assert found["all"] == pytest.approx(sum(found.values()) - found["all"])
-        assert Stages.encode is original
-        assert compress(Image(pictures[0], grey=False), model=model) == plain
 
     def test_the_run_of_the_median_time(self) -> None:
         runs = [{"a": 3.0 * n, "all": 10.0 * n} for n in (5, 1, 2)]
-        assert profile._median_run(runs) == {"a": 6.0, "all": 20.0}
+        assert profile.median_run(runs) == {"a": 6.0, "all": 20.0}
 
 
 class TestRaster:
-    def test_finds_the_same_indices_in_more_steps(self, model: str, pictures: list[Pixels]) -> None:
+    def test_finds_the_same_indices_in_more_steps(
+        self, model: str, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         taken: list[int] = []
         decode = Decoder.decode
 
@@ -206,15 +185,15 @@ class TestRaster:
             taken.append(len(frequencies))
             return decode(self, frequencies)
 
-        with profile._replaced(Decoder, "decode", counted):
-            rows = profile.raster(model, pictures[1], 2, 2, silent)
+        monkeypatch.setattr(Decoder, "decode", counted)
+        rows = profile.raster(model, pictures[1], 2, 2, silent)
         assert [row["level"] for row in rows] == [0, 1, 2]
         assert [row["positions"] for row in rows] == [12, 48, 192]
         assert [row["codebooks"] for row in rows] == [2, 3, 2]
         waves = [row["wavefront_steps"] for row in rows]
         assert waves == [4 + 2 * 2, 8 + 2 * 5, 16 + 2 * 11]
-        # Each level is warmed up, timed twice, and then decoded in raster order.
-        calls = [g * (3 * w + p) for g, w, p in zip((2, 3, 2), waves, (12, 48, 192), strict=True)]
+        # Each level is decoded to know it and to warm up, timed twice, and then in raster order.
+        calls = [g * (4 * w + p) for g, w, p in zip((2, 3, 2), waves, (12, 48, 192), strict=True)]
         assert len(taken) == sum(calls)
         for row in rows:
             assert row["identical"]
@@ -223,13 +202,17 @@ class TestRaster:
             assert row["extrapolated_seconds"] == pytest.approx(seconds)
             assert row["raster_seconds"] > 0
             assert row["wavefront_seconds"] > 0
-        assert priors.steps is steps
 
     def test_notices_other_indices(
         self, model: str, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        decode = Stages.decode
-        monkeypatch.setattr(Stages, "decode", lambda *given: decode(*given) ^ 1)
+        decode = payload.decode
+        calls = itertools.count()
+
+        def drifting(*given: Any) -> torch.Tensor:
+            return decode(*given) ^ int(next(calls) >= 3)  # not yet where the indices are read
+
+        monkeypatch.setattr(payload, "decode", drifting)
         rows = profile.raster(model, pictures[0], None, 1, silent)
         assert not any(row["identical"] for row in rows)
 
@@ -243,13 +226,12 @@ class TestRaster:
             found.append(1)
             return parallel(self, state, indices) + len(found)
 
-        stages = stages_for(
-            compress(Image(pictures[0], grey=False), model=model).header, model, "cpu", 1, None
-        )
-        indices = stages.analyze(pictures[0])
-        assert profile._full_passes(stages, indices[:1], 2)[0]
+        data = compress(Image(pictures[0], grey=False), model=model).data
+        stages, contents = profile.opened(data, model)
+        indices = profile.indices_of(stages, contents)
+        assert profile.full_passes(stages, indices[:1], 2)[0]
         monkeypatch.setattr(priors.Prior, "parallel", drifting)
-        assert not profile._full_passes(stages, indices[:1], 2)[0]
+        assert not profile.full_passes(stages, indices[:1], 2)[0]
 
 
 def test_a_profile_is_all_of_it(

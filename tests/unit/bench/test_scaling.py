@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vqcodec import image
-from vqcodec.bench.scaling import COLUMNS, fill, line, scaling
+from vqcodec.bench.images import fill
+from vqcodec.bench.scaling import COLUMNS, line, scaling
 from vqcodec.codec import compress
 from vqcodec.errors import CodecError
 from vqcodec.image import Image

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ import pytest
 pytest.importorskip("bjontegaard", reason="belongs to the extra `bench`")
 
 import numpy as np
+import published_jpeg
 from scipy.integrate import quad
 from scipy.interpolate import PchipInterpolator
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script that is run
-
-import published_jpeg
 
 from vqcodec.bench import curves
 from vqcodec.image import load

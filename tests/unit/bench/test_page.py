@@ -126,7 +126,7 @@ def page(driver: Any, written: Path) -> Page:
 
 
 def test_the_page_of_the_packaged_weights_opens_in_peace(driver: Any) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "results" / DEFAULT_MODEL / "report.html"
+    path = Path(__file__).parents[3] / "benchmarks" / "results" / DEFAULT_MODEL / "report.html"
     page = Page(driver, path)
     assert page.driver.title == f"vqcodec bench: {DEFAULT_MODEL} on 24 images"
     assert page.messages() == []

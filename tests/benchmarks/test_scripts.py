@@ -1,0 +1,158 @@
+"""The benchmark scripts: their pure functions, and quick runs with the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import effort
+import exactness
+import integer_cost
+import numpy as np
+import pytest
+import rate_model
+import same_samples
+import torch
+from click.testing import CliRunner
+from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
+from tiny_classes import write_tiny_class_model
+
+from vqcodec.bench.images import middle
+from vqcodec.codec import compress
+from vqcodec.image import load
+from vqcodec.training import checkpoint
+from vqcodec.weights_file import load as load_model
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(tiny_model: Path) -> Run:
+    """Run a script with the tiny model and give what it printed."""
+
+    def invoke(command: click.Command, *arguments: object, model: Path = tiny_model) -> str:
+        asked = [*map(str, arguments), "--model", str(model)]
+        result = CliRunner().invoke(command, asked)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return invoke
+
+
+@pytest.fixture
+def one_image(tmp_path: Path, astronaut: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "astronaut.png").write_bytes(astronaut.read_bytes())
+    return folder
+
+
+def test_effort(run: Run, one_image: Path) -> None:
+    printed = run(effort.main, one_image, "--effort", "2")
+    assert "1 images, qualities [1, 2, 3]" in printed
+    assert "BD-rate against effort 1" in printed
+    assert "weights tiny-test, SHA-256" in printed
+
+
+def test_integer_cost(tiny_model: Path, astronaut: Path) -> None:
+    picture = load(astronaut)
+    model = load_model(tiny_model)
+    bits = integer_cost.bits_of(model, tiny_priors(tiny_autoencoder()), picture.pixels, 2)
+    coded = compress(picture, quality=2, effort=1, model=tiny_model).ideal_bits
+    assert bits[0].tolist() == pytest.approx(coded)
+    assert bits[2].sum() == pytest.approx(sum(coded), rel=0.02)
+    rows = integer_cost.summary(2, bits)
+    assert [row[1] for row in rows] == [0, 1, 2, "all"]
+    assert rows[-1][2] == f"{sum(coded):.0f}"
+    assert rows[-1][5] == f"{100 * (bits[0].sum() / bits[1].sum() - 1):+.3f}"
+
+
+class TestExactness:
+    @pytest.mark.parametrize("batch", [1, 16])
+    def test_finds_no_difference(self, batch: int, astronaut: Path, tiny_model: Path) -> None:
+        model = str(tiny_model)
+        files = [exactness.compressed(model, astronaut, 32, None)]
+        first = exactness.find(model, files, exactness.Setting("here"), 1)
+        found = exactness.find(model, files, exactness.Setting("here", batch=batch), 1)
+        assert found.differences(first) == (0, 0, 0)
+        assert found.indices == 12 * 2 + 48 * 3 + 192 * 2
+        assert len(found.decoded) == 3 * 12
+
+    def test_counts_differences(self) -> None:
+        one = exactness.Found("", "", one_pass=["a", "b"], wavefront=["a", "b"], decoded=["c", "d"])
+        assert one.differences(one) == (0, 0, 0)
+        assert replace(one, wavefront=["a", "x"]).differences(one) == (0, 1, 0)
+        assert one.differences(replace(one, one_pass=["x", "y"])) == (2, 2, 0)
+        assert one.differences(replace(one, decoded=["x", "d"])) == (0, 0, 1)
+
+    def test_codebooks_in_groups(self, tmp_path: Path, astronaut: Path) -> None:
+        model = tmp_path / "grouped.safetensors"
+        write_tiny_model(model, GROUPED)
+        files = [exactness.compressed(str(model), astronaut, 64, n) for n in (1, 5, 10)]
+        found = exactness.find(str(model), files, exactness.Setting("here"), 1)
+        assert found.differences(found) == (0, 0, 0)
+        assert found.frequencies > 0
+
+    def test_it_runs(self, run: Run, one_image: Path) -> None:
+        options = ["--threads", "1", "--tile", "64", "--only", "VQCODEC_GEMM=float64"]
+        printed = run(exactness.main, one_image, *options)
+        assert "float64" in printed
+        assert "yes" in printed
+
+
+def test_an_unknown_model_is_one_line(one_image: Path) -> None:
+    result = CliRunner().invoke(effort.main, [str(one_image), "--model", "nonsense"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: model 'nonsense' is not known")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_same_samples_are_those_of_the_sampler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "classes.safetensors"
+    write_tiny_class_model(model)
+    monkeypatch.setattr(same_samples, "CLASSES", (1, 3))
+    monkeypatch.setattr(same_samples, "COUNT", 2)
+    indices, pixels = same_samples.draw(str(model), 3, 1.5)
+    others, again = same_samples.draw(str(model), 1, 1.5)
+    assert np.array_equal(indices, others)
+    assert np.array_equal(pixels, again)
+    loaded = load_model(model)
+    sides = [64 // stride for stride in loaded.strides]
+    shapes = [(len(p.sizes), side, side) for p, side in zip(loaded.priors, sides, strict=True)]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    assert indices.shape == (4, ends[-1])
+    maps = [
+        torch.from_numpy(part.reshape(1, *shape))
+        for part, shape in zip(np.split(indices[2], ends[:-1]), shapes, strict=True)
+    ]
+    quality = torch.tensor([loaded.checked_quality(None) - 1])
+    restored = loaded.autoencoder.synthesize(maps, quality)[0, :40, :40].numpy()
+    assert np.array_equal(restored, pixels[2])
+
+
+def test_rate_model_of_a_checkpoint(tmp_path: Path, one_image: Path) -> None:
+    autoencoder = tiny_autoencoder(GROUPED)
+    averages = {f"average.{name}": each for name, each in autoencoder.state_dict().items()}
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, averages, {"step": 7, "seconds": 3.0, "config": GROUPED.to_dict()})
+    options = ["--quality", "2", "--quality", "9"]
+    done = CliRunner().invoke(rate_model.main, [str(path), str(one_image), *options])
+    assert done.exit_code == 0, done.output
+    assert "step 7, 3" in done.stdout
+    picture = load(next(one_image.iterdir())).pixels
+    for quality in (2, 9):
+        found = rate_model.ours(autoencoder, picture, quality)
+        assert found["bpp"] == pytest.approx(sum(found["levels"]))
+        assert f"{found['bpp']:.4f}" in done.stdout
+        assert f"{found['psnr']:.2f}" in done.stdout
+    assert rate_model.theirs("jpeg", picture, 50)["psnr"] > 25
+
+
+def test_the_middle_of_an_image(astronaut: Path) -> None:
+    pixels = load(astronaut).pixels
+    assert np.array_equal(middle(pixels, 64), pixels[16:80, 32:96])
+    assert np.array_equal(middle(pixels, 1000), pixels)
