@@ -27,7 +27,8 @@ from vqcodec.metrics.likelihood import Likelihood, likelihood
 from vqcodec.metrics.pictures import spread
 from vqcodec.models.vqvae import VQVAEConfig
 from vqcodec.photos import Photo, read_photos
-from vqcodec.training.system import SystemTraining, train
+from vqcodec.training.settings import SystemTraining, resolve
+from vqcodec.training.system import train
 from vqcodec.weights_file import Model, load
 
 SYSTEMS = ("vqvae-mnist", "vqvae2-mnist", "hrvqvae-mnist")
@@ -171,7 +172,8 @@ def main(
     results = []
     for preset in systems:
         weights = train(
-            SystemTraining(
+            resolve(
+                SystemTraining,
                 output=output / preset,
                 sources=[(mnist, 1.0)],
                 model_id=preset,

@@ -28,16 +28,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
-from vqcodec.photos import CropSampler, parse_source
-from vqcodec.training.autoencoder import (
-    PRESETS,
-    AutoencoderTraining,
-    RateDistortion,
-    draw_positions,
-)
+from vqcodec.photos import parse_source
 from vqcodec.training.checkpoint import Average
-from vqcodec.training.loop import fast_bfloat16, make_optimizer
+from vqcodec.training.crops import CropSampler
+from vqcodec.training.hvq import RateDistortion
+from vqcodec.training.optimizer import make_optimizer
+from vqcodec.training.presets import PRESETS
+from vqcodec.training.processes import fast_bfloat16
+from vqcodec.training.settings import AutoencoderTraining
 
+ARCHITECTURES = {
+    name: preset.config
+    for name, preset in PRESETS.items()
+    if isinstance(preset.config, AutoencoderConfig)
+}
 OPTIMIZERS = ("adamw", "muon")
 SIZES = (512, 1024, 2048)
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -142,22 +146,22 @@ def parts(config: AutoencoderConfig, crop: int) -> dict[str, dict[str, int]]:
 
 def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict[str, Any]:
     """Seconds of the parts of the fastest step, and its FLOPs."""
-    architecture, device = PRESETS[config.preset], where.device
+    device = where.device
     torch.manual_seed(config.seed)
-    autoencoder = Autoencoder(architecture).to(device).train()
+    autoencoder = Autoencoder(ARCHITECTURES[config.preset]).to(device).train()
     objective = RateDistortion(autoencoder, config)
     average = Average(autoencoder, config.average_decay)
-    sampler = CropSampler(config.sources, config.crop) if config.sources else None
+    sampler = CropSampler(config) if config.sources else None
 
-    def draw(step: int) -> tuple[Tensor, Tensor]:
+    def draw(step: int) -> tuple[Tensor, ...]:
         rng = np.random.default_rng([config.seed, step])
         shape = (config.batch, config.crop, config.crop, 3)
         if sampler is None:
             crops = torch.from_numpy(rng.integers(256, size=shape, dtype=np.uint8))
         else:
-            crops = sampler.draw(config.batch, [config.seed, step])
-        position = draw_positions(architecture, config.batch, rng)
-        return crops.to(device), position.to(device)
+            crops, _ = sampler.draw(config.batch, [config.seed, step])
+        parts = (crops, *objective.conditions(config.batch, rng))
+        return tuple(part.to(device) for part in parts)
 
     def move(optimizer: torch.optim.Optimizer, step: int) -> None:
         nn.utils.clip_grad_norm_(autoencoder.parameters(), config.largest_gradient)
@@ -202,7 +206,9 @@ def measure_steps(config: AutoencoderTraining, steps: int, where: Where) -> dict
 
 
 @click.command(cls=common.Benchmark)
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="wide", show_default=True)
+@click.option(
+    "--preset", type=click.Choice(sorted(ARCHITECTURES)), default="wide", show_default=True
+)
 @click.option(
     "--images", metavar="PATH", multiple=True, help="As of `vqcodec train`; random pixels if none."
 )
@@ -233,7 +239,7 @@ def main(
     """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoders."""
     if threads or busy:
         torch.set_num_threads(1 if busy else threads)
-    architecture = PRESETS[preset]
+    architecture = ARCHITECTURES[preset]
     if crop % architecture.strides[0]:
         raise click.ClickException(f"the crop must be a multiple of {architecture.strides[0]}")
     config = AutoencoderTraining(

@@ -10,8 +10,8 @@ from torch import nn
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
 from vqcodec.models.prior import Activation, Convolution, Prior, PriorConfig
 from vqcodec.models.quantizer import CodebookConfig
-from vqcodec.training.autoencoder import books
 from vqcodec.training.export import code_vectors, write_weights
+from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of
 
 CONFIG = AutoencoderConfig(

@@ -30,8 +30,9 @@ from tiny import GROUPED, tiny_autoencoder, tiny_priors  # noqa: E402
 from vqcodec import codec, container  # noqa: E402
 from vqcodec.image import Image, dump, load  # noqa: E402
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig  # noqa: E402
-from vqcodec.training.autoencoder import books, start_from_data  # noqa: E402
 from vqcodec.training.export import write_weights  # noqa: E402
+from vqcodec.training.hvq import start_from_data  # noqa: E402
+from vqcodec.training.presets import books  # noqa: E402
 
 MANIFEST = HERE / "manifest.json"
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"  # no entries

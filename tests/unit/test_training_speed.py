@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a sc
 
 import training_speed
 
-from vqcodec.training.autoencoder import TINY
-from vqcodec.training.loop import fast_bfloat16
+from vqcodec.training.presets import TINY
+from vqcodec.training.processes import fast_bfloat16
 
 
 def test_flops_of_a_convolution_both_ways() -> None:
