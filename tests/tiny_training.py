@@ -63,6 +63,7 @@ def prior_training(
         "steps": 6,
         "batch": 4,
         "learning_rate": 5e-3,
+        "warm_up": 5,
         "channels": 16,
         "blocks": 2,
         "context_blocks": 1,

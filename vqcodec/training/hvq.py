@@ -11,6 +11,10 @@ from vqcodec.models.layers import depth_to_space, space_to_depth
 from vqcodec.training.objective import Objective
 from vqcodec.training.processes import Processes
 
+# The start sees thousands of crops: pieces of them, and of their sub-vectors, keep it small.
+CHUNK = 64
+ROWS = 1 << 16
+
 
 def principal_components(vectors: Tensor, count: int) -> Tensor:
     """Orthonormal basis of the directions of largest second moment, largest first.
@@ -28,6 +32,12 @@ def principal_components(vectors: Tensor, count: int) -> Tensor:
     return leading
 
 
+def nearest_centres(vectors: Tensor, centres: Tensor) -> Tensor:
+    """Which of the centres [K, D] each vector of [P, D] is nearest to: int64 [P]."""
+    sizes = centres.square().sum(1)
+    return torch.cat([(sizes - 2 * some @ centres.T).argmin(1) for some in vectors.split(ROWS)])
+
+
 def k_means(vectors: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
     """Lloyd's algorithm with one centre that starts at zero.
 
@@ -43,7 +53,7 @@ def k_means(vectors: Tensor, count: int, rounds: int, generator: torch.Generator
     start = torch.randperm(len(vectors), generator=generator)[: count - 1]
     centres = torch.cat([torch.zeros(1, vectors.shape[1]), vectors[start]])
     for _ in range(rounds):
-        nearest = (centres.square().sum(1) - 2 * vectors @ centres.T).argmin(1)
+        nearest = nearest_centres(vectors, centres)
         sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
         counts = torch.bincount(nearest, minlength=len(centres)).float()[:, None]
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
@@ -63,12 +73,15 @@ def start_from_data(autoencoder: Autoencoder, pixels: Tensor, seed: int) -> None
         seed: For k-means.
     """
     generator = torch.Generator().manual_seed(seed)
-    residual = autoencoder.normalize(pixels)
+    residual = torch.empty(pixels.shape)
+    for some, normalized in zip(pixels.split(CHUNK), residual.split(CHUNK), strict=True):
+        normalized.copy_(autoencoder.normalize(some))
     for module in autoencoder.levels:
         assert isinstance(module, Level)
         blocks = space_to_depth(residual, module.stride).flatten(0, 2)
         module.basis.copy_(principal_components(blocks, module.basis.shape[1]))
         latents = blocks @ module.basis
+        del blocks  # as large as all crops
         module.latent_scale.copy_(latents.std(0).clamp(min=1e-3))
         sample = torch.randperm(len(latents), generator=generator)[:40_000]
         coded = torch.zeros_like(latents)
@@ -77,15 +90,15 @@ def start_from_data(autoencoder: Autoencoder, pixels: Tensor, seed: int) -> None
             column = latents[:, part] - coded[:, part]
             size = len(book.vectors)
             book.vectors.copy_(k_means(column[sample], size, 8, generator))
-            nearest = (book.vectors.square().sum(1) - 2 * column @ book.vectors.T).argmin(1)
+            nearest = nearest_centres(column, book.vectors)
             share = torch.bincount(nearest, minlength=size).float() + 1
             share /= share.sum()
             book.counts.copy_(share * 1000)
             module.quantizer.rate_logits[g].bias.copy_(share.log())
             coded[:, part] += book.vectors[nearest]
         shape = [len(pixels), *(side // module.stride for side in pixels.shape[1:3]), -1]
-        coded = (coded @ module.basis.T).view(shape)
-        residual = residual - depth_to_space(coded, module.stride)
+        for left, some in zip(residual.split(CHUNK), coded.view(shape).split(CHUNK), strict=True):
+            left -= depth_to_space(some @ module.basis.T, module.stride)
 
 
 def draw_positions(architecture: AutoencoderConfig, count: int, rng: np.random.Generator) -> Tensor:

@@ -44,8 +44,13 @@ def test_crops_are_seeded_and_mirrored() -> None:
     assert labels == ["fixtures"] * 4
     assert torch.equal(crops, sampler().draw(4, [1, 2])[0])
     assert not torch.equal(crops, sampler().draw(4, [1, 3])[0])
-    (plain, _), (mirrored, _) = (sampler(mirror=each).draw(1, [3]) for each in (False, True))
-    assert torch.equal(mirrored, plain.flip(2))
+    plain, mirrored = (
+        [sampler(mirror=each).draw(1, [seed])[0] for seed in range(8)] for each in (False, True)
+    )
+    same = [torch.equal(*pair) for pair in zip(plain, mirrored, strict=True)]
+    flipped = [torch.equal(a.flip(2), b) for a, b in zip(plain, mirrored, strict=True)]
+    assert same == [not each for each in flipped]
+    assert {*same} == {True, False}
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores

@@ -44,7 +44,7 @@ def priors_of(
 
 
 def test_trained_priors_export_and_run(trained: Path, extracted: Path, tmp_path: Path) -> None:
-    priors = priors_of(trained, extracted, tmp_path, 2, steps=40)
+    priors = priors_of(trained, extracted, tmp_path, 2, steps=60)
     for path in priors:
         bits = [row["bits"] for row in rows(path.parent / "log.csv")]
         assert np.mean(bits[-10:]) < np.mean(bits[:10])
@@ -65,7 +65,7 @@ def test_a_papers_system_goes_from_images_to_a_model(
     monkeypatch.setitem(PRESETS, "paper", tiny_paper(kind))
     trained = train_autoencoder(autoencoder_training(tmp_path / "ae", 2, preset="paper", crop=32))
     indices = extract(extraction_of(trained, tmp_path / "indices", count=8, crop=32))
-    sizes = {"blocks": 1, "steps": 3, "attention_heads": 0}
+    sizes = {"blocks": 1, "steps": 3, "attention_heads": 0, "quantized_from": 0.3}
     priors = priors_of(trained, indices, tmp_path, len(PAPERS[kind].levels), **sizes)
     weights = tmp_path / "mine.safetensors"
     export(trained, priors, weights, "mine")
