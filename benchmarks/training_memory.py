@@ -2,9 +2,9 @@
 
     python benchmarks/training_memory.py --images 2000
 
-Makes JPEG files of noisy gradients in a temporary folder, fifty and links to them, and trains the preset `tiny` on them. Each
-process counts at its own peak (VmHWM), and pages that they share, such as libraries, count in each:
-what it finds is more than they ever held. Linux only.
+Makes JPEG files of noisy gradients in a temporary folder, fifty and links to them, and trains the
+preset `tiny` on them. Each process counts at its own peak (VmHWM), and pages that they share, such
+as libraries, count in each: what it finds is more than they ever held. Linux only.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tiny_training import (
 )
 
 from vqcodec.errors import CodecError
-from vqcodec.photos import parse_source, read_photos
+from vqcodec.photos import ImageFiles, open_photos, parse_source, read_photos
 
 
 def test_folders_and_archives_hold_the_same_photos(tmp_path: Path) -> None:
@@ -194,3 +194,69 @@ def test_sources_have_weights() -> None:
     for text in ("a=b", "a=0", "a=-1", "a=nan", "a="):
         with pytest.raises(CodecError, match="not a number above 0"):
             parse_source(text)
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [8] * 2)
+    whole = (FIXTURES / "astronaut-crop.png").read_bytes()
+    (tmp_path / "cat" / "99.png").write_bytes(whole[: len(whole) // 2])
+    photos = open_photos(tmp_path, 8)
+    assert photos.labels == ["cat"] * 3
+    assert photos[1].pixels[0, 0, 0] == 1
+    with pytest.raises(CodecError, match=r"99\.png: .*decoded"):
+        photos[2]
+
+
+def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [8])
+    photos = open_photos(tmp_path, 8)
+    (tmp_path / "cat" / "00.png").unlink()
+    with pytest.raises(CodecError, match=r"00\.png: cannot be read"):
+        photos[0]
+
+
+def test_sizes_are_read_with_progress(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [8, 4, 8])
+    told: list[tuple[str, int, int]] = []
+    photos = open_photos(tmp_path, 8, progress=lambda *so_far: told.append(so_far))
+    assert len(photos) == 2
+    assert told == [("reading sizes", n, 3) for n in (1, 2, 3)]
+
+
+def test_a_header_behind_long_metadata_is_found(tmp_path: Path) -> None:
+    picture = PillowImage.fromarray(np.zeros((9, 8, 3), np.uint8))
+    picture.save(tmp_path / "long.jpg", icc_profile=bytes(200_000))
+    assert len(open_photos(tmp_path, 8)) == 1
+    with pytest.raises(CodecError, match="at least 9 pixels"):
+        open_photos(tmp_path, 9)
+
+
+def test_an_unpacked_archive_goes_with_its_photos(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [8] * 2)
+    with tarfile.open(tmp_path / "photos.tar.xz", "w:xz") as tar:
+        tar.add(tmp_path / "cat", "cat")
+    photos = open_photos(tmp_path / "photos.tar.xz", 8)
+    assert isinstance(photos, ImageFiles)
+    unpacked = photos.files[0].path
+    assert photos[1].pixels[0, 0, 0] == 1
+    assert unpacked.exists()
+    del photos
+    assert not unpacked.exists()
+
+
+def test_equal_files_of_an_archive_may_be_hard_links(tmp_path: Path) -> None:
+    write_photos(tmp_path, "cat", [8])
+    (tmp_path / "cat" / "01.png").hardlink_to(tmp_path / "cat" / "00.png")
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(tmp_path / "cat", "cat")
+    first, second = read_photos(tmp_path / "photos.tar", 8)
+    assert np.array_equal(first.pixels, second.pixels)
+
+
+def test_what_is_no_file_of_an_archive_is_named(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("cat/00.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "01.png"
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.addfile(link)
+    with pytest.raises(CodecError, match=r"photos\.tar:cat/00\.png: is a link.*unpack the archive"):
+        open_photos(tmp_path / "photos.tar", 8)

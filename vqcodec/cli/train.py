@@ -66,7 +66,7 @@ _photograph_options = _several(
         "--cache",
         type=click.IntRange(min=0),
         metavar="MIB",
-        help="Mebibytes of decoded images that are kept (512).",
+        help="Mebibytes of decoded images that are kept (256).",
     ),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,17 +18,16 @@ CHUNK = 64
 ROWS = 1 << 16
 
 
-def principal_components(vectors: Tensor, count: int) -> Tensor:
+def principal_components(moments: Tensor, count: int) -> Tensor:
     """Orthonormal basis of the directions of largest second moment, largest first.
 
     Args:
-        vectors: float32 [P, N].
+        moments: Second moments of vectors, float32 [N, N].
         count: How many.
 
     Returns:
         float32 [N, count].
     """
-    moments = (vectors.T @ vectors) / len(vectors)
     _, basis = torch.linalg.eigh(moments.double())
     leading: Tensor = basis[:, -count:].flip(1).float()
     return leading
@@ -78,10 +79,15 @@ def start_from_data(autoencoder: Autoencoder, pixels: Tensor, seed: int) -> None
         normalized.copy_(autoencoder.normalize(some))
     for module in autoencoder.levels:
         assert isinstance(module, Level)
-        blocks = space_to_depth(residual, module.stride).flatten(0, 2)
-        module.basis.copy_(principal_components(blocks, module.basis.shape[1]))
-        latents = blocks @ module.basis
-        del blocks  # as large as all crops
+
+        def blocks(stride: int = module.stride) -> Iterator[Tensor]:
+            for some in residual.split(CHUNK):
+                yield space_to_depth(some, stride).flatten(0, 2)
+
+        moments = torch.stack([some.T @ some for some in blocks()]).sum(0)
+        positions = residual.numel() / len(moments)
+        module.basis.copy_(principal_components(moments / positions, module.basis.shape[1]))
+        latents = torch.cat([some @ module.basis for some in blocks()])
         module.latent_scale.copy_(latents.std(0).clamp(min=1e-3))
         sample = torch.randperm(len(latents), generator=generator)[:40_000]
         coded = torch.zeros_like(latents)

@@ -36,7 +36,7 @@ class Images:
     split: str = "all"
     mirror: bool = True
     workers: int | None = None
-    cache: int = 512
+    cache: int = 256
 
 
 @dataclass(kw_only=True)
