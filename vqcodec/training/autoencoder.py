@@ -54,9 +54,9 @@ def train(config: AutoencoderTraining) -> Path:
         objective = objective_of(autoencoder, config)
         if not resume(config, architecture.to_dict()):
             crops, _ = sampler.draw(config.start_crops, [config.seed, START])
-            sampler.recent.forget()
+            sampler.recent.forget()  # the start takes the room
             objective.start(crops)
-            del crops
+            del crops  # thousands
         autoencoder.train()
 
         def batches(first: int) -> Batches:
