@@ -19,7 +19,9 @@ import click
 from vqcodec.bench.command import Command
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig
 from vqcodec.photos import parse_source
-from vqcodec.training.autoencoder import PRESETS, WIDE, AutoencoderTraining, books, train
+from vqcodec.training.autoencoder import train
+from vqcodec.training.presets import PRESETS, WIDE, Preset, books
+from vqcodec.training.settings import AutoencoderTraining, resolve
 
 COARSE, MIDDLE, FINE = WIDE.levels
 FIRST_GROUPS = 12  # codebooks of FINE before the group of share 0.43
@@ -107,9 +109,10 @@ VARIANTS = {
 )
 def main(variant: str, output: Path, images: tuple[str, ...], **options: Any) -> None:
     """Train a VARIANT briefly; FOLDER takes its checkpoint, log and settings."""
-    PRESETS[variant] = VARIANTS[variant]
+    PRESETS[variant] = Preset(VARIANTS[variant])
     train(
-        AutoencoderTraining(
+        resolve(
+            AutoencoderTraining,
             output=output,
             sources=[parse_source(each) for each in images],
             preset=variant,

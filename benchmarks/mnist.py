@@ -30,7 +30,8 @@ from vqcodec.metrics.photo_sets import spread
 from vqcodec.metrics.reconstruction import reconstruct
 from vqcodec.models.vqvae import VQVAEConfig
 from vqcodec.photos import Photo, read_photos
-from vqcodec.training.system import SystemTraining, train
+from vqcodec.training.settings import SystemTraining, resolve
+from vqcodec.training.system import train
 from vqcodec.weights_file import Model, load
 
 SYSTEMS = ("vqvae-mnist", "vqvae2-mnist", "hrvqvae-mnist")
@@ -158,7 +159,8 @@ def main(
     columns = []
     for preset in systems:
         weights = train(
-            SystemTraining(
+            resolve(
+                SystemTraining,
                 output=output / preset,
                 sources=[(mnist, 1.0)],
                 model_id=preset,

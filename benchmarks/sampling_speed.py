@@ -28,8 +28,9 @@ from vqcodec.entropy.prior import Prior
 from vqcodec.models import prior as trained
 from vqcodec.registry import default_generator
 from vqcodec.training.export import integer_prior, shared_tables
-from vqcodec.training.prior import PriorTraining, prior_config
-from vqcodec.training.vqvae import PRESETS
+from vqcodec.training.presets import PRESETS
+from vqcodec.training.prior import prior_config
+from vqcodec.training.settings import PriorTraining, resolve
 
 SYSTEM = "vqvae2-imagenet256"
 SHAPES = ((32, 32), (64, 64))
@@ -44,8 +45,13 @@ def random_priors(preset: str | None) -> list[Prior]:
     tables = shared_tables()
     priors = []
     for level in range(len(vectors)):
-        settings = PriorTraining(
-            output=Path(), autoencoder=Path(), indices=[], level=level, preset=preset
+        settings = resolve(
+            PriorTraining,
+            output=Path(),
+            autoencoder=Path(),
+            indices=[],
+            level=level,
+            preset=preset,
         )
         architecture = prior_config(settings, config, classes=1000)
         prior = trained.Prior(architecture, vectors[: level + 1])

@@ -27,16 +27,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig
-from vqcodec.photos import CropSampler, parse_source
-from vqcodec.training.autoencoder import (
-    PRESETS,
-    AutoencoderTraining,
-    RateDistortion,
-    draw_positions,
-)
+from vqcodec.photos import parse_source
 from vqcodec.training.checkpoint import Average
-from vqcodec.training.loop import fast_bfloat16, make_optimizer
+from vqcodec.training.crops import CropSampler
+from vqcodec.training.hvq import RateDistortion
+from vqcodec.training.optimizer import make_optimizer
+from vqcodec.training.presets import PRESETS
+from vqcodec.training.processes import fast_bfloat16
+from vqcodec.training.settings import AutoencoderTraining
 
+ARCHITECTURES = {
+    name: preset.config
+    for name, preset in PRESETS.items()
+    if isinstance(preset.config, AutoencoderConfig)
+}
 OPTIMIZERS = ("adamw", "muon")
 SIZES = (512, 1024, 2048)
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -148,22 +152,20 @@ class Step(NamedTuple):
 
 def measure_steps(config: AutoencoderTraining, steps: int, busy: bool) -> Step:
     """Runs some steps of a training."""
-    architecture = PRESETS[config.preset]
     torch.manual_seed(config.seed)
-    autoencoder = Autoencoder(architecture).train()
+    autoencoder = Autoencoder(ARCHITECTURES[config.preset]).train()
     objective = RateDistortion(autoencoder, config)
     average = Average(autoencoder, config.average_decay)
-    sampler = CropSampler(config.sources, config.crop) if config.sources else None
+    sampler = CropSampler(config) if config.sources else None
 
-    def draw(step: int) -> tuple[Tensor, Tensor]:
+    def draw(step: int) -> tuple[Tensor, ...]:
         rng = np.random.default_rng([config.seed, step])
         shape = (config.batch, config.crop, config.crop, 3)
         if sampler is None:
             crops = torch.from_numpy(rng.integers(256, size=shape, dtype=np.uint8))
         else:
-            crops = sampler.draw(config.batch, [config.seed, step])
-        position = draw_positions(architecture, config.batch, rng)
-        return crops, position
+            crops, _ = sampler.draw(config.batch, [config.seed, step])
+        return (crops, *objective.conditions(config.batch, rng))
 
     def move(optimizer: torch.optim.Optimizer, step: int) -> None:
         nn.utils.clip_grad_norm_(autoencoder.parameters(), config.largest_gradient)
@@ -200,7 +202,9 @@ def measure_steps(config: AutoencoderTraining, steps: int, busy: bool) -> Step:
 
 
 @click.command(cls=Command)
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="wide", show_default=True)
+@click.option(
+    "--preset", type=click.Choice(sorted(ARCHITECTURES)), default="wide", show_default=True
+)
 @click.option(
     "--images", metavar="PATH", multiple=True, help="As of `vqcodec train`; random pixels if none."
 )
@@ -227,7 +231,7 @@ def main(
     """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoders."""
     if threads or busy:
         torch.set_num_threads(1 if busy else threads)
-    architecture = PRESETS[preset]
+    architecture = ARCHITECTURES[preset]
     if crop % architecture.strides[0]:
         raise click.ClickException(f"the crop must be a multiple of {architecture.strides[0]}")
     config = AutoencoderTraining(

@@ -16,7 +16,7 @@ import vqcodec
 
 PACKAGE = Path(vqcodec.__file__).parent
 ROOT = Path(__file__).parents[1]
-STANDARD_LIBRARY_ONLY = ["errors", "files", "progress", "watch", "container", "registry"]
+STANDARD_LIBRARY_ONLY = ["errors", "files", "watch", "container", "registry"]
 APART = ["models", "entropy", "container"]
 # Each part may import what stands in the lines above it, and what stands beside it.
 LAYERS = [

@@ -12,8 +12,8 @@ from vqcodec.models.family import Family
 from vqcodec.models.prior import Activation, Convolution, Prior
 from vqcodec.models.quantizer import CodebookConfig
 from vqcodec.spec.prior import PriorConfig
-from vqcodec.training.autoencoder import books
 from vqcodec.training.export import write_weights
+from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of
 
 CONFIG = AutoencoderConfig(

@@ -129,20 +129,42 @@ def load(source: bytes | str | Path, *, keep_metadata: bool = False) -> Image:
         raise
 
 
+def size_of(encoded: bytes) -> tuple[int, int]:
+    """Reads an image's size without decoding it.
+
+    Args:
+        encoded: The bytes of an image file; the first ones do where its header comes first.
+
+    Returns:
+        Height and width in pixels as they are stored, the EXIF orientation not applied.
+
+    Raises:
+        ImageError: The header is unreadable, of a kind that is not supported, or of too large an
+            image.
+    """
+    with _untrusted("the image"), _pillow_limits(), _opened(encoded) as picture:
+        return picture.height, picture.width
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes) -> Iterator[PIL.Image.Image]:
+    PIL.Image.init()
+    formats = [name for name in PIL.Image.OPEN if name not in _REFUSED_FORMATS]
+    with PIL.Image.open(io.BytesIO(encoded), formats=formats) as picture:
+        _check_size(picture)
+        yield picture
+
+
 def _load(encoded: bytes, keep_metadata: bool) -> Image:
-    with _untrusted("the image"), _pillow_limits():
-        PIL.Image.init()
-        formats = [name for name in PIL.Image.OPEN if name not in _REFUSED_FORMATS]
-        with PIL.Image.open(io.BytesIO(encoded), formats=formats) as picture:
-            _check_size(picture)
-            picture.load()
-            # A container such as ICO learns the size of what it holds only now.
-            _check_size(picture)
-            _make_upright(picture)
-            pixels, grey, alpha = _arrays(picture)
-            if not keep_metadata:
-                return Image(pixels, grey, alpha)
-            icc, exif = picture.info.get("icc_profile"), picture.info.get("exif")
+    with _untrusted("the image"), _pillow_limits(), _opened(encoded) as picture:
+        picture.load()
+        # A container such as ICO learns the size of what it holds only now.
+        _check_size(picture)
+        _make_upright(picture)
+        pixels, grey, alpha = _arrays(picture)
+        if not keep_metadata:
+            return Image(pixels, grey, alpha)
+        icc, exif = picture.info.get("icc_profile"), picture.info.get("exif")
     # A profile of the file's CMYK inks, say, would be wrong for the pixels.
     if icc and icc[_ICC_COLOUR_SPACE] != (b"GRAY" if grey else b"RGB "):
         icc = None

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from vqcodec.training import checkpoint
-from vqcodec.training.autoencoder import PRESETS, TINY, WIDE
+from vqcodec.training.presets import PRESETS, TINY, WIDE
 
 
 def test_variants_are_what_they_are_called() -> None:
@@ -38,7 +38,7 @@ def test_it_runs(tmp_path: Path, astronaut: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "one.png").write_bytes(astronaut.read_bytes())
     monkeypatch.setitem(explore.VARIANTS, "narrow", TINY)
-    monkeypatch.setitem(PRESETS, "narrow", WIDE)  # taken away again afterwards
+    monkeypatch.setitem(PRESETS, "narrow", PRESETS["wide"])  # taken away again afterwards
     output = tmp_path / "narrow"
     asked = ["narrow", str(output), "--images", str(tmp_path / "images"), "--steps", "2"]
     result = CliRunner().invoke(explore.main, [*asked, "--crop", "32", "--batch", "2"])

@@ -10,7 +10,8 @@ import training_speed
 from click.testing import CliRunner
 from torch import nn
 
-from vqcodec.training.autoencoder import TINY, AutoencoderTraining
+from vqcodec.training.presets import TINY
+from vqcodec.training.settings import AutoencoderTraining
 
 
 def test_flops_of_a_convolution_both_ways() -> None:

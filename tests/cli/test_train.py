@@ -14,10 +14,13 @@ import vqcodec.training.indices
 import vqcodec.training.prior
 import vqcodec.training.system
 from vqcodec.cli import main
-from vqcodec.training.autoencoder import AutoencoderTraining
-from vqcodec.training.indices import Extraction
-from vqcodec.training.prior import PriorTraining
-from vqcodec.training.system import SystemTraining
+from vqcodec.training.settings import (
+    AutoencoderTraining,
+    Extraction,
+    PriorTraining,
+    SystemTraining,
+    resolve,
+)
 
 
 class Recorder:
@@ -48,10 +51,16 @@ def test_train_autoencoder(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) 
     images = ["--images", "a", "--images", "b.tar=0.5"]
     invoke("train", "autoencoder", "folder", *images)
     assert recorder.arguments == (AutoencoderTraining(output=Path("folder"), sources=sources),)
-    more = ["--minutes", "1.5", "--crop", "64", "--compile"]
+    more = ["--minutes", "1.5", "--crop", "64", "--compile", "--workers", "0", "--cache", "9"]
     invoke("train", "autoencoder", "folder", *images, *more)
     expected = AutoencoderTraining(
-        output=Path("folder"), sources=sources, minutes=1.5, crop=64, compile=True
+        output=Path("folder"),
+        sources=sources,
+        minutes=1.5,
+        crop=64,
+        compile=True,
+        workers=0,
+        cache=9,
     )
     assert recorder.arguments == (expected,)
 
@@ -84,9 +93,9 @@ def test_train_system(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> No
     asked = ["--images", "a", "--preset", "vqvae2-mnist", "--model-id", "m", "--minutes", "2"]
     invoke("train", "system", "folder", *asked)
     settings = {"sources": [(Path("a"), 1.0)], "preset": "vqvae2-mnist", "model_id": "m"}
-    expected = SystemTraining(output=Path("folder"), minutes=2.0, **settings)
+    expected = resolve(SystemTraining, output=Path("folder"), minutes=2.0, **settings)
     assert recorder.arguments == (expected,)
-    assert expected.crop is None
+    assert expected.crop == 32
 
 
 @pytest.mark.parametrize("share", ["0", "1"])

@@ -34,8 +34,10 @@ from vqcodec.image import Image, dump, load  # noqa: E402
 from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig  # noqa: E402
 from vqcodec.models.family import Family, FamilyConfig  # noqa: E402
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel  # noqa: E402
-from vqcodec.training.autoencoder import books, start_from_data  # noqa: E402
 from vqcodec.training.export import write_weights  # noqa: E402
+from vqcodec.training.hvq import start_from_data  # noqa: E402
+from vqcodec.training.presets import books  # noqa: E402
+from vqcodec.training.settings import AutoencoderTraining  # noqa: E402
 from vqcodec.training.vqvae import ReconstructionCommitment, start_from_latents  # noqa: E402
 
 MANIFEST = HERE / "manifest.json"
@@ -137,7 +139,8 @@ def autoencoder_of(config: FamilyConfig, crops: torch.Tensor) -> Family:
     papers = VQVAE(config)
     start_from_latents(papers, crops, seed=1)
     # Untrained synthesis is all but grey, and an image that is would hide a mistake.
-    objective = ReconstructionCommitment(papers.train(), 0.25, bfloat16=False)
+    settings = AutoencoderTraining(output=HERE, sources=[], bfloat16=False)
+    objective = ReconstructionCommitment(papers.train(), settings)
     optimizer = torch.optim.Adam(papers.parameters(), 3e-3)
     for _ in range(100):
         optimizer.zero_grad()

@@ -22,8 +22,8 @@ from vqcodec.models.autoencoder import AutoencoderConfig, LevelConfig
 from vqcodec.models.quantizer import CodebookConfig
 from vqcodec.spec.prior import TOTAL, PriorConfig
 from vqcodec.training import checkpoint
-from vqcodec.training.autoencoder import books
 from vqcodec.training.export import integer_prior, shared_tables, write_weights
+from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of, start_from_checkpoint, start_from_shares
 from vqcodec.weights_file import load
 

@@ -421,3 +421,17 @@ class TestAlpha:
     def test_claims_a_large_image(self) -> None:
         with pytest.raises(FormatError):
             image.load_alpha(png_claiming(1 << 20, 1 << 20), 5, 7)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF"])
+def test_the_size_is_read_without_the_pixels(format: str) -> None:
+    assert image.size_of(encode(noise(5, 9, 3), format)) == (5, 9)
+
+
+def test_a_header_is_enough_for_the_size() -> None:
+    encoded = encode(noise(50, 90, 3))
+    assert image.size_of(encoded[:100]) == (50, 90)
+    with pytest.raises(ImageError, match="no known kind"):
+        image.size_of(encoded[:4])
+    with pytest.raises(ImageError, match="the most is"):
+        image.size_of(png_claiming(image.MAX_SIDE + 1, 8))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_priors
+from tiny_vqvae import CONFIGS, LINKED, ONE, RESIDUAL, every_config, pixels, started
 from torch import Tensor
 
 from vqcodec import codec
@@ -20,37 +20,7 @@ from vqcodec.models.families import from_config
 from vqcodec.models.vqvae import VQVAE, Quantizer, VQVAEConfig, VQVAELevel, nearest
 from vqcodec.tiles import Tiles
 from vqcodec.training.export import write_weights
-from vqcodec.training.loop import Processes
-from vqcodec.training.vqvae import (
-    ReconstructionCommitment,
-    perplexity,
-    restart_unused,
-    start_from_latents,
-)
 from vqcodec.weights_file import load
-
-SMALL = {"channels": 16, "residual_channels": 8, "residual_blocks": 1}
-ONE = VQVAEConfig((VQVAELevel(4, 16, 4),), **SMALL)  # type: ignore[arg-type]
-PYRAMID = replace(ONE, levels=(VQVAELevel(8, 16, 4), VQVAELevel(4, 8, 3), VQVAELevel(2, 16, 4)))
-RESIDUAL = replace(ONE, levels=(VQVAELevel(4, 8, 4), VQVAELevel(4, 5, 4)))
-LINKED = replace(ONE, levels=(VQVAELevel(4, 3, 4), VQVAELevel(4, 4, 4), VQVAELevel(4, 2, 4)))
-LINKED = replace(LINKED, linked=True)
-CONFIGS = {"one": ONE, "pyramid": PYRAMID, "residual": RESIDUAL, "linked": LINKED}
-
-every_config = pytest.mark.parametrize("name", CONFIGS)
-
-
-def pixels(count: int = 2, height: int = 32, width: int = 48, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (count, height, width, 3)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-
-
-def started(name: str) -> VQVAE:
-    torch.manual_seed(0)
-    autoencoder = VQVAE(CONFIGS[name])
-    start_from_latents(autoencoder, pixels(), 0)
-    return autoencoder
 
 
 def quality(count: int = 2) -> Tensor:
@@ -166,38 +136,6 @@ def test_code_vectors_move_towards_the_mean_of_what_chose_them() -> None:
 
 
 @every_config
-def test_codes_start_from_latents(name: str) -> None:
-    autoencoder = started(name).eval()
-    found, _ = autoencoder.walk(pixels())
-    for level, quantized in zip(autoencoder.levels, found, strict=True):
-        latents = quantized.latents.flatten(0, 2)
-        used = level.quantizer.codebook.vectors[quantized.rows.unique()]
-        distance = (used[:, None] - latents).abs().amax(2).amin(1)
-        assert distance.max() < 1e-5
-        assert (level.quantizer.codebook.counts > 0).all()
-
-
-@pytest.mark.parametrize("name", ["one", "linked"])
-def test_unused_codes_start_afresh_from_latents_that_may_choose_them(name: str) -> None:
-    autoencoder = started(name)
-    level = autoencoder.levels[-1]
-    assert isinstance(level.quantizer, Quantizer)
-    book = level.quantizer.codebook
-    autoencoder.eval()
-    rows = autoencoder.walk(pixels())[0][-1].rows
-    used = int(rows.flatten().mode().values)
-    with torch.no_grad():
-        book.vectors[used] = 1e4  # nobody's choice any more
-        book.counts[used] = 0.0
-    restart_unused(autoencoder, pixels(), Processes("cpu"), 1e-4, 0)
-    assert autoencoder.training
-    latents = autoencoder.eval().walk(pixels())[0][-1].latents
-    mine = latents[rows // level.quantizer.num_embeddings == used // level.quantizer.num_embeddings]
-    assert (mine - book.vectors[used]).abs().amax(1).min() < 1e-5
-    assert book.counts[used] > 0
-
-
-@every_config
 def test_indices_have_the_levels_sizes_and_equal_bits(name: str) -> None:
     config = CONFIGS[name]
     indices, bits = started(name).eval().quantize(pixels(), quality())
@@ -264,30 +202,6 @@ def test_a_sum_of_codes_passes_its_gradient_once(name: str) -> None:
     assert isinstance(last, torch.nn.Conv2d)
     assert last.bias is not None
     torch.testing.assert_close(last.bias.grad, gradient.sum((0, 2, 3)))
-
-
-@every_config
-def test_training_lowers_the_loss(name: str) -> None:
-    autoencoder = started(name).train()
-    objective = ReconstructionCommitment(autoencoder, 0.25, bfloat16=False)
-    optimizer = torch.optim.Adam(autoencoder.parameters(), 3e-3)
-    smooth = (torch.arange(32)[:, None] * 4 + torch.arange(48)).to(torch.uint8)
-    batch = smooth[None, :, :, None].expand(2, -1, -1, 3)
-    losses = []
-    for _ in range(25):
-        loss, means = objective(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
-    perplexities = [f"perplexity_{n}" for n in range(len(CONFIGS[name].levels))]
-    assert list(means) == ["mse", "commitment", *perplexities]
-
-
-def test_perplexity_counts_the_codes_in_use() -> None:
-    assert perplexity(torch.tensor([[3, 5], [7, 9]])) == pytest.approx(4.0)
-    assert perplexity(torch.tensor([2, 2, 2])) == pytest.approx(1.0)
 
 
 @every_config

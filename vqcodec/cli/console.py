@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -10,6 +10,9 @@ import click
 
 from vqcodec.errors import CodecError
 from vqcodec.files import STANDARD_STREAM
+from vqcodec.progress import bar as progress
+
+__all__ = ["fail", "naming", "print_error", "print_values", "progress"]
 
 
 def print_error(message: object) -> None:
@@ -42,35 +45,3 @@ def print_values(values: dict[str, object], *, err: bool = False) -> None:
     width = max(map(len, values))
     for name, value in values.items():
         click.echo(f"{name:<{width}}  {value}", err=err)
-
-
-@contextmanager
-def progress(description: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on standard error while the block runs, if that is a terminal.
-
-    Args:
-        description: What is going on, before the first stage names itself.
-
-    Yields:
-        A callable `(stage, done, total)`: what is being done and how many steps of how many.
-    """
-    # rich takes a noticeable part of `info`'s time, and only long commands draw a bar.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(description, total=None)
-
-        def advance(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        yield advance

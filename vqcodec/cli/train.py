@@ -56,6 +56,18 @@ _photograph_options = _several(
     ),
     click.option("--limit", type=_COUNT, metavar="N", help="Images of each source at most."),
     click.option("--crop", type=_COUNT, metavar="N", help="Side of a crop in pixels."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Processes that decode images ahead (half of the cores, at most 4).",
+    ),
+    click.option(
+        "--cache",
+        type=click.IntRange(min=0),
+        metavar="MIB",
+        help="Mebibytes of decoded images that are kept (256).",
+    ),
 )
 
 _autoencoder_option = click.option(
@@ -110,10 +122,6 @@ _classes_option = click.option(
 )
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
 @click.group()
 def command() -> None:
     """Train a model.
@@ -136,10 +144,11 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     FOLDER takes checkpoint, log and settings; prints the checkpoint's name.
     """
     from vqcodec.photos import parse_source
-    from vqcodec.training.autoencoder import AutoencoderTraining, train
+    from vqcodec.training.autoencoder import train
+    from vqcodec.training.settings import AutoencoderTraining, resolve
 
     images = [parse_source(source) for source in sources]
-    click.echo(train(AutoencoderTraining(output=output, sources=images, **_given(options))))
+    click.echo(train(resolve(AutoencoderTraining, output=output, sources=images, **options)))
 
 
 @command.command()
@@ -156,10 +165,11 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     FILE takes the indices of random crops, each at a random quality.
     """
     from vqcodec.photos import parse_source
-    from vqcodec.training.indices import Extraction, extract
+    from vqcodec.training.indices import extract
+    from vqcodec.training.settings import Extraction, resolve
 
     images = [parse_source(source) for source in sources]
-    click.echo(extract(Extraction(output=output, sources=images, **_given(options))))
+    click.echo(extract(resolve(Extraction, output=output, sources=images, **options)))
 
 
 @command.command()
@@ -217,9 +227,10 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
 
     FOLDER takes checkpoint, log and settings; prints the checkpoint's name.
     """
-    from vqcodec.training.prior import PriorTraining, train
+    from vqcodec.training.prior import train
+    from vqcodec.training.settings import PriorTraining, resolve
 
-    click.echo(train(PriorTraining(output=output, indices=list(indices), **_given(options))))
+    click.echo(train(resolve(PriorTraining, output=output, indices=list(indices), **options)))
 
 
 @command.command()
@@ -247,7 +258,8 @@ def system(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     the preset, if it is a paper's.
     """
     from vqcodec.photos import parse_source
-    from vqcodec.training.system import SystemTraining, train
+    from vqcodec.training.settings import SystemTraining, resolve
+    from vqcodec.training.system import train
 
     images = [parse_source(source) for source in sources]
-    click.echo(train(SystemTraining(output=output, sources=images, **_given(options))))
+    click.echo(train(resolve(SystemTraining, output=output, sources=images, **options)))

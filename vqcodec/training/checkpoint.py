@@ -54,12 +54,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
+# What `MuonWithAdamW` keeps, by the names that checkpoints of Muon runs may have for it.
+ADAMW_FIELDS = {"first": "exp_avg", "second": "exp_avg_sq"}
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Inverse of `optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, field = name.split(".", 1)
-        state.setdefault(int(index), {})[field] = tensor
+        state.setdefault(int(index), {})[ADAMW_FIELDS.get(field, field)] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

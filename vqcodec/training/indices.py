@@ -9,60 +9,22 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from vqcodec import files
 from vqcodec.errors import CodecError
-from vqcodec.photos import CropSampler
+from vqcodec.progress import bar
 from vqcodec.registry import ClassName
 from vqcodec.training import checkpoint
+from vqcodec.training.crops import CropSampler, Draw
 from vqcodec.training.export import fingerprint, load_autoencoder
-from vqcodec.training.loop import chosen_device, fast_bfloat16
-
-
-@dataclass(kw_only=True)
-class Extraction:
-    """Settings of an extraction.
-
-    Attributes:
-        autoencoder: Checkpoint of `train autoencoder`.
-        sources: (folder or tar archive, weight) of the images.
-        output: The file to write.
-        count: Number of crops.
-        crop: Side of a crop, in pixels; a multiple of the coarsest stride.
-        levels: Extract so many levels only, coarsest first; None for all.
-        batch: Crops at a time.
-        seed: Of crops and qualities.
-        limit: At most this many images of each source, or None.
-        short_side: Scale larger images until their shorter side has so many pixels, or None.
-        split: Which images of a source: "all", "train" or "validation".
-        mirror: Mirror half of the crops.
-        classes: JSON file with the classes in order, a list of {"wnid": folder name, "name": ...};
-            None for no classes, "folders" for the sources' folder names, sorted.
-        device: "cpu", "cuda", or None for whichever there is.
-    """
-
-    autoencoder: Path
-    sources: list[tuple[Path, float]]
-    output: Path
-    count: int = 5000
-    crop: int = 256
-    levels: int | None = None
-    batch: int = 4
-    seed: int = 0
-    limit: int | None = None
-    short_side: int | None = None
-    split: str = "all"
-    mirror: bool = True
-    classes: str | None = None
-    device: str | None = None
+from vqcodec.training.processes import chosen_device, fast_bfloat16
+from vqcodec.training.settings import Extraction
 
 
 def extract(config: Extraction) -> Path:
@@ -85,14 +47,8 @@ def extract(config: Extraction) -> Path:
     autoencoder.to(device)
     if config.crop % autoencoder.config.strides[0]:
         raise CodecError(f"the crop must be a multiple of {autoencoder.config.strides[0]} pixels")
-    sampler = CropSampler(
-        config.sources,
-        config.crop,
-        config.limit,
-        short_side=config.short_side,
-        split=config.split,
-        mirror=config.mirror,
-    )
+    with bar("images") as progress:
+        sampler = CropSampler(config, progress)
     classes = read_classes(config.classes, sampler.counts())
     label_of = {key: n + 1 for n, (key, _, _) in enumerate(classes)}
     qualities = autoencoder.config.num_qualities
@@ -104,18 +60,20 @@ def extract(config: Extraction) -> Path:
     quality_parts: list[Tensor] = []
     names: list[str] = []
     firsts = range(0, config.count, config.batch)
-    for first in track(firsts, "indices", console=Console(stderr=True)):
-        size = min(config.batch, config.count - first)
-        crops, shown = sampler.draw_labelled(size, [config.seed, first])
-        names += shown
-        rng = np.random.default_rng([config.seed, first, 1])
-        quality = torch.from_numpy(rng.integers(qualities, size=size))
-        quality_parts.append(quality)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-            wanted = crops.to(device), quality.to(device), config.levels
-            indices, _ = autoencoder.quantize(*wanted)
-        for maps, found, dtype in zip(levels, indices, dtypes, strict=True):
-            maps.append(found.to(dtype).cpu())
+    sizes = (min(config.batch, config.count - first) for first in firsts)
+    draws = (Draw(size, [config.seed, first]) for size, first in zip(sizes, firsts, strict=True))
+    with bar("indices") as progress, closing(sampler.batches(draws)) as drawn:
+        for first, (crops, shown) in zip(firsts, drawn, strict=True):
+            names += shown
+            rng = np.random.default_rng([config.seed, first, 1])
+            quality = torch.from_numpy(rng.integers(qualities, size=len(crops)))
+            quality_parts.append(quality)
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+                wanted = crops.to(device), quality.to(device), config.levels
+                indices, _ = autoencoder.quantize(*wanted)
+            for maps, found, dtype in zip(levels, indices, dtypes, strict=True):
+                maps.append(found.to(dtype).cpu())
+            progress("indices", len(names), config.count)
     tensors = {f"levels.{n}": torch.cat(maps) for n, maps in enumerate(levels)}
     tensors["quality"] = torch.cat(quality_parts)
     tensors["label"] = torch.tensor([label_of.get(name, 0) for name in names])
@@ -125,7 +83,7 @@ def extract(config: Extraction) -> Path:
 
 
 def read_classes(source: str | None, counts: Counter[str]) -> list[ClassName]:
-    """The classes in order, with their numbers of images; see `Extraction.classes`.
+    """The classes in order, with their numbers of images; see `settings.Extraction.classes`.
 
     Args:
         source: A JSON file, "folders", or None.

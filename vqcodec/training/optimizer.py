@@ -10,14 +10,16 @@ rate).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vqcodec.errors import CodecError
 from vqcodec.models.layers import ZeroLinear
 from vqcodec.models.prior import Convolution, Head
+from vqcodec.training.settings import Training
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 4
@@ -54,30 +56,23 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the hidden matrices of a model, AdamW for its other parameters.
+    """Moves matrices by Muon.
 
     Args:
-        model: Whose parameters to move.
-        lr: Learning rate of both.
-        betas: Of AdamW.
-        momentum: Of Muon.
-        weight_decay: Of both.
+        matrices: Parameters [M, ...]; what follows the first dimension is taken as one.
+        lr: Learning rate.
+        momentum: Of the averaged gradients.
+        weight_decay: Share of the learning rate that a weight shrinks by.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        matrices: Iterable[Tensor],
         lr: float,
-        betas: tuple[float, float],
         momentum: float = 0.95,
         weight_decay: float = 0.0,
     ) -> None:
-        matrices = list(hidden_matrices(model))
-        chosen = {id(each) for each in matrices}
-        others = [each for each in model.parameters() if id(each) not in chosen]
-        shared = {"betas": betas, "momentum": momentum, "weight_decay": weight_decay}
-        groups = [{"params": matrices, "matrices": True}, {"params": others, "matrices": False}]
-        super().__init__(groups, {"lr": lr, **shared})
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -87,31 +82,66 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                average: Tensor = state["momentum"]
+                average.lerp_(parameter.grad, 1 - group["momentum"])
+                ahead = parameter.grad.lerp(average, group["momentum"])  # Nesterov
+                move = orthogonalized(ahead.flatten(1)).view_as(parameter)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                move = self._matrix if group["matrices"] else self._other
-                parameter.sub_(move(parameter, group), alpha=group["lr"])
+                parameter.sub_(move, alpha=group["lr"])
 
-    def _matrix(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        assert parameter.grad is not None
-        average: Tensor = state["momentum"]
-        average.lerp_(parameter.grad, 1 - group["momentum"])
-        ahead = parameter.grad.lerp(average, group["momentum"])  # Nesterov
-        return orthogonalized(ahead.flatten(1)).view_as(parameter)
 
-    def _other(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
-            state["first"] = torch.zeros_like(parameter)
-            state["second"] = torch.zeros_like(parameter)
-        assert parameter.grad is not None
-        small, large = group["betas"]
-        state["step"] += 1
-        state["first"].lerp_(parameter.grad, 1 - small)
-        state["second"].mul_(large).addcmul_(parameter.grad, parameter.grad, value=1 - large)
-        first: Tensor = state["first"] / (1 - small ** state["step"])
-        second: Tensor = state["second"] / (1 - large ** state["step"])
-        return first / (second.sqrt() + 1e-8)
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon for the hidden matrices of a model, AdamW for its other parameters.
+
+    Args:
+        model: Whose parameters to move.
+        lr: Learning rate of both.
+        betas: Of AdamW.
+        weight_decay: Of both.
+    """
+
+    def __init__(
+        self, model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float = 0.0
+    ) -> None:
+        matrices = list(hidden_matrices(model))
+        chosen = {id(each) for each in matrices}
+        others = [each for each in model.parameters() if id(each) not in chosen]
+        self.parts = [
+            Muon(matrices, lr, weight_decay=weight_decay),
+            torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay),
+        ]
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Has both parts work on what this optimizer holds, its groups and its state."""
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.param_groups, part.state = [group], self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One step from the gradients there are."""
+        assert closure is None
+        for part in self.parts:
+            part.step()
+
+
+def make_optimizer(training: Training, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that the settings name.
+
+    Raises:
+        CodecError: no optimizer has that name.
+    """
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "muon":
+        return MuonWithAdamW(model, rate, training.betas, decay)
+    if training.optimizer != "adamw":
+        raise CodecError(f"unknown optimizer {training.optimizer!r}; there are: adamw, muon")
+    return torch.optim.AdamW(model.parameters(), rate, training.betas, weight_decay=decay)

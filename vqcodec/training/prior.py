@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,77 +15,15 @@ from vqcodec.errors import CodecError
 from vqcodec.models.family import FamilyConfig
 from vqcodec.models.prior import Prior, calibrated, set_mode
 from vqcodec.spec.prior import PriorConfig
-from vqcodec.training import checkpoint, vqvae
+from vqcodec.training import checkpoint
 from vqcodec.training.export import fingerprint, load_autoencoder
 from vqcodec.training.indices import IndexSampler
-from vqcodec.training.loop import Processes, Training, fast_bfloat16, run
+from vqcodec.training.loop import Batches, run
+from vqcodec.training.processes import Processes, chosen_bfloat16
+from vqcodec.training.settings import PriorTraining
 
 QUALITY_KNOTS = 17
 CALIBRATION_EXAMPLES = 32  # enough to have all groups of codebooks among them
-
-
-@dataclass(kw_only=True)
-class PriorSettings(Training):
-    """Settings of a run, besides those of every run.
-
-    Attributes:
-        autoencoder: Checkpoint of `train autoencoder`.
-        indices: Files of `train indices`.
-        level: Which level's prior, 0 the coarsest.
-        start: Checkpoint of a prior of the same shape to start from, perhaps on the indices of an
-            earlier state of the autoencoder; or None.
-        preset: Name of a paper's system, a key of `vqvae.PRIOR_PRESETS`, or None.
-        channels: Width of the streams.
-        blocks: Gated residual blocks of the trunk.
-        context_blocks: Gated residual blocks at every coarser level's resolution.
-        attention_heads: Heads of the causal attention; 0 for none, None for 4 at level 0 only.
-        attention_layers: Layers of that attention, evenly between the blocks.
-        head_channels: Hidden width of a codebook's head.
-        dropout: Share of what a residual block adds that is dropped.
-        attention_dropout: Share of the attention's logits that is dropped.
-        label_dropout: Share of the examples whose class is hidden, so that the prior also works
-            without one, as the codec and guidance need.
-        quantized_from: Share of the run after which values are rounded to the integer grids.
-    """
-
-    autoencoder: Path
-    indices: list[Path]
-    level: int
-    start: Path | None = None
-    preset: str | None = None
-    channels: int = 128
-    blocks: int = 5
-    context_blocks: int = 2
-    attention_heads: int | None = None
-    attention_layers: int = 1
-    head_channels: int = 96
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    label_dropout: float = 0.1
-    quantized_from: float = 0.8
-    learning_rate: float = 2e-3
-    largest_gradient: float = 1.0
-
-
-class PriorTraining(PriorSettings):
-    """Settings of a run: what is given, then what a paper's preset says, then the defaults.
-
-    Raises:
-        CodecError: no preset of this name, or it has no such level.
-    """
-
-    def __init__(self, **given: Any) -> None:
-        preset, level = given.get("preset"), given["level"]
-        if preset is None:
-            super().__init__(**given)
-            return
-        if preset not in vqvae.PRIOR_PRESETS:
-            known = ", ".join(vqvae.PRIOR_PRESETS)
-            raise CodecError(f"unknown preset {preset!r} of priors; there are: {known}")
-        rows = vqvae.PRIOR_PRESETS[preset]
-        if level >= len(rows):
-            raise CodecError(f"{preset} has no level {level}; its levels are 0 to {len(rows) - 1}")
-        super().__init__(**{**rows[level], **given})
 
 
 class BitsPerPosition(nn.Module):
@@ -207,18 +145,20 @@ def train(config: PriorTraining) -> Path:
             start_from_checkpoint(prior, config.start)
         prior.to(processes.device)
         prior.train()
-        use_bfloat16 = (
-            fast_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
-        )
-        objective = BitsPerPosition(prior, config.level, use_bfloat16)
+        bfloat16 = chosen_bfloat16(config.bfloat16, processes.device)
+        objective = BitsPerPosition(prior, config.level, bfloat16)
 
-        def draw(step: int, count: int = config.batch) -> tuple[Tensor, ...]:
+        def draw(step: int, examples: int) -> tuple[Tensor, ...]:
             seed = [config.seed, processes.rank, step]
-            quality, label, levels = sampler.draw(count, seed)
-            hidden = np.random.default_rng([*seed, 1]).random(count) < config.label_dropout
+            quality, label, levels = sampler.draw(examples, seed)
+            hidden = np.random.default_rng([*seed, 1]).random(examples) < config.label_dropout
             label = label.masked_fill(torch.from_numpy(hidden), 0)
             parts = (quality, label, *levels[: config.level + 1])
             return tuple(part.to(processes.device) for part in parts)
+
+        def batches(first: int) -> Batches:
+            for step in count(first):
+                yield draw(step, config.batch)
 
         def quantize(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
             if progress >= config.quantized_from and not prior.embedding.quantized:
@@ -237,5 +177,5 @@ def train(config: PriorTraining) -> Path:
             "autoencoder_sha256": mark,
         }
         return run(
-            config, processes, prior, objective, architecture.to_dict(), draw, quantize, about
+            config, processes, prior, objective, architecture.to_dict(), batches, quantize, about
         )

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import tiny_autoencoder
 from torch import nn
 
+from vqcodec.errors import CodecError
 from vqcodec.models.layers import Knots, ZeroLinear
 from vqcodec.training.checkpoint import load_optimizer, optimizer_tensors
-from vqcodec.training.optimizer import UPDATE_SIZE, Muon, hidden_matrices, orthogonalized
+from vqcodec.training.optimizer import (
+    UPDATE_SIZE,
+    Muon,
+    MuonWithAdamW,
+    hidden_matrices,
+    make_optimizer,
+    orthogonalized,
+)
+from vqcodec.training.settings import Training
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (30, 270)])
@@ -80,7 +91,7 @@ class Everything(nn.Module):
 def test_what_is_no_hidden_matrix_moves_by_adamw() -> None:
     models = [Everything(), Everything()]
     betas, rate, decay = (0.9, 0.95), 3e-3, 0.1
-    muon = Muon(models[0], rate, betas, weight_decay=decay)
+    muon = MuonWithAdamW(models[0], rate, betas, decay)
     adamw = torch.optim.AdamW(models[1].parameters(), rate, betas, weight_decay=decay)
     for step in range(5):
         for model in models:
@@ -100,8 +111,8 @@ def test_what_is_no_hidden_matrix_moves_by_adamw() -> None:
 @pytest.mark.parametrize("name", ["conv.weight", "linear.weight"])
 def test_hidden_matrices_move_by_the_orthogonalized_average(name: str) -> None:
     model, rate, decay, momentum = Everything(), 0.1, 0.5, 0.9
-    muon = Muon(model, rate, (0.9, 0.95), momentum, decay)
     parameter = dict(model.named_parameters())[name]
+    muon = Muon([parameter], rate, momentum, decay)
     expected, average = parameter.detach().clone(), torch.zeros_like(parameter)
     for _ in range(3):
         gradient = torch.randn_like(parameter)
@@ -117,7 +128,7 @@ def test_hidden_matrices_move_by_the_orthogonalized_average(name: str) -> None:
 def test_parameters_without_a_gradient_stay() -> None:
     model = Everything()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    muon = Muon(model, 0.1, (0.9, 0.95), weight_decay=0.5)
+    muon = MuonWithAdamW(model, 0.1, (0.9, 0.95), 0.5)
     model.linear.weight.grad = torch.ones_like(model.linear.weight)
     muon.step()
     changed = {name for name, each in model.state_dict().items() if not each.equal(before[name])}
@@ -126,11 +137,11 @@ def test_parameters_without_a_gradient_stay() -> None:
 
 def test_it_learns_and_resumes() -> None:
     model = network()
-    optimizer = Muon(model, 1e-2, (0.9, 0.95))
+    optimizer = MuonWithAdamW(model, 1e-2, (0.9, 0.95))
     inputs = torch.randn(64, 4)
     wanted = inputs @ torch.randn(4, 2)
 
-    def step(model: nn.Module, optimizer: Muon) -> float:
+    def step(model: nn.Module, optimizer: MuonWithAdamW) -> float:
         loss = (model(inputs) - wanted).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -141,7 +152,55 @@ def test_it_learns_and_resumes() -> None:
     assert losses[-1] < losses[0] * 0.9
     again = network()
     again.load_state_dict(model.state_dict())
-    other = Muon(again, 1e-2, (0.9, 0.95))
+    other = MuonWithAdamW(again, 1e-2, (0.9, 0.95))
     tensors = {name: value.clone() for name, value in optimizer_tensors(optimizer).items()}
     load_optimizer(other, tensors)
     assert [step(model, optimizer) for _ in range(3)] == [step(again, other) for _ in range(3)]
+
+
+def test_the_learning_rate_of_its_groups_is_that_of_both_parts() -> None:
+    model = Everything()
+    before = {name: each.detach().clone() for name, each in model.named_parameters()}
+    optimizer = MuonWithAdamW(model, 0.1, (0.9, 0.95))
+    optimizer.load_state_dict(optimizer.state_dict())
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert all(torch.equal(each, before[name]) for name, each in model.named_parameters())
+    assert len(optimizer.state) == len(before)
+
+
+def test_names_of_earlier_checkpoints_are_read() -> None:
+    model = network()
+    optimizer = MuonWithAdamW(model, 1e-2, (0.9, 0.95))
+    model(torch.randn(3, 4)).sum().backward()
+    optimizer.step()
+    names = {"exp_avg": "first", "exp_avg_sq": "second"}
+    earlier = {}
+    for name, value in optimizer_tensors(optimizer).items():
+        index, field = name.split(".")
+        earlier[f"{index}.{names.get(field, field)}"] = value.clone()
+    assert {name.split(".")[1] for name in earlier} == {"momentum", "step", "first", "second"}
+    other = MuonWithAdamW(network(), 1e-2, (0.9, 0.95))
+    load_optimizer(other, earlier)
+    expected, found = optimizer_tensors(optimizer), optimizer_tensors(other)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_optimizers_have_the_settings_of_the_run(tmp_path: Path) -> None:
+    rate, betas, decay = 3e-3, (0.8, 0.9), 0.01
+    given = {"learning_rate": rate, "betas": betas, "weight_decay": decay}
+    model = tiny_autoencoder()
+    for name, kind in (("adamw", torch.optim.AdamW), ("muon", MuonWithAdamW)):
+        found = make_optimizer(Training(output=tmp_path, optimizer=name, **given), model)
+        assert type(found) is kind
+        moved = [id(each) for group in found.param_groups for each in group["params"]]
+        assert sorted(moved) == sorted(map(id, model.parameters()))
+        for group in found.param_groups:
+            assert (group["lr"], group["weight_decay"]) == (rate, decay)
+        assert found.param_groups[-1]["betas"] == betas
+    with pytest.raises(CodecError, match="'sgd'; there are: adamw, muon"):
+        make_optimizer(Training(output=tmp_path, optimizer="sgd"), model)
