@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ from vqcodec import container
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.images import fill, found_images, picture
 from vqcodec.bench.processes import fresh
-from vqcodec.cli.options import model_option, quality_option
+from vqcodec.cli.options import model_option
 from vqcodec.codec import DEFAULT_BATCH, compress
 from vqcodec.entropy import payload
 from vqcodec.entropy.coder import Decoder
@@ -33,7 +34,7 @@ from vqcodec.image import Image
 from vqcodec.registry import DEFAULT_MODEL
 from vqcodec.tiles import Tiles
 from vqcodec.tiling import Window
-from vqcodec.weights_file import Model, load
+from vqcodec.weights_file import load
 
 PHOTOGRAPH = Path(__file__).parents[1] / "tests" / "fixtures" / "coffee.png"
 KODAK_SIZE = (512, 768)
@@ -63,6 +64,8 @@ SETTINGS = (
     *(Setting(f"tiles batched by {count}", batch=count) for count in (1, 16)),
 )
 GPU = Setting("GPU", device="cuda")
+THREADS = (1, 2)
+TILES = (128, 1024)  # sides: several small ones fill batches, a large one fills threads
 
 
 @dataclass
@@ -88,6 +91,28 @@ class Found:
     one_pass: list[str] = field(default_factory=list)
     wavefront: list[str] = field(default_factory=list)
     decoded: list[str] = field(default_factory=list)
+
+    def look(
+        self,
+        tiles: Tiles,
+        coarser: Sequence[Tensor],
+        payloads: Sequence[bytes],
+        prior: Prior,
+        state: State,
+        some: Sequence[Window],
+        progress: payload.StepsDone,
+    ) -> Tensor:
+        """Decodes some tiles of a level for `Tiles.find`, and adds what there is in them."""
+        of = dict(zip(tiles.windows, payloads, strict=True))
+        reader = Reader([of[window] for window in some], prior, state)
+        decoded = payload.find(prior, state, reader, progress)
+        frequencies = prior.parallel(tiles.start(coarser, some), decoded)
+        self.frequencies += frequencies.numel()
+        self.indices += decoded.numel()
+        self.one_pass += map(hashed, frequencies)
+        self.wavefront += map(hashed, reader.frequencies)
+        self.decoded += map(hashed, decoded)
+        return decoded
 
     def differences(self, first: Found) -> tuple[int, int, int]:
         """In how many tiles one pass, wavefront and indices are not what another one pass says."""
@@ -142,33 +167,14 @@ def find(model: str, files: Sequence[bytes], setting: Setting, threads: int) -> 
     )
     start = time.perf_counter()
     for data in files:
-        find_in(loaded, data, setting.batch, found)
+        contents = container.unpack(data)
+        tiles = Tiles(loaded, contents.header, setting.batch)
+        indices: list[Tensor] = []
+        for level, payloads in enumerate(contents.sections):
+            look = partial(found.look, tiles, indices, payloads)
+            indices.append(tiles.find(tiles.windows, indices, look, f"level {level}"))
     found.seconds = time.perf_counter() - start
     return found
-
-
-def find_in(model: Model, data: bytes, batch: int, found: Found) -> None:
-    """Adds what there is in one file."""
-    contents = container.unpack(data)
-    tiles = Tiles(model, contents.header, batch)
-    indices: list[Tensor] = []
-
-    def look(
-        prior: Prior, state: State, some: Sequence[Window], progress: payload.StepsDone
-    ) -> Tensor:
-        of = dict(zip(tiles.windows, contents.sections[len(indices)], strict=True))
-        reader = Reader([of[window] for window in some], prior, state)
-        decoded = payload.find(prior, state, reader, progress)
-        frequencies = prior.parallel(tiles.start(indices, some), decoded)
-        found.frequencies += frequencies.numel()
-        found.indices += decoded.numel()
-        found.one_pass += map(hashed, frequencies)
-        found.wavefront += map(hashed, reader.frequencies)
-        found.decoded += map(hashed, decoded)
-        return decoded
-
-    for level in range(contents.header.levels):
-        indices.append(tiles.find(tiles.windows, indices, look, f"level {level}"))
 
 
 def hashed(integers: Tensor) -> str:
@@ -177,42 +183,24 @@ def hashed(integers: Tensor) -> str:
 
 @click.command(cls=Command)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--threads", type=int, multiple=True, default=(1, 2), show_default=True)
-@click.option(
-    "--tile",
-    "tiles",
-    type=int,
-    multiple=True,
-    default=(128, 1024),
-    show_default=True,
-    help="Tile sides to code with: several small ones fill batches, a large one fills threads.",
-)
 @click.option("--only", metavar="TEXT", default="", help="Rows whose setting contains this.")
-@quality_option
 @model_option
-def main(
-    folder: Path | None,
-    threads: tuple[int, ...],
-    tiles: tuple[int, ...],
-    only: str,
-    quality: int | None,
-    model: str | None,
-) -> None:
+def main(folder: Path | None, only: str, model: str | None) -> None:
     """The matrix over the images in FOLDER, or over a photograph of the tests at 768x512.
 
     Exit code 1 if anything differs.
     """
     model = model or DEFAULT_MODEL
     sources: list[Path | None] = [*found_images([folder])] if folder else [None]
-    rows = [row for row in itertools.product(SETTINGS, threads) if only in row[0].name]
+    rows = [row for row in itertools.product(SETTINGS, THREADS) if only in row[0].name]
     if torch.cuda.is_available() and only in GPU.name:
-        rows.append((GPU, threads[0]))
+        rows.append((GPU, THREADS[0]))
     if not rows:
         raise click.UsageError(f"no setting contains {only!r}")
     files = []
-    for source, tile in itertools.product(sources, tiles):
+    for source, tile in itertools.product(sources, TILES):
         with fresh(variables=UNSET | {"OMP_NUM_THREADS": "1"}) as process:
-            files.append(process.submit(compressed, model, source, tile, quality).result())
+            files.append(process.submit(compressed, model, source, tile, None).result())
     results: list[Found] = []
     for setting, count in tracked(rows, "settings"):
         variables = UNSET | setting.variables | {"OMP_NUM_THREADS": str(count)}
@@ -221,7 +209,7 @@ def main(
     first = results[0]
     differences = [found.differences(first) for found in results]
     print_table(
-        f"{len(sources)} images, tiles of {', '.join(map(str, tiles))}: of {len(first.decoded)} "
+        f"{len(sources)} images, tiles of {', '.join(map(str, TILES))}: of {len(first.decoded)} "
         f"tiles, with {first.frequencies} frequencies and {first.indices} indices, how many differ"
         f"{'' if torch.cuda.is_available() else ' (no GPU here, so its row is left out)'}",
         [

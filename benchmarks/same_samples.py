@@ -9,18 +9,16 @@ which come out of float networks, by 1 at most.
 
 from __future__ import annotations
 
-import itertools
+from unittest import mock
 
 import click
 import numpy as np
 import numpy.typing as npt
-import sampling_speed
 
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.processes import fresh
 from vqcodec.drawing import sampling
 from vqcodec.registry import default_generator
-from vqcodec.tiling import padded
 from vqcodec.weights_file import load
 
 VARIABLES = ("OMP_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM")
@@ -45,25 +43,24 @@ def draw(
     model: str, batch: int, guidance: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """All indices of all images, [N, indices], and the pixels, [N, S, S, 3]."""
-    settings = {"temperature": 0.9, "top_p": 0.98, "guidance": guidance}
-    drawn = sampling.sample(
-        model=model, classes=CLASSES, count=COUNT, seed=SEED, batch=batch, **settings
-    )
-    pixels = np.stack([each.pixels for each in drawn]).astype(int)
-    loaded = load(model)
-    sides = [padded(side, loaded.strides[0]) for side in pixels.shape[1:3]]
-    shapes = [(sides[0] // stride, sides[1] // stride) for stride in loaded.strides]
-    quality = loaded.checked_quality(None) - 1
-    items = list(itertools.product([index + 1 for index in CLASSES], range(COUNT)))
-    parts = []
-    for first in range(0, len(items), batch):
-        some = items[first : first + batch]
-        seeds = [(SEED, number, label) for label, number in some]
-        labels = [label for label, _ in some]
-        shaping = sampling.Shaping(**settings)
-        indices = sampling_speed.draw(loaded.priors, shapes, seeds, labels, quality, shaping)
-        parts.append(np.concatenate([maps.flatten(1).numpy() for maps in indices], 1))
-    return np.concatenate(parts), pixels
+    autoencoder = load(model).autoencoder
+    with mock.patch.object(autoencoder, "synthesize", wraps=autoencoder.synthesize) as watched:
+        drawn = sampling.sample(
+            model=model,
+            classes=CLASSES,
+            count=COUNT,
+            seed=SEED,
+            batch=batch,
+            temperature=0.9,
+            top_p=0.98,
+            guidance=guidance,
+        )
+    # Images are restored one by one.
+    indices = [
+        np.concatenate([maps.numpy().ravel() for maps in call.args[0]])
+        for call in watched.mock_calls
+    ]
+    return np.stack(indices), np.stack([each.pixels for each in drawn]).astype(int)
 
 
 @click.command(cls=Command)

@@ -63,33 +63,15 @@ def random_priors(preset: str | None) -> list[Prior]:
 
 
 @torch.inference_mode()
-def draw(
-    priors: Sequence[Prior],
-    shapes: Sequence[tuple[int, int]],
-    seeds: Sequence[Sequence[int]],
-    labels: Sequence[int],
-    quality: int,
-    shaping: Shaping,
-) -> list[Tensor]:
-    """Indices of new images, as the sampler draws them: int64 [N, G, h, w] a level.
-
-    Args:
-        priors: Coarse to fine.
-        shapes: Rows and columns of every level.
-        seeds: Of the N images' random numbers.
-        labels: Of the N images, their classes plus 1.
-        quality: Of all images, from 0.
-        shaping: Of the probabilities.
-    """
-    generators = [np.random.PCG64(list(seed)) for seed in seeds]
-    label = torch.tensor(labels)
-    if shaping.guided:
-        label = torch.cat([label, torch.zeros_like(label)])
+def draw(priors: Sequence[Prior]) -> list[Tensor]:
+    """Indices of a new image, as the sampler draws them: int64 [1, 1, h, w] a level."""
+    zero = torch.zeros(1, dtype=torch.int64)
     indices: list[Tensor] = []
-    for prior, shape in zip(priors, shapes, strict=True):
-        state = prior.start(indices, torch.full_like(label, quality), label, *shape)
-        indices.append(payload.find(prior, state, draw_with(prior, generators, shaping)))
-    return [maps[: len(seeds)] for maps in indices]
+    for prior, shape in zip(priors, SHAPES, strict=True):
+        state = prior.start(indices, zero, zero + 1, *shape)
+        chosen = draw_with(prior, [np.random.PCG64(0)], Shaping())
+        indices.append(payload.find(prior, state, chosen))
+    return indices
 
 
 @torch.inference_mode()
@@ -122,7 +104,7 @@ def main(model: str | None, threads: int, runs: int) -> None:
     rows = []
     for preset in tracked((None, SYSTEM), "256-pixel system"):
         priors = random_priors(preset)
-        one = partial(draw, priors, SHAPES, [[0]], [1], 0, Shaping())
+        one = partial(draw, priors)
         seconds, usual = timed(one, min(runs, 3)), usual_way(priors, one())
         sizes = "default" if preset is None else "the paper's"
         rows.append([sizes, f"{seconds:.2f}", f"{usual:.0f}", f"{usual / seconds:.0f}"])

@@ -1,12 +1,8 @@
-"""How much of the machine a step of the autoencoder's training uses.
+"""How much of the machine a step of the autoencoder's training uses; see README.md beside it.
 
-    OMP_NUM_THREADS=2 python benchmarks/training_speed.py --images photos.tar --threads 2
+    OMP_NUM_THREADS=2 python benchmarks/training_speed.py --images photos.tar
 
-FLOPs are those of matrix products and convolutions, as PyTorch counts them; everything else
-(activations, choices of codes, norms, averages) is time without FLOPs. The FLOP/s of a step are
-compared with the best matrix product here, and with 3x3 convolutions of the network's own shapes
-alone, forward and backward, channels-last. Every time is that of the fastest run, which other
-processes have disturbed least.
+Every time is that of the fastest run, which other processes have disturbed least.
 """
 
 from __future__ import annotations
@@ -36,14 +32,11 @@ from vqcodec.training.presets import PRESETS
 from vqcodec.training.processes import fast_bfloat16
 from vqcodec.training.settings import AutoencoderTraining
 
-ARCHITECTURES = {
-    name: preset.config
-    for name, preset in PRESETS.items()
-    if isinstance(preset.config, AutoencoderConfig)
-}
-OPTIMIZERS = ("adamw", "muon")
+PRESET, BATCH, CROP = "wide", 8, 128
+OPTIMIZERS = ("muon", "adamw")  # the first one trains
 SIZES = (512, 1024, 2048)
 PARTS = ("data", "forward", "backward", "optimizer")
+FLOAT = torch.float32
 WARM_UP = 2
 RUNS = 7
 
@@ -85,11 +78,11 @@ def matrix_speed(dtype: torch.dtype, busy: bool) -> float:
     return max(found)
 
 
-def convolution_speed(part: Part, batch: int, dtype: torch.dtype, busy: bool) -> float:
-    """FLOP/s of a 3x3 convolution of a part's maps, forward and backward."""
-    layer = nn.Conv2d(part.channels, part.channels, 3, padding=1)
+def convolution_speed(channels: int, side: int, dtype: torch.dtype, busy: bool) -> float:
+    """FLOP/s of a 3x3 convolution of [BATCH, channels, side, side], forward and backward."""
+    layer = nn.Conv2d(channels, channels, 3, padding=1)
     layer.to(dtype=dtype, memory_format=torch.channels_last)
-    features = torch.randn(batch, part.channels, part.side, part.side)
+    features = torch.randn(BATCH, channels, side, side)
     features = features.to(dtype, memory_format=torch.channels_last).requires_grad_()
     gradient = torch.randn_like(features)
 
@@ -101,39 +94,27 @@ def convolution_speed(part: Part, batch: int, dtype: torch.dtype, busy: bool) ->
     return flops(both_ways) / fastest(both_ways, busy)
 
 
+def convolutions_speed(config: AutoencoderConfig, dtype: torch.dtype, busy: bool) -> float:
+    """FLOP/s of 3x3 convolutions of a network's shapes, by the FLOPs of its residual blocks."""
+    parts = [
+        (level.channels, level.stride, level.analysis_blocks + level.synthesis_blocks)
+        for level in config.levels
+    ]
+    if config.refine_channels:
+        parts.append((config.refine_channels, config.refine_stride, config.refine_blocks))
+    speeds, weights = [], []
+    for channels, stride, blocks in tracked(parts, "convolutions"):
+        side = CROP // stride
+        speeds.append(convolution_speed(channels, side, dtype, busy))
+        weights.append(blocks * channels**2 * side**2)
+    # All FLOPs in the time that the convolutions would take for their shares.
+    return statistics.harmonic_mean(speeds, weights)
+
+
 def flops(action: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         action()
     return int(counter.get_total_flops())
-
-
-class Part(NamedTuple):
-    """The residual blocks of a part of the network, for one crop.
-
-    Attributes:
-        channels: Width.
-        side: Of the maps.
-        flops: Of all blocks, forward and backward.
-    """
-
-    channels: int
-    side: int
-    flops: int
-
-
-def parts(config: AutoencoderConfig, crop: int) -> dict[str, Part]:
-    """The parts of a network."""
-    found = {
-        f"level {n}": (level.channels, level.stride, level.analysis_blocks + level.synthesis_blocks)
-        for n, level in enumerate(config.levels)
-    }
-    if config.refine_channels:
-        found["refinement"] = (config.refine_channels, config.refine_stride, config.refine_blocks)
-    return {
-        name: Part(channels, side, blocks * 3 * 2 * (9 + 1) * channels**2 * side**2)
-        for name, (channels, stride, blocks) in found.items()
-        for side in [crop // stride]
-    }
 
 
 class Step(NamedTuple):
@@ -150,22 +131,20 @@ class Step(NamedTuple):
     optimizers: dict[str, tuple[float, int]]
 
 
-def measure_steps(config: AutoencoderTraining, steps: int, busy: bool) -> Step:
+def measure_steps(
+    architecture: AutoencoderConfig, config: AutoencoderTraining, steps: int, busy: bool
+) -> Step:
     """Runs some steps of a training."""
     torch.manual_seed(config.seed)
-    autoencoder = Autoencoder(ARCHITECTURES[config.preset]).train()
+    autoencoder = Autoencoder(architecture).train()
     objective = RateDistortion(autoencoder, config)
     average = Average(autoencoder, config.average_decay)
-    sampler = CropSampler(config) if config.sources else None
+    sampler = CropSampler(config)
 
     def draw(step: int) -> tuple[Tensor, ...]:
-        rng = np.random.default_rng([config.seed, step])
-        shape = (config.batch, config.crop, config.crop, 3)
-        if sampler is None:
-            crops = torch.from_numpy(rng.integers(256, size=shape, dtype=np.uint8))
-        else:
-            crops, _ = sampler.draw(config.batch, [config.seed, step])
-        return (crops, *objective.conditions(config.batch, rng))
+        seed = [config.seed, step]
+        crops, _ = sampler.draw(config.batch, seed)
+        return (crops, *objective.conditions(config.batch, np.random.default_rng(seed)))
 
     def move(optimizer: torch.optim.Optimizer, step: int) -> None:
         nn.utils.clip_grad_norm_(autoencoder.parameters(), config.largest_gradient)
@@ -202,66 +181,47 @@ def measure_steps(config: AutoencoderTraining, steps: int, busy: bool) -> Step:
 
 
 @click.command(cls=Command)
-@click.option(
-    "--preset", type=click.Choice(sorted(ARCHITECTURES)), default="wide", show_default=True
-)
-@click.option(
-    "--images", metavar="PATH", multiple=True, help="As of `vqcodec train`; random pixels if none."
-)
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--crop", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="muon", show_default=True)
+@click.option("--images", metavar="PATH", multiple=True, required=True, help="Of `vqcodec train`.")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="PyTorch's choice if not given.")
 @click.option(
     "--busy",
     is_flag=True,
     help="Other processes take the processor: count its seconds, of one thread.",
 )
-def main(
-    preset: str,
-    images: tuple[str, ...],
-    batch: int,
-    crop: int,
-    optimizer: str,
-    steps: int,
-    threads: int | None,
-    busy: bool,
-) -> None:
-    """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoders."""
-    if threads or busy:
-        torch.set_num_threads(1 if busy else threads)
-    architecture = ARCHITECTURES[preset]
-    if crop % architecture.strides[0]:
-        raise click.ClickException(f"the crop must be a multiple of {architecture.strides[0]}")
+def main(images: tuple[str, ...], steps: int, busy: bool) -> None:
+    """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoder."""
+    if busy:
+        torch.set_num_threads(1)
+    architecture = PRESETS[PRESET].config
+    assert isinstance(architecture, AutoencoderConfig)
+    sources = [parse_source(each) for each in images]
     config = AutoencoderTraining(
         output=Path(),
-        sources=[parse_source(each) for each in images],
-        preset=preset,
-        batch=batch,
-        crop=crop,
-        optimizer=optimizer,
+        sources=sources,
+        preset=PRESET,
+        batch=BATCH,
+        crop=CROP,
+        optimizer=OPTIMIZERS[0],
     )
     dtype = torch.bfloat16 if fast_bfloat16(torch.device("cpu")) else torch.float32
-    step = measure_steps(config, steps, busy)
+    step = measure_steps(architecture, config, steps, busy)
     total = sum(step.seconds.values())
     print_table(
-        f"{preset}, {batch} crops of {crop} pixels, {name_of(dtype)}; "
+        f"{PRESET}, {BATCH} crops of {CROP} pixels, {dtype}; "
         f"{'processor' if busy else 'clock'}'s seconds",
-        ["part of a step", "ms", "share", "GFLOP"],
+        ["part of a step", "ms", "GFLOP"],
         [
+            *([part, f"{seconds * 1e3:.1f}", None] for part, seconds in step.seconds.items()),
+            ["all", f"{total * 1e3:.1f}", f"{step.flops / 1e9:.1f}"],
             *(
-                [part, f"{seconds * 1e3:.1f}", f"{seconds / total:.0%}", None]
-                for part, seconds in step.seconds.items()
-            ),
-            ["all", f"{total * 1e3:.1f}", None, f"{step.flops / 1e9:.1f}"],
-            *(
-                [f"optimizer, if {name}", f"{seconds * 1e3:.1f}", None, f"{count / 1e9:.1f}"]
+                [f"optimizer, if {name}", f"{seconds * 1e3:.1f}", f"{count / 1e9:.1f}"]
                 for name, (seconds, count) in step.optimizers.items()
             ),
         ],
     )
-    speeds = [(step.flops + more) / total for more in (0, step.optimizers[optimizer][1])]
+    speeds = [(step.flops + more) / total for more in (0, step.optimizers[config.optimizer][1])]
+    references = {f"matrix product, {each}": matrix_speed(each, busy) for each in {dtype, FLOAT}}
+    references["its 3x3 convolutions alone"] = convolutions_speed(architecture, dtype, busy)
     print_table(
         "A step does {:.1f} GFLOP/s, {:.1f} with those of the optimizer".format(
             *(speed / 1e9 for speed in speeds)
@@ -269,38 +229,10 @@ def main(
         ["against", "GFLOP/s", "reached", "with the optimizer's"],
         [
             [name, f"{each / 1e9:.1f}", *(f"{speed / each:.0%}" for speed in speeds)]
-            for name, each in references(parts(architecture, crop), batch, dtype, busy).items()
+            for name, each in references.items()
         ],
     )
     print_made(None)
-
-
-def references(
-    found: dict[str, Part], batch: int, dtype: torch.dtype, busy: bool
-) -> dict[str, float]:
-    """FLOP/s that a network of these parts could reach, by what it is compared with."""
-    speeds = [
-        convolution_speed(part, batch, dtype, busy)
-        for part in tracked(found.values(), "convolutions")
-    ]
-    return {
-        **{
-            f"matrix product, {name_of(each)}": matrix_speed(each, busy)
-            for each in {torch.float32, dtype}
-        },
-        # All FLOPs in the time that the convolutions would take for their shares.
-        "its 3x3 convolutions alone": statistics.harmonic_mean(
-            speeds, [part.flops for part in found.values()]
-        ),
-        **{
-            f"that of {name}: {part.channels} channels, {part.side} x {part.side}": speed
-            for (name, part), speed in zip(found.items(), speeds, strict=True)
-        },
-    }
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -136,6 +136,7 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
             "memory": memory,
             "source": source,
             "swatch": plots.swatch,
+            "data_uri": data_uri,
             "decimals": lambda key: _DECIMALS.get(key, 3),
         }
     )
@@ -160,9 +161,9 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
         level_name=plots.level_name,
         speed=_speed(results),
         speed_bpp=curves.SPEED_BPP,
-        views=[_embedded(view) for view in views],
-        bits=_prior_bits(profile.get("bits") or []),
-        stages=_stages(profile.get("stages") or []),
+        views=views,
+        bits=profile.get("bits") or [],
+        stages=profile.get("stages") or [],
         raster=profile.get("raster") or [],
         scaling=_scaling(profile.get("scaling")),
         profile_seconds=profile.get("seconds"),
@@ -233,8 +234,7 @@ def source(text: str) -> Markup:
 # --- what the page says --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A line at the top of the page.
 
     Attributes:
@@ -401,50 +401,6 @@ def _scaling(scaling: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "wide": Markup(plots.svg(plots.scaling(scaling), "scaling-wide", title)),
         "narrow": Markup(plots.svg(plots.scaling(scaling, narrow=True), "scaling-narrow", title)),
     }
-
-
-def _prior_bits(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """By quality: the total under each prior, its levels, and all rows."""
-    by_quality: dict[float, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_quality[row["quality"]].append(row)
-    found = []
-    for quality, of_quality in sorted(by_quality.items()):
-        levels = [row for row in of_quality if row["codebook"] == "all" and row["level"] != "all"]
-        # A family without a rate model has no hierarchical bits.
-        every = ("uniform", "marginal", "hierarchical", "full")
-        priors = [each for each in every if all(level[each] is not None for level in levels)]
-        totals = {prior: sum(level[prior] for level in levels) for prior in priors}
-        found.append({"quality": quality, "rows": of_quality, "levels": levels, "totals": totals})
-    return found
-
-
-def _stages(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Verb -> its milliseconds in all, and its stages with their shares of the longest one."""
-    longest = max((row["milliseconds"] for row in rows if row["stage"] != "all"), default=0) or 1
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        of_verb = found.setdefault(row["verb"], {"all": None, "rows": []})
-        if row["stage"] == "all":
-            of_verb["all"] = row["milliseconds"]
-        else:
-            of_verb["rows"].append({**row, "share": row["milliseconds"] / longest})
-    return found
-
-
-def _embedded(view: View) -> dict[str, Any]:
-    """A view with its versions' pixels as data URIs."""
-    versions = [
-        {
-            "label": version.label,
-            "bytes": version.bytes,
-            "bpp": version.bpp,
-            "psnr": version.psnr,
-            "address": data_uri(version.pixels),
-        }
-        for version in view.versions
-    ]
-    return {"name": view.name, "width": view.width, "height": view.height, "versions": versions}
 
 
 def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
