@@ -10,7 +10,6 @@ test digits. What is in the output folder already is not trained again.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -39,25 +38,19 @@ SIDE = 32
 GRID_ROWS = 8
 TIMED = 64
 AT_ONCE = 500
-
-
-@dataclass(frozen=True)
-class Usage:
-    """How a level's code vectors are used.
-
-    Attributes:
-        vectors: Code vectors there are; of a linked level, over all its codebooks.
-        used: Those that the test digits use.
-        perplexity: Two to the entropy in bits of the choices.
-    """
-
-    vectors: int
-    used: int
-    perplexity: float
+SAMPLES = 500  # of each digit, for the classification accuracy score
+CLASSIFIER_STEPS = 600
+TESTS = 10_000
 
 
 @torch.inference_mode()
-def usage(model: Model, pixels: Tensor) -> list[Usage]:
+def usage(model: Model, pixels: Tensor) -> list[tuple[str, float]]:
+    """How a level's code vectors are used by uint8 [N, S, S, 3].
+
+    Returns:
+        By level: used code vectors and all, of a linked level over all its codebooks; and two to
+        the entropy in bits of the choices.
+    """
     config = model.autoencoder.config
     assert isinstance(config, VQVAEConfig)
     parts = [
@@ -74,9 +67,8 @@ def usage(model: Model, pixels: Tensor) -> list[Usage]:
         path = path * size + maps if config.linked else maps
         codebooks = codebooks * size if config.linked else size
         counts = torch.bincount(path.flatten(), minlength=codebooks).double()
-        share = counts[counts > 0] / counts.sum()
-        entropy = float(-(share * share.log()).sum())
-        found.append(Usage(codebooks, len(share), math.exp(entropy)))
+        entropy = float(torch.special.entr(counts / counts.sum()).sum())
+        found.append((f"{int((counts > 0).sum())}/{codebooks}", math.exp(entropy)))
     return found
 
 
@@ -90,19 +82,15 @@ def nll(found: Likelihood) -> str:
 
 
 def measure(
-    weights: Path,
-    training: list[Photo],
-    testing: list[Photo],
-    samples: int,
-    classifier: ClassifierTraining,
+    weights: Path, training: list[Photo], testing: list[Photo], classifier: ClassifierTraining
 ) -> dict[str, object]:
     """A column of the table, row by row; a grid of samples goes beside the weights."""
     model = load(weights)
     draw = partial(sampling.sample, model=weights, classes=range(10), count=TIMED // 10 + 1)
     seconds = timed(draw, 1) * TIMED / (10 * (TIMED // 10 + 1))
-    request = sampling.Request(classes=range(10), count=samples)
+    request = sampling.Request(classes=range(10), count=SAMPLES)
     drawn = list(sampling.draw(request, place=sampling.Place(weights)))
-    sheet = [each.image for row in range(GRID_ROWS) for each in drawn[row::samples]]
+    sheet = [each.image for row in range(GRID_ROWS) for each in drawn[row::SAMPLES]]
     path = weights.with_suffix(".png")
     files.write_atomically(path, image.dump(grid(sheet, 10), "PNG"), force=True)
     train = likelihood(model, spread(training, len(testing)), side=SIDE)
@@ -125,8 +113,8 @@ def measure(
         "comparisons a search": sum(
             level.codebooks[0][0] for level in model.autoencoder.config.levels
         ),
-        "codes used": " ".join(f"{each.used}/{each.vectors}" for each in used),
-        "perplexity": " ".join(f"{each.perplexity:.1f}" for each in used),
+        "codes used": " ".join(of_all for of_all, _ in used),
+        "perplexity": " ".join(f"{perplexity:.1f}" for _, perplexity in used),
         f"seconds for {TIMED} samples": f"{seconds:.2f}",
         "CAS": f"{accuracy(network, pixels, labels).top1:.2%}",
         "CAS, restored test digits": f"{accuracy(network, restored, labels).top1:.2%}",
@@ -137,27 +125,15 @@ def measure(
 @click.argument("mnist", type=click.Path(path_type=Path))
 @click.option("--out", "output", type=click.Path(path_type=Path), default=Path("runs/mnist"))
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Of each system.")
-@click.option("--samples", default=500, show_default=True, help="Of each digit, for CAS.")
-@click.option("--steps", default=600, show_default=True, help="Of the classifiers of CAS.")
-@click.option("--tests", default=10_000, show_default=True, help="Test digits.")
-@click.option("--system", "systems", multiple=True, type=click.Choice(SYSTEMS), default=SYSTEMS)
-def main(
-    mnist: Path,
-    output: Path,
-    minutes: float,
-    samples: int,
-    steps: int,
-    tests: int,
-    systems: tuple[str, ...],
-) -> None:
+def main(mnist: Path, output: Path, minutes: float) -> None:
     """Trains the three systems on MNIST and compares them."""
     training = read_photos(mnist, SIDE, split="train")
-    testing = spread(read_photos(mnist, SIDE, split="validation"), tests)
-    settings = ClassifierTraining(steps=steps, mirror=False)
+    testing = spread(read_photos(mnist, SIDE, split="validation"), TESTS)
+    settings = ClassifierTraining(steps=CLASSIFIER_STEPS, mirror=False)
     real = train_classifier(*stacked(training), 10, settings)
     baseline = accuracy(real, *stacked(testing)).top1
     columns = []
-    for preset in systems:
+    for preset in SYSTEMS:
         weights = train(
             resolve(
                 SystemTraining,
@@ -171,11 +147,11 @@ def main(
                 mirror=False,
             )
         )
-        columns.append(measure(weights, training, testing, samples, settings))
+        columns.append(measure(weights, training, testing, settings))
     print_table(
         f"MNIST, {minutes:g} minutes each; a classifier trained on the real digits for as many "
         f"steps: {baseline:.2%}",
-        ["", *systems],
+        ["", *SYSTEMS],
         [[name, *(column[name] for column in columns)] for name in columns[0]],
     )
     print_made(None)

@@ -60,8 +60,7 @@ def theirs(codec: str, pixels: Pixels, quality: int) -> dict[str, Any]:
     metavar="N",
     help="Of the autoencoder; repeatable. All if not given, or 12 of many.",
 )
-@click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Each Nth image.")
-def main(path: Path, folder: Path, qualities: Sequence[int], every: int) -> None:
+def main(path: Path, folder: Path, qualities: Sequence[int]) -> None:
     """Measure a CHECKPOINT of `vqcodec train autoencoder` on the images of FOLDER."""
     autoencoder = load_autoencoder(path)
     if not isinstance(autoencoder, Autoencoder):
@@ -71,7 +70,7 @@ def main(path: Path, folder: Path, qualities: Sequence[int], every: int) -> None
     if max(qualities, default=1) > count:
         raise click.ClickException(f"{path}: has the qualities 1 to {count} only")
     rows: list[dict[str, Any]] = []
-    for image in tracked(found_images([folder])[::every], "images"):
+    for image in tracked(found_images([folder]), "images"):
         pixels = picture(image)
         for quality in qualities or spread(count):
             found = ours(autoencoder, pixels, quality)

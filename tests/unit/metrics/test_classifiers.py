@@ -78,21 +78,17 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_classifiers"
 
 
-def test_a_module_judges(importable: str) -> None:
-    for name in ("Colour", "Colour?side=16"):
-        classifier = load_classifier(f"{importable}:{name}")
+def test_a_module_judges() -> None:
+    for side, mean, deviation in ((None, 0.0, 1.0), (16, 0.0, 1.0), (None, 0.5, 2.0)):
+        classifier = Classifier.from_module(
+            Colour(), name="colour", side=side, mean=mean, deviation=deviation
+        )
         assert classifier.classes == 3
-        probabilities = classifier(RED_GREEN_BLUE)
-        assert probabilities.dtype == torch.float32
-        assert torch.allclose(probabilities, (10 * torch.eye(3)).softmax(1), atol=1e-5)
-        assert torch.allclose(classifier.features(RED_GREEN_BLUE), 10 * torch.eye(3), atol=1e-4)
-
-
-def test_normalization_reaches_the_module(importable: str) -> None:
-    spec = f"{importable}:Colour?mean=1,0,0&deviation=0.5"
-    found = load_classifier(spec).features(RED_GREEN_BLUE)
-    expected = 20 * torch.tensor([[0.0, 0, 0], [-1, 1, 0], [-1, 0, 1]])
-    assert torch.allclose(found, expected)
+        expected = 10 * (torch.eye(3) - mean) / deviation
+        judgement = classifier.judge(RED_GREEN_BLUE)
+        assert judgement.probabilities.dtype == torch.float32
+        assert torch.allclose(judgement.probabilities, expected.softmax(1), atol=1e-5)
+        assert torch.allclose(judgement.features, expected, atol=1e-4)
 
 
 def test_large_batches_are_judged_in_parts(importable: str) -> None:
@@ -107,19 +103,13 @@ def test_a_module_without_features_says_so(importable: str) -> None:
     classifier = load_classifier(f"{importable}:Headless")
     assert classifier(RED_GREEN_BLUE).argmax(1).tolist() == [0, 1, 2]
     with pytest.raises(CodecError, match="gives no features"):
-        classifier.features(RED_GREEN_BLUE)
+        classifier.judge(RED_GREEN_BLUE).required_features("headless")
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
         ("resnet-18", "unknown classifier 'resnet-18'; there are: inception"),
-        ("efficientnet-lite0?side=9", "takes no options"),
-        ("missing.onnx?sides=9", "no option 'sides'"),
-        ("missing.onnx?side=wide", "invalid literal"),
-        ("my_classifiers:Colour?side=0", "side is not 1 or more"),
-        ("my_classifiers:Colour?deviation=0", "probabilities that are not finite; check"),
-        ("missing.onnx?mean=1,2", "one number or three"),
         ("missing.safetensors", "is no classifier"),
         ("missing.package:thing", "cannot be had"),
         ("my_classifiers:nothing", "cannot be had"),
@@ -177,14 +167,13 @@ def test_efficientnet() -> None:
     assert judgement.features.shape == (3, 1280)
 
 
-@pytest.mark.parametrize("options", ["", "?side=4"])
-def test_onnx(tmp_path: Path, options: str) -> None:
+def test_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="extra evaluate")
     (tmp_path / "colour.onnx").write_bytes(ONNX)
-    classifier = load_classifier(f"{tmp_path / 'colour.onnx'}{options}")
+    classifier = load_classifier(str(tmp_path / "colour.onnx"))
     assert (classifier.name, classifier.classes) == ("colour.onnx", 3)
     assert torch.allclose(classifier(RED_GREEN_BLUE), (10 * torch.eye(3)).softmax(1), atol=1e-5)
-    assert torch.allclose(classifier.features(RED_GREEN_BLUE), torch.eye(3), atol=1e-5)
+    assert torch.allclose(classifier.judge(RED_GREEN_BLUE).features, torch.eye(3), atol=1e-5)
 
 
 def test_unusable_onnx_files(tmp_path: Path) -> None:
@@ -208,7 +197,7 @@ def test_a_saved_classifier(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = network(pixels.permute(0, 3, 1, 2).float() / 255).softmax(1)
     assert torch.allclose(classifier(pixels), expected, atol=1e-6)
-    assert classifier.features(pixels).shape == (2, 16)
+    assert classifier.judge(pixels).features.shape == (2, 16)
 
 
 class Detector(nn.Module):
@@ -246,7 +235,7 @@ def test_inception_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     classifier = load_classifier("inception", weights=path)
     assert classifier.standard
     assert torch.allclose(classifier(RED_GREEN_BLUE), (2 * torch.eye(3)).softmax(1))
-    assert torch.allclose(classifier.features(RED_GREEN_BLUE), torch.eye(3))
+    assert torch.allclose(classifier.judge(RED_GREEN_BLUE).features, torch.eye(3))
 
 
 def test_no_other_classifier_is_the_standard_one(importable: str) -> None:
