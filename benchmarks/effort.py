@@ -1,7 +1,4 @@
-"""What more effort buys: bits, PSNR and seconds of compressing at every effort.
-
-Every byte of the files counts. BD-rates are against effort 1, of the curves of means over images.
-"""
+"""What more effort buys: bits, PSNR and seconds of compressing at every effort."""
 
 from __future__ import annotations
 

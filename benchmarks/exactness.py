@@ -1,8 +1,7 @@
 """Whether frequencies and indices are the same integers whatever computes them.
 
-One process compresses. Every row is a process of its own with another setting: it decodes the files
-by wavefront, then computes all frequencies of their indices in one pass. Both have to find what the
-first row's one pass found, in every tile of every level.
+One process compresses; every row is a process of its own with another setting, which decodes. All
+have to find what the first row's one pass found, in every tile of every level.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""A short training of a variant of the preset `wide`, to compare with others of the same length.
+"""A short training of a variant of the preset `wide`, for the table in ablations.md.
 
-    python benchmarks/explore.py deeper explored/deeper --images photos.tar
-    python benchmarks/rate_model.py explored/deeper/checkpoint.safetensors kodak/
-
-Made for the table in ablations.md. Everything but the variant is the same: crops and their
-qualities, steps, seed. What needs no variant has an option here: steps, seed, crops, optimizer.
+Everything but the variant is the same: crops and their qualities, steps, seed. What needs no
+variant has an option here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What running the priors in integers costs, in bits.
-
-The same indices of whole images are coded by the packaged integer priors, by the float priors that
-they were made from, and by these rounded to the integer grids.
-"""
+"""What running the priors in integers costs, in bits of the same indices."""
 
 from __future__ import annotations
 

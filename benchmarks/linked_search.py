@@ -1,9 +1,6 @@
 """What a search for the nearest code vector costs: linked codebooks, one flat one, several.
 
-HR-VQVAE's linked levels {8, 64, 512} hold 512 code vectors in the finest one and compare a latent
-with 8 of them a level. A flat codebook of 512 compares it with all, and three residual levels of
-512 that are not linked with 3 x 512. Latents and code vectors are random: the cost does not depend
-on what they hold.
+Latents and code vectors are random: the cost does not depend on what they hold.
 
 Source: Adiban et al. 2022, section 3.
 """

@@ -1,10 +1,7 @@
 """VQ-VAE, VQ-VAE-2 and HR-VQVAE on MNIST, trained for the same time and measured side by side.
 
-    python benchmarks/mnist.py mnist.npz --minutes 5 --out runs/mnist
-
-Each system trains from scratch at its paper's settings: the autoencoder, then a prior a level. The
-classification accuracy score trains a small classifier on samples alone and tests it on the real
-test digits. What is in the output folder already is not trained again.
+Each trains from scratch at its paper's settings: the autoencoder, then a prior a level. What is in
+the output folder already is not trained again.
 """
 
 from __future__ import annotations
@@ -97,7 +94,7 @@ def measure(
     test = likelihood(model, testing, side=SIDE)
     pixels, labels = stacked(testing)
     used = usage(model, pixels)
-    restored = torch.stack([after for *_, after in reconstruct(model, testing, side=SIDE)])
+    restored = torch.stack(list(reconstruct(model, testing, side=SIDE)))
     network = train_classifier(
         torch.stack([torch.from_numpy(each.image.pixels) for each in drawn]),
         torch.tensor([each.class_index for each in drawn]),

@@ -1,10 +1,7 @@
 """JPEG and WebP of this Pillow on the Kodak images, against the curves that CompressAI published.
 
-Shows whether rates and distortions are taken as they were for the published curves, and how far
-settings and versions of the libraries move a curve. Needs no vqcodec, so that it also runs under
-the Pillow that made the curves (7.1.2; Python 3.8, `pip install pillow==7.1.2 numpy scipy click`).
-That one brings the IJG's libjpeg 9, later ones libjpeg-turbo, which restores the colours of 4:2:0
-better: the same files come back about 0.1 dB nearer to the originals.
+Needs no vqcodec, so that it also runs under the Pillow that made the curves (7.1.2; Python 3.8,
+`pip install pillow==7.1.2 numpy scipy click`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Rate and distortion of an autoencoder's checkpoint, before it has priors.
 
-Bits are those of its rate model, which sees coarser levels and earlier codebooks of a position but
-no neighbours, so files with spatial priors will be smaller; peers write real files. Made to compare
-one training with another, as in ablations.md.
+Bits are those of its rate model, so files with spatial priors will be smaller; peers write real
+files.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
 """Whether a seed draws the same samples whatever computes them.
 
-    python benchmarks/same_samples.py
-
-Every row is a process of its own, with another number of threads, instruction set, kind of matrix
-product or batch: of its samples' indices none may differ from the first row's, and their pixels,
-which come out of float networks, by 1 at most.
+Every row is a process of its own. Pixels come out of float networks and may differ by 1.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """Seconds to draw images: the packaged generator, and the papers' 256-pixel system.
 
-    OMP_NUM_THREADS=2 python benchmarks/sampling_speed.py --threads 2
-
-The second part draws the index maps (32 x 32, 64 x 64) of the preset `vqvae2-imagenet256` from
-priors of random weights, through the wavefront; time does not depend on the weights' values. What
-the usual way would take, a full pass of the prior for every position, is measured on a few passes
-and multiplied.
+The second part draws index maps from priors of random weights; time does not depend on the weights'
+values.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Peak memory of a training on many photographs, its worker processes included.
 
-    python benchmarks/training_memory.py --images 2000
-
-Makes JPEG files of noisy gradients in a temporary folder, fifty and links to them, and trains the
-preset `tiny` on them. Each process counts at its own peak (VmHWM), and pages that they share, such
-as libraries, count in each: what it finds is more than they ever held. Linux only.
+The photographs are noisy gradients, fifty and links to them. Each process counts at its own peak,
+and pages that they share, such as libraries, count in each: what it finds is more than they ever
+held. Linux only.
 """
 
 from __future__ import annotations
@@ -80,12 +78,8 @@ def measure(command: list[str]) -> dict[int, int]:
 @click.command(cls=Command)
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), help="As of `vqcodec train`.")
-@click.option("--cache", type=click.IntRange(min=0), help="As of `vqcodec train`.")
-def main(images: int, steps: int, workers: int | None, cache: int | None) -> None:
+def main(images: int, steps: int) -> None:
     """Measures the peak memory of a training on made-up photographs of 1024 x 768 pixels."""
-    given = {"--workers": workers, "--cache": cache}
-    options = [part for name, n in given.items() if n is not None for part in (name, str(n))]
     with tempfile.TemporaryDirectory(prefix="vqcodec-") as made:
         folder = Path(made)
         (folder / "photographs").mkdir()
@@ -95,7 +89,7 @@ def main(images: int, steps: int, workers: int | None, cache: int | None) -> Non
             [
                 *(sys.executable, "-m", "vqcodec", "train", "autoencoder", str(folder / "run")),
                 *("--images", str(folder / "photographs"), "--preset", "tiny", "--device", "cpu"),
-                *("--steps", str(steps), *options),
+                *("--steps", str(steps)),
             ]
         )
         seconds = time.perf_counter() - start

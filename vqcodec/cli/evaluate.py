@@ -315,7 +315,6 @@ def cas(
     show_default=True,
     help="Which images; `both` shows train and validation side by side.",
 )
-@click.option("--class/--no-class", "classes", default=True, help="Tell the priors the classes.")
 @model_option
 @quality_option
 @device_option
@@ -327,7 +326,6 @@ def likelihood(
     crop: int | None,
     count: int | None,
     split: str,
-    classes: bool,
     model: str | None,
     quality: int | None,
     device: str,
@@ -350,7 +348,6 @@ def likelihood(
             ["train", "validation"] if split == "both" else [split],
             model,
             quality=quality,
-            classes=classes,
             device=device,
             progress=advance,
         )
@@ -369,7 +366,6 @@ def likelihood(
         "quality": found.quality,
         "side": found.side,
         "short_side": short_side,
-        "told_classes": classes,
         "splits": {name: {**asdict(each), "bpp": each.bpp} for name, each in found.splits.items()},
     }
     _write_json(json_file, content, force=force)
@@ -386,7 +382,6 @@ def likelihood(
     required=True,
     help="Takes the reconstructions as PNG files, in one folder a class.",
 )
-@click.option("--originals", type=_PATH, metavar="FOLDER", help="Takes the crops they are made of.")
 @model_option
 @quality_option
 @device_option
@@ -398,7 +393,6 @@ def reconstruct(
     count: int | None,
     split: str,
     target: Path,
-    originals: Path | None,
     model: str | None,
     quality: int | None,
     device: str,
@@ -415,7 +409,6 @@ def reconstruct(
         written = write_reconstructions(
             Crops(Source(source, split, count), crop, short_side),
             target,
-            originals,
             model=model,
             quality=quality,
             device=device,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,7 +94,6 @@ def likelihood(
     *,
     side: int,
     quality: int | None = None,
-    classes: bool = True,
     progress: Progress | None = None,
 ) -> Likelihood:
     """Measures a model on images.
@@ -103,7 +103,6 @@ def likelihood(
         photos: The images, none smaller than the side; their middles are taken.
         side: Pixels; see `crop_side`.
         quality: 1 to the model's qualities, or None for the middle.
-        classes: Tell the priors the photos' classes, if they know any.
         progress: Called with (stage, done, total).
 
     Raises:
@@ -111,9 +110,8 @@ def likelihood(
     """
     if not photos:
         raise CodecError("there are no images to measure")
-    labels = labels_of(model, photos) if classes else torch.zeros(len(photos), dtype=torch.int64)
-    level_count = len(model.strides)
-    bits, symbols, errors = [0.0] * level_count, [0] * level_count, [0.0] * level_count
+    labels = labels_of(model, photos)
+    bits, symbols, errors = np.zeros((3, len(model.strides)))
     pixel_count = 0
     chosen = model.checked_quality(quality) - 1
     for which, pixels in batches(model, photos, side):
@@ -130,14 +128,8 @@ def likelihood(
         pixel_count += pixels[..., 0].numel()
         if progress is not None:
             progress("likelihood", which.stop, len(photos))
-    levels = tuple(
-        LevelLikelihood(
-            nll=bits[n] * math.log(2) / symbols[n],
-            bpp=bits[n] / pixel_count,
-            mse=errors[n] / (3 * pixel_count),
-        )
-        for n in range(level_count)
-    )
+    columns = (bits * math.log(2) / symbols, bits / pixel_count, errors / (3 * pixel_count))
+    levels = tuple(LevelLikelihood(*row) for row in np.stack(columns, 1).tolist())
     return Likelihood(len(photos), int((labels > 0).sum()), levels)
 
 
@@ -147,7 +139,6 @@ def measure(
     model: str | Path | None = None,
     *,
     quality: int | None = None,
-    classes: bool = True,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Measured:
@@ -157,8 +148,7 @@ def measure(
         crops: What to measure on; the split of its source does not count.
         splits: See `Source`.
         model: A model id or a weights file; None for the default model.
-        quality: See `likelihood`, as for the next one.
-        classes: Tell the priors the photos' classes, if they know any.
+        quality: See `likelihood`.
         device: Where to run the networks.
         progress: Called with (stage, done, total).
 
@@ -169,7 +159,5 @@ def measure(
     found = {}
     for split in splits:
         photos, side = replace(crops, source=replace(crops.source, split=split)).read(loaded)
-        found[split] = likelihood(
-            loaded, photos, side=side, quality=quality, classes=classes, progress=progress
-        )
+        found[split] = likelihood(loaded, photos, side=side, quality=quality, progress=progress)
     return Measured(loaded, loaded.checked_quality(quality), side, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,8 +25,8 @@ def reconstruct(
     side: int,
     quality: int | None = None,
     progress: Progress | None = None,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Images and what the autoencoder restores of them, one after the other.
+) -> Iterator[Tensor]:
+    """What the autoencoder restores of images, one after the other.
 
     Args:
         model: The model; only its autoencoder is used.
@@ -37,7 +36,7 @@ def reconstruct(
         progress: Called with (stage, done, total).
 
     Yields:
-        Number of the photo, its pixels and the restored ones, uint8 [side, side, 3] each.
+        uint8 [side, side, 3].
 
     Raises:
         CodecError: no such quality.
@@ -46,9 +45,7 @@ def reconstruct(
     for which, pixels in batches(model, photos, side):
         qualities = torch.full((len(pixels),), chosen, device=model.device)
         indices, _ = model.autoencoder.quantize(pixels, qualities)
-        restored = model.autoencoder.synthesize(indices, qualities)
-        for n, (before, after) in enumerate(zip(pixels.cpu(), restored.cpu(), strict=True)):
-            yield which.start + n, before, after
+        yield from model.autoencoder.synthesize(indices, qualities).cpu()
         if progress is not None:
             progress("reconstruct", which.stop, len(photos))
 
@@ -56,7 +53,6 @@ def reconstruct(
 def write_reconstructions(
     crops: Crops,
     target: Path,
-    originals: Path | None = None,
     *,
     model: str | Path | None = None,
     quality: int | None = None,
@@ -69,7 +65,6 @@ def write_reconstructions(
     Args:
         crops: Of which images.
         target: Folder that takes the reconstructions.
-        originals: Folder that takes the crops they are made of.
         model: A model id or a weights file; None for the default model.
         quality: See `reconstruct`.
         device: Where to run the networks.
@@ -84,18 +79,11 @@ def write_reconstructions(
     """
     loaded = load(model or DEFAULT_MODEL, device)
     photos, side = crops.read(loaded)
-    folders = [target] if originals is None else [target, originals]
-    places = [
-        [class_folder(folder, photo.label) / f"{n:06d}.png" for folder in folders]
-        for n, photo in enumerate(photos)
-    ]
-    for place in itertools.chain(*places):
+    places = [class_folder(target, each.label) / f"{n:06d}.png" for n, each in enumerate(photos)]
+    for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
         check_writable(place, force=force)
-    for n, before, after in reconstruct(
-        loaded, photos, side=side, quality=quality, progress=progress
-    ):
-        for place, pixels in zip(places[n], (after, before), strict=False):
-            png = dump(Image(pixels.numpy(), grey=False), "PNG")
-            write_atomically(place, png, force=force)
+    found = reconstruct(loaded, photos, side=side, quality=quality, progress=progress)
+    for place, restored in zip(places, found, strict=True):
+        write_atomically(place, dump(Image(restored.numpy(), grey=False), "PNG"), force=force)
     return len(photos)
