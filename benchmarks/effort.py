@@ -35,18 +35,9 @@ def point(codec: Vqcodec, path: Path, quality: int) -> tuple[float, float, float
 @click.option(
     "--quality", "qualities", type=int, multiple=True, metavar="N", help="Several; all if none."
 )
-@click.option(
-    "--effort", "efforts", type=int, multiple=True, metavar="N", help="Several; all if none."
-)
 @click.option("--threads", type=int, metavar="N", help="Of the networks.")
 @model_option
-def main(
-    folder: Path,
-    qualities: tuple[int, ...],
-    efforts: tuple[int, ...],
-    threads: int | None,
-    model: str | None,
-) -> None:
+def main(folder: Path, qualities: tuple[int, ...], threads: int | None, model: str | None) -> None:
     """Compresses the images in FOLDER at several qualities and efforts."""
     if threads is not None:
         torch.set_num_threads(threads)
@@ -54,7 +45,7 @@ def main(
     wanted = qualities or range(1, load(model).qualities + 1)
     codecs = [
         vqcodec(model, wanted, torch.get_num_threads(), effort)
-        for effort in sorted({1, *(efforts or range(1, MAX_EFFORT + 1))})
+        for effort in range(1, MAX_EFFORT + 1)
     ]
     point(codecs[-1], paths[0], codecs[-1].qualities[0])  # to warm up
     curves, rows = [], []

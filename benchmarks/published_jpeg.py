@@ -20,13 +20,10 @@ from scipy.interpolate import PchipInterpolator
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "vqcodec" / "bench" / "published_kodak.csv"
 QUALITIES = range(5, 100, 5)  # of the published curves
+OPTIMIZED = {"optimize": True, "progressive": True, "subsampling": "4:2:0"}
 SETTINGS = [
     ("JPEG", "as published: Pillow's defaults, 4:2:0", {}),
-    (
-        "JPEG",
-        "optimized, progressive, 4:2:0",
-        {"optimize": True, "progressive": True, "subsampling": "4:2:0"},
-    ),
+    ("JPEG", "optimized, progressive, 4:2:0", OPTIMIZED),
     ("WebP", "as published: Pillow's defaults", {}),
 ]
 
@@ -72,9 +69,8 @@ def published_differences(
         bpp, decibels = measured_point(pictures, codec, quality, options)
         same_bpp, same_decibels = points[QUALITIES.index(quality)]
         at_rate = decibels - float(curve(math.log(bpp)))
-        rows.append(
-            (quality, bpp, decibels, at_rate, 100 * (bpp / same_bpp - 1), decibels - same_decibels)
-        )
+        same = (100 * (bpp / same_bpp - 1), decibels - same_decibels)
+        rows.append((quality, bpp, decibels, at_rate, *same))
     return rows
 
 

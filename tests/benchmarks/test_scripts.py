@@ -53,8 +53,9 @@ def one_image(tmp_path: Path, astronaut: Path) -> Path:
     return folder
 
 
-def test_effort(run: Run, one_image: Path) -> None:
-    printed = run(effort.main, one_image, "--effort", "2")
+def test_effort(run: Run, one_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "MAX_EFFORT", 2)
+    printed = run(effort.main, one_image)
     assert "1 images, qualities [1, 2, 3]" in printed
     assert "BD-rate against effort 1" in printed
     assert "weights tiny-test, SHA-256" in printed

@@ -53,20 +53,18 @@ def means(rows: Sequence[Row], metrics: Sequence[Row]) -> list[dict[str, Any]]:
         **dict.fromkeys(["encode_seconds", "decode_seconds"], median),
         **dict.fromkeys(["encode_peak", "decode_peak"], max),
     }
-    alike: dict[str, dict[int, list[Row]]] = {}
+    alike: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
-        alike.setdefault(row["codec"], {}).setdefault(row["quality"], []).append(row)
+        alike.setdefault((row["codec"], row["quality"]), []).append(row)
     found = []
-    for codec, by_quality in alike.items():
-        points = []
-        for quality, own in by_quality.items():
-            point: dict[str, Any] = {"codec": codec, "quality": quality}
-            for name, join in joins.items():
-                values: list[Any] = [row.get(name) for row in own]
-                point[name] = None if None in values else join(values)
-            points.append(point)
-        found += sorted(points, key=lambda point: point["bpp"])
-    return found
+    for (codec, quality), own in alike.items():
+        point: dict[str, Any] = {"codec": codec, "quality": quality}
+        for name, join in joins.items():
+            values: list[Any] = [row.get(name) for row in own]
+            point[name] = None if None in values else join(values)
+        found.append(point)
+    codecs = list(dict.fromkeys(codec for codec, _ in alike))
+    return sorted(found, key=lambda point: (codecs.index(point["codec"]), point["bpp"]))
 
 
 def speeds(results: Row) -> list[dict[str, Any]]:
@@ -203,8 +201,8 @@ def overlap(anchor: Curve, curve: Curve, axis: int) -> tuple[float, float] | Non
     """The range of bpp (axis 0) or of the metric (axis 1) that both curves cover, if any."""
     if not anchor or not curve:
         return None
-    ranges = [[point[axis] for point in each] for each in (anchor, curve)]
-    lowest, highest = max(map(min, ranges)), min(map(max, ranges))
+    # Both rise.
+    lowest, highest = max(anchor[0][axis], curve[0][axis]), min(anchor[-1][axis], curve[-1][axis])
     return (lowest, highest) if lowest < highest else None
 
 

@@ -8,7 +8,6 @@ distortion is judged between qualities, by all processors.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,8 +19,10 @@ import torch
 
 from vqcodec.bench import coding
 from vqcodec.bench.codecs import Codec
+from vqcodec.bench.curves import means
 from vqcodec.bench.images import picture
 from vqcodec.bench.processes import fresh
+from vqcodec.bench.results import METRICS
 from vqcodec.errors import CodecError
 from vqcodec.metrics import distortion
 from vqcodec.metrics.lpips import Lpips
@@ -140,19 +141,11 @@ def covered(rows: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
         rows: Of the peer, up to its last quality.
         ours: Of the other codec.
     """
-
-    def ends(some: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-        qualities = {row["quality"] for row in some}
-        means = [
-            tuple(
-                statistics.fmean(row[axis] for row in some if row["quality"] == quality)
-                for axis in ("bpp", "psnr")
-            )
-            for quality in qualities
-        ]
-        return max(mean[0] for mean in means), max(mean[1] for mean in means)
-
-    return all(theirs > best for theirs, best in zip(ends(rows), ends(ours), strict=True))
+    ends = [
+        [max(point[axis] for point in means(some, METRICS[:1])) for axis in ("bpp", "psnr")]
+        for some in (rows, ours)
+    ]
+    return all(theirs > best for theirs, best in zip(*ends, strict=True))
 
 
 def runs_for(images: int, timings: int = 5) -> int:

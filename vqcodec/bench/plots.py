@@ -13,10 +13,9 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -95,8 +94,7 @@ _LINE_HEIGHT = 10.5  # between labels at the margin, in points
 _MARGIN = 134  # for them, in points
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A curve of one codec, for one metric.
 
     Attributes:
@@ -128,29 +126,22 @@ def curves(results: Results, published: Published, metric: Mapping[str, str]) ->
         published: Curve name -> points with `bpp`, `psnr_db`, `ms_ssim`, `lpips`.
         metric: One of the results' metrics; MS-SSIM is given in dB, -10 log10(1 - x).
     """
-    key = metric["key"]
+    key, column = metric["key"], PUBLISHED_COLUMNS.get(metric["key"], "")
     measured = [codec for codec in results["codecs"] if codec["measured"] == "all"]
     measured.sort(key=lambda codec: codec["key"] != OURS)
-    marks = _marks(codec["key"] for codec in measured)
-    by_name = {codec["name"]: marks[codec["key"]][0] for codec in measured}
-    found = []
+    others = itertools.cycle(_OTHER_MARKS)
+    marks = {codec["name"]: _MARKS.get(codec["key"]) or next(others) for codec in measured}
+    found: list[Curve] = []
     for codec in measured:
-        points = [
-            (point["bpp"], point.get(key), point["quality"])
-            for point in results["points"]
-            if point["codec"] == codec["key"]
-        ]
-        colour, marker = marks[codec["key"]]
-        ours = codec["key"] == OURS
-        found.append((codec["name"], colour, marker, True, ours, points))
-    column = PUBLISHED_COLUMNS.get(key, "")
+        name, ours = codec["name"], codec["key"] == OURS
+        own = [point for point in results["points"] if point["codec"] == codec["key"]]
+        points = _drawable(own, key, key)
+        found.append(Curve(f"c{len(found)}", name, *marks[name], True, ours, points))
     for name, rows in published.items():
-        points = [(row["bpp"], row.get(column), None) for row in rows]
-        found.append((name, by_name.get(name, "published"), "", False, False, points))
-    return [
-        Curve(f"c{n}", name, colour, marker, is_measured, ours, _drawable(points, key))
-        for n, (name, colour, marker, is_measured, ours, points) in enumerate(found)
-    ]
+        colour, _ = marks.get(name, ("published", ""))
+        points = _drawable(rows, column, key)
+        found.append(Curve(f"c{len(found)}", name, colour, "", False, False, points))
+    return found
 
 
 def shown(metric: str, value: float) -> float:
@@ -166,19 +157,16 @@ def axis_label(metric: Mapping[str, str]) -> str:
 
 
 def _drawable(
-    points: Iterable[tuple[float, float | None, float | None]], metric: str
+    rows: Iterable[Mapping[str, Any]], column: str, metric: str
 ) -> tuple[tuple[float, float, float | None], ...]:
     found = (
-        (bpp, shown(metric, value), quality)
-        for bpp, value, quality in points
-        if value is not None and bpp > 0 and not (metric == "ms_ssim" and value >= 1)
+        (row["bpp"], shown(metric, value), row.get("quality"))
+        for row in rows
+        if (value := row.get(column)) is not None
+        and row["bpp"] > 0
+        and not (metric == "ms_ssim" and value >= 1)
     )
     return tuple(sorted((each for each in found if math.isfinite(each[1])), key=itemgetter(0)))
-
-
-def _marks(keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-    others = itertools.cycle(_OTHER_MARKS)
-    return {key: _MARKS[key] if key in _MARKS else next(others) for key in keys}
 
 
 def swatch(marker: str) -> str:
@@ -193,8 +181,7 @@ def swatch(marker: str) -> str:
 # --- figures -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A point of a drawn curve.
 
     Attributes:

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,6 @@ from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.entropy.prior import Prior, State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.image import Image
-from vqcodec.models.family import Family
 from vqcodec.models.quantizer import ProductQuantizer
 from vqcodec.progress import Progress
 from vqcodec.spec.cone import step_of
@@ -165,8 +164,15 @@ def bits(
 def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, quality: int) -> None:
     """Adds the indices of a picture of one tile."""
     padded = torch.from_numpy(pad(pixels, model.strides[0]).copy())[None]
-    with _rate_model(model.autoencoder) as rates:
-        indices, _ = model.autoencoder.quantize(padded, torch.tensor([quality - 1]))
+    rates: list[Tensor] = []  # bits of each index, float32 [B, h, w, G] a level, if it finds any
+    hooks = [
+        part.register_forward_hook(lambda module, inputs, choice: rates.append(choice.bits))
+        for part in model.autoencoder.modules()
+        if isinstance(part, ProductQuantizer)
+    ]
+    indices, _ = model.autoencoder.quantize(padded, torch.tensor([quality - 1]))
+    for hook in hooks:
+        hook.remove()
     for level, tallies in enumerate(levels):
         own = indices[level]
         state = _fresh(model, indices, level, quality)
@@ -178,25 +184,6 @@ def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, qua
             if rates:
                 rate = float(rates[level][..., g].double().sum())
                 tally.hierarchical = (tally.hierarchical or 0.0) + rate
-
-
-@contextmanager
-def _rate_model(autoencoder: Family) -> Iterator[list[Tensor]]:
-    """Keeps the bits of each index that an autoencoder's rate model finds meanwhile.
-
-    Yields:
-        A list that gets float32 [B, h, w, G] a level; stays empty for a family without rate model.
-    """
-    found: list[Tensor] = []
-    with ExitStack() as hooks:
-        for part in autoencoder.modules():
-            if isinstance(part, ProductQuantizer):
-                hooks.enter_context(
-                    part.register_forward_hook(
-                        lambda module, inputs, choice: found.append(choice.bits)
-                    )
-                )
-        yield found
 
 
 def _fresh(model: Model, indices: Sequence[Tensor], level: int, quality: int) -> State:

@@ -6,13 +6,13 @@ images -> files, seconds, memory, distortion -> curves, comparisons -> results.j
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -110,10 +110,11 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         missing += [Missing(name, reason, compressai.REMEDY) for name in timed]
         timed = []
 
-    with _folder(settings) as folder:
+    kept = nullcontext(settings.out / CODED) if settings.keep else TemporaryDirectory()
+    with kept as folder:
         measuring = Measuring(
             sources,
-            folder,
+            Path(folder),
             runs=settings.runs or runs_for(len(sources)),
             judges=os.cpu_count() or 1,
             lpips=settings.lpips,
@@ -130,7 +131,10 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         speed.append({"codec": name, "image": sources[0].name, **cost})
 
     measured: list[Codec] = [ours, *peers]
-    codecs = [_described(codec) for codec in measured]
+    codecs = [
+        {"key": each.key, "name": each.name, "settings": each.settings, "measured": "all"}
+        for each in measured
+    ]
     codecs += [compressai.described(name) for name in timed]
     published = curves.published() if curves.is_kodak(images) else {}
     points = curves.means(rows, metrics)
@@ -177,25 +181,6 @@ def _check_out(settings: Settings) -> None:
         if folder.exists() and not (settings.force and folder.is_dir()):
             reason = "exists already; use --force to replace what is in it"
             raise OutputError(reason).in_file(folder)
-
-
-@contextmanager
-def _folder(settings: Settings) -> Iterator[Path]:
-    """Where the codecs' files go."""
-    if settings.keep:
-        yield settings.out / CODED
-        return
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-def _described(codec: Codec) -> dict[str, str]:
-    return {
-        "key": codec.key,
-        "name": codec.name,
-        "settings": codec.settings,
-        "measured": "all",
-    }
 
 
 def _size(source: Path) -> dict[str, Any]:

@@ -159,9 +159,7 @@ def bits(results: Results) -> str:
             full, simpler = row["full"], row["hierarchical"]
             rows.append(
                 [
-                    row["quality"],
-                    row["level"],
-                    number(row["symbols"], 0),
+                    *(row["quality"], row["level"], number(row["symbols"], 0)),
                     *(number(None if row[c] is None else row[c] / pixels, 4) for c in codes),
                     number(100 * (full / simpler - 1) if simpler else None, 1, "+"),
                 ]
@@ -182,23 +180,15 @@ def raster(results: Results) -> str:
     """The wavefront against raster order, by level."""
     return markdown(
         [
-            "level",
-            "positions",
-            "codebooks",
-            "steps of the wavefront",
-            "wavefront, s",
-            "raster order, cached features, s",
-            "a full pass a position, s (extrapolated)",
+            *("level", "positions", "codebooks", "steps of the wavefront", "wavefront, s"),
+            *("raster order, cached features, s", "a full pass a position, s (extrapolated)"),
             "same indices",
         ],
         (
             [
-                row["level"],
-                number(row["positions"], 0),
-                row["codebooks"],
+                *(row["level"], number(row["positions"], 0), row["codebooks"]),
                 number(row["wavefront_steps"], 0),
-                seconds(row["wavefront_seconds"]),
-                seconds(row["raster_seconds"]),
+                *(seconds(row["wavefront_seconds"]), seconds(row["raster_seconds"])),
                 number(row["extrapolated_seconds"], 0),
                 "yes" if row["identical"] else "NO",
             ]

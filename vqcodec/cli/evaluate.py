@@ -269,23 +269,24 @@ def cas(
             device=device,
             progress=advance,
         )
+    labels = found.training.labels
     rows = [
-        [name, each.images, each.left_out, *_percents(each.accuracy)]
+        [name, len(each.classes), each.left_out, *_percents(found.accuracies[name])]
         for name, each in found.tests.items()
     ]
     _print_table(["tested with", "images", "left out", "top-1, %", "top-5, %"], rows)
     values: dict[str, object] = {
-        "trained on": f"{found.training_images} images of {len(found.labels)} classes",
+        "trained on": f"{len(found.training.classes)} images of {len(labels)} classes",
         "steps": found.settings.steps,
     }
     results: dict[str, Any] = {
         "train": {"source": str(train_source), "split": train_split},
         "test": {"source": str(test), "split": test_split},
-        "classes": len(found.labels),
-        "training_images": found.training_images,
+        "classes": len(labels),
+        "training_images": len(found.training.classes),
         "settings": {"side": side, **asdict(found.settings)},
-        "accuracy": {name: asdict(each.accuracy) for name, each in found.tests.items()},
-        "images": {name: each.images for name, each in found.tests.items()},
+        "accuracy": {name: asdict(each) for name, each in found.accuracies.items()},
+        "images": {name: len(each.classes) for name, each in found.tests.items()},
         "left_out": {name: each.left_out for name, each in found.tests.items()},
     }
     if found.baseline is not None:
@@ -302,7 +303,7 @@ def cas(
         }
     print_values(values)
     if save is not None:
-        found.network.save(Path(save), found.labels, force=force)
+        found.network.save(Path(save), labels, force=force)
     _write_json(json_file, results, force=force)
 
 

@@ -113,39 +113,24 @@ def check_apart(one: Source, other: Source) -> None:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """How a classifier does on a set of images.
-
-    Attributes:
-        accuracy: Of the images of classes that it was trained on.
-        images: How many these are.
-        left_out: How many images were of other classes.
-    """
-
-    accuracy: Accuracy
-    images: int
-    left_out: int
-
-
-@dataclass(frozen=True)
 class ClassificationScore:
     """What `classification_score` finds.
 
     Attributes:
-        labels: Names of the classes.
-        training_images: How many there were.
+        training: What was trained on.
         settings: Of the training.
         network: The classifier.
-        tests: By the name of the set: `TEST`, and `RECONSTRUCTIONS` if there are any.
+        tests: By the name of the set, what was tested with: `TEST`, and `RECONSTRUCTIONS` if any.
+        accuracies: By the name of the set.
         baseline: The same classifier, trained on real images, on the test images; or None.
         baseline_images: How many real images it was trained on.
     """
 
-    labels: tuple[str, ...]
-    training_images: int
+    training: Labelled
     settings: ClassifierTraining
     network: SmallResNet
-    tests: dict[str, Tested]
+    tests: dict[str, Labelled]
+    accuracies: dict[str, Accuracy]
     baseline: Accuracy | None = None
     baseline_images: int = 0
 
@@ -155,7 +140,7 @@ class ClassificationScore:
         if self.baseline is None:
             return {}
         best = max(self.baseline.top1, 1e-9)
-        return {name: each.accuracy.top1 / best for name, each in self.tests.items()}
+        return {name: each.top1 / best for name, each in self.accuracies.items()}
 
 
 def classification_score(
@@ -206,11 +191,8 @@ def classification_score(
         return train_classifier(images.images, images.classes, count, settings, progress)
 
     network = trained(training)
-    found = {
-        name: Tested(accuracy(network, each.images, each.classes), len(each.classes), each.left_out)
-        for name, each in tests.items()
-    }
-    score = ClassificationScore(labels, len(training.classes), settings, network, found)
+    found = {name: accuracy(network, each.images, each.classes) for name, each in tests.items()}
+    score = ClassificationScore(training, settings, network, tests, found)
     if baseline is None:
         return score
     real = Labelled.read(baseline, side, labels)

@@ -51,7 +51,7 @@ def test_a_peer_is_measured_until_that_is_enough(measuring: Measuring) -> None:
 
 
 def point(quality: int, bpp: float, psnr: float) -> dict[str, Any]:
-    return {"quality": quality, "bpp": bpp, "psnr": psnr}
+    return {"codec": "x", "quality": quality, "bpp": bpp, "psnr": psnr}
 
 
 @pytest.mark.parametrize(
