@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from vqcodec.bench.codecs import PEERS, spread
 from vqcodec.bench.command import Command, print_made, print_table, tracked
-from vqcodec.bench.curves import OURS, bjontegaard_deltas, gap, means, rising
+from vqcodec.bench.curves import OURS, bjontegaard_deltas, means, rising
 from vqcodec.bench.images import Pixels, found_images, picture
 from vqcodec.bench.results import METRICS
 from vqcodec.metrics.distortion import psnr
@@ -30,18 +29,18 @@ ANCHORS = ("jpeg", "webp", "avif")
 
 
 @torch.inference_mode()
-def ours(autoencoder: Autoencoder, pixels: Pixels, quality: int) -> dict[str, Any]:
-    """Bits per pixel of every level, and PSNR."""
+def ours(autoencoder: Autoencoder, pixels: Pixels, quality: int) -> dict[str, float]:
+    """Bits per pixel and PSNR."""
     height, width = pixels.shape[:2]
     chosen = torch.tensor([quality - 1])
     whole = torch.from_numpy(pad(pixels, autoencoder.config.strides[0]).copy())[None]
     indices, bits = autoencoder.quantize(whole, chosen)
     restored = autoencoder.synthesize(indices, chosen)[0, :height, :width].numpy()
-    levels = (bits[0].double() / (height * width)).tolist()
-    return {"bpp": sum(levels), "levels": levels, "psnr": psnr(pixels, restored)}
+    bpp = float(bits.double().sum()) / (height * width)
+    return {"bpp": bpp, "psnr": psnr(pixels, restored)}
 
 
-def theirs(codec: str, pixels: Pixels, quality: int) -> dict[str, Any]:
+def theirs(codec: str, pixels: Pixels, quality: int) -> dict[str, float]:
     """Bits per pixel and PSNR of a peer's file."""
     peer = PEERS[codec]
     data = peer.encode(pixels, quality).data
@@ -84,25 +83,10 @@ def main(path: Path, folder: Path, qualities: Sequence[int]) -> None:
         PEERS[codec].name: rising([each for each in points if each["codec"] == codec], PSNR)
         for codec in ANCHORS
     }
-    table = []
-    for point in own:
-        quality = point["quality"]
-        alike = (row for row in rows if (row["codec"], row["quality"]) == (OURS, quality))
-        levels = np.mean([row["levels"] for row in alike], 0)
-        above = [gap(curve, point["bpp"], point["psnr"]) for curve in anchors.values()]
-        table.append(
-            [
-                *(quality, f"{point['bpp']:.4f}", " ".join(f"{each:.4f}" for each in levels)),
-                *(
-                    f"{point['psnr']:.2f}",
-                    *(None if each is None else f"{each:+.2f}" for each in above),
-                ),
-            ]
-        )
     print_table(
-        f"{path}, step {state['step']}, {state['seconds']:.0f} s",
-        ["quality", "bpp", "by level", "PSNR, dB", *(f"dB above {name}" for name in anchors)],
-        table,
+        f"step {state['step']}, {state['seconds']:.0f} s",
+        ["quality", "bpp", "PSNR, dB"],
+        [[each["quality"], f"{each['bpp']:.4f}", f"{each['psnr']:.2f}"] for each in own],
     )
     deltas = {
         name: bjontegaard_deltas(curve, rising(own, PSNR), "pchip")[0]

@@ -42,12 +42,7 @@ def random_priors(preset: str | None) -> list[Prior]:
     priors = []
     for level in range(len(vectors)):
         settings = resolve(
-            PriorTraining,
-            output=Path(),
-            autoencoder=Path(),
-            indices=[],
-            level=level,
-            preset=preset,
+            PriorTraining, output=Path(), autoencoder=Path(), indices=[], level=level, preset=preset
         )
         architecture = prior_config(settings, config, classes=1000)
         prior = trained.Prior(architecture, vectors[: level + 1])

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vqcodec.bench.command import Command, print_made, print_table, tracked
+from vqcodec.bench.cost import peak
 
 SIZE = (1024, 768)
 GRID = (16, 12)
@@ -52,23 +53,13 @@ def family(process: int) -> Iterator[int]:
         yield from family(int(child))
 
 
-def peak(process: int) -> int:
-    """Bytes of memory that a process held at most; 0 once it is gone."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0
-    found = (line.split() for line in status.splitlines())
-    return next((int(words[1]) * 1024 for words in found if words[:1] == ["VmHWM:"]), 0)
-
-
 def measure(command: list[str]) -> dict[int, int]:
     """Peak bytes of each process of a command, its own first."""
     peaks: dict[int, int] = {}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
         while running.poll() is None:
             for process in family(running.pid):
-                peaks[process] = max(peaks.get(process, 0), peak(process))
+                peaks[process] = max(peaks.get(process, 0), peak(process) or 0)
             time.sleep(SECONDS_BETWEEN_LOOKS)
     if running.returncode:
         raise click.ClickException("the training failed")

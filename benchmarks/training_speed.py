@@ -41,44 +41,31 @@ WARM_UP = 2
 RUNS = 7
 
 
-class Clock:
-    """Seconds between ticks, of the clock or of the processor.
-
-    Args:
-        busy: Whether other processes take the processor, so that its own seconds count.
-    """
-
-    def __init__(self, busy: bool) -> None:
-        self.now = time.process_time if busy else time.perf_counter
-        self.last = self.now()
-
-    def tick(self) -> float:
-        """Seconds since the last tick."""
-        last, self.last = self.last, self.now()
-        return self.last - last
+Clock = Callable[[], float]
+"""Seconds now, of the clock or of the processor."""
 
 
-def fastest(action: Callable[[], object], busy: bool) -> float:
+def fastest(action: Callable[[], object], clock: Clock) -> float:
     """Seconds of the fastest run, after one to warm up."""
     action()
-    clock = Clock(busy)
     found = []
     for _ in range(RUNS):
+        start = clock()
         action()
-        found.append(clock.tick())
+        found.append(clock() - start)
     return min(found)
 
 
-def matrix_speed(dtype: torch.dtype, busy: bool) -> float:
+def matrix_speed(dtype: torch.dtype, clock: Clock) -> float:
     """FLOP/s of the best square matrix product."""
     found = []
     for size in SIZES:
         a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-        found.append(2 * size**3 / fastest(partial(torch.mm, a, b), busy))
+        found.append(2 * size**3 / fastest(partial(torch.mm, a, b), clock))
     return max(found)
 
 
-def convolution_speed(channels: int, side: int, dtype: torch.dtype, busy: bool) -> float:
+def convolution_speed(channels: int, side: int, dtype: torch.dtype, clock: Clock) -> float:
     """FLOP/s of a 3x3 convolution of [BATCH, channels, side, side], forward and backward."""
     layer = nn.Conv2d(channels, channels, 3, padding=1)
     layer.to(dtype=dtype, memory_format=torch.channels_last)
@@ -91,10 +78,10 @@ def convolution_speed(channels: int, side: int, dtype: torch.dtype, busy: bool) 
         layer.zero_grad(set_to_none=True)
         layer(features).backward(gradient)
 
-    return flops(both_ways) / fastest(both_ways, busy)
+    return flops(both_ways) / fastest(both_ways, clock)
 
 
-def convolutions_speed(config: AutoencoderConfig, dtype: torch.dtype, busy: bool) -> float:
+def convolutions_speed(config: AutoencoderConfig, dtype: torch.dtype, clock: Clock) -> float:
     """FLOP/s of 3x3 convolutions of a network's shapes, by the FLOPs of its residual blocks."""
     parts = [
         (level.channels, level.stride, level.analysis_blocks + level.synthesis_blocks)
@@ -105,7 +92,7 @@ def convolutions_speed(config: AutoencoderConfig, dtype: torch.dtype, busy: bool
     speeds, weights = [], []
     for channels, stride, blocks in tracked(parts, "convolutions"):
         side = CROP // stride
-        speeds.append(convolution_speed(channels, side, dtype, busy))
+        speeds.append(convolution_speed(channels, side, dtype, clock))
         weights.append(blocks * channels**2 * side**2)
     # All FLOPs in the time that the convolutions would take for their shares.
     return statistics.harmonic_mean(speeds, weights)
@@ -132,7 +119,7 @@ class Step(NamedTuple):
 
 
 def measure_steps(
-    architecture: AutoencoderConfig, config: AutoencoderTraining, steps: int, busy: bool
+    architecture: AutoencoderConfig, config: AutoencoderTraining, steps: int, clock: Clock
 ) -> Step:
     """Runs some steps of a training."""
     torch.manual_seed(config.seed)
@@ -157,16 +144,16 @@ def measure_steps(
     chosen = optimizers[config.optimizer]
     found = []
     for step in tracked(range(steps + WARM_UP), "steps"):
-        clock = Clock(busy)
+        times = [clock()]
         batch = draw(step)
-        times = [clock.tick()]
+        times.append(clock())
         loss, _ = objective(*batch)
-        times.append(clock.tick())
+        times.append(clock())
         chosen.zero_grad(set_to_none=True)
         loss.backward()
-        times.append(clock.tick())
+        times.append(clock())
         move(chosen, step)
-        found.append([*times, clock.tick()])
+        found.append(np.diff([*times, clock()]).tolist())
     warm = found[WARM_UP:]
     best = min(range(steps), key=lambda n: sum(warm[n]))
     return Step(
@@ -174,7 +161,7 @@ def measure_steps(
         # Of the same batch: images of low qualities leave codebooks out, so steps differ a little.
         flops=flops(lambda: objective(*draw(best + WARM_UP))[0].backward()),
         optimizers={
-            name: (fastest(partial(move, optimizer, steps), busy), flops(optimizer.step))
+            name: (fastest(partial(move, optimizer, steps), clock), flops(optimizer.step))
             for name, optimizer in optimizers.items()
         },
     )
@@ -190,6 +177,7 @@ def measure_steps(
 )
 def main(images: tuple[str, ...], steps: int, busy: bool) -> None:
     """Measures the seconds and the FLOP/s of a training step of the codec's own autoencoder."""
+    clock = time.process_time if busy else time.perf_counter
     if busy:
         torch.set_num_threads(1)
     architecture = PRESETS[PRESET].config
@@ -204,7 +192,7 @@ def main(images: tuple[str, ...], steps: int, busy: bool) -> None:
         optimizer=OPTIMIZERS[0],
     )
     dtype = torch.bfloat16 if fast_bfloat16(torch.device("cpu")) else torch.float32
-    step = measure_steps(architecture, config, steps, busy)
+    step = measure_steps(architecture, config, steps, clock)
     total = sum(step.seconds.values())
     print_table(
         f"{PRESET}, {BATCH} crops of {CROP} pixels, {dtype}; "
@@ -220,8 +208,8 @@ def main(images: tuple[str, ...], steps: int, busy: bool) -> None:
         ],
     )
     speeds = [(step.flops + more) / total for more in (0, step.optimizers[config.optimizer][1])]
-    references = {f"matrix product, {each}": matrix_speed(each, busy) for each in {dtype, FLOAT}}
-    references["its 3x3 convolutions alone"] = convolutions_speed(architecture, dtype, busy)
+    references = {f"matrix product, {each}": matrix_speed(each, clock) for each in {dtype, FLOAT}}
+    references["its 3x3 convolutions alone"] = convolutions_speed(architecture, dtype, clock)
     print_table(
         "A step does {:.1f} GFLOP/s, {:.1f} with those of the optimizer".format(
             *(speed / 1e9 for speed in speeds)

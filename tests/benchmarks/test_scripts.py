@@ -152,7 +152,6 @@ def test_rate_model_of_a_checkpoint(tmp_path: Path, one_image: Path) -> None:
     picture = load(next(one_image.iterdir())).pixels
     for quality in (2, 9):
         found = rate_model.ours(autoencoder, picture, quality)
-        assert found["bpp"] == pytest.approx(sum(found["levels"]))
         assert f"{found['bpp']:.4f}" in done.stdout
         assert f"{found['psnr']:.2f}" in done.stdout
     assert rate_model.theirs("jpeg", picture, 50)["psnr"] > 25

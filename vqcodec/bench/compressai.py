@@ -53,12 +53,7 @@ def available() -> str | None:
 
 def described(name: str) -> dict[str, str]:
     """How the results list a model."""
-    return {
-        "key": name,
-        "name": f"{name} (CompressAI)",
-        "settings": SETTINGS,
-        "measured": "speed",
-    }
+    return {"key": name, "name": f"{name} (CompressAI)", "settings": SETTINGS, "measured": "speed"}
 
 
 def measure(name: str, source: Path, runs: int, threads: int) -> dict[str, float | int | None]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def measured(action: Callable[[], _Result], runs: int) -> tuple[_Result, Cost]:
         start = time.perf_counter()
         result = action()
         seconds.append(time.perf_counter() - start)
-    return result, Cost(statistics.median(seconds), _peak())
+    return result, Cost(statistics.median(seconds), peak())
 
 
 def timed(action: Callable[[], object], runs: int) -> float:
@@ -53,9 +53,12 @@ def _forget_peak() -> None:
         _CLEAR.write_text("5")  # sets VmHWM back to what is resident
 
 
-def _peak() -> int | None:
-    if not _STATUS.exists():
+def peak(process: int | str = "self") -> int | None:
+    """Bytes of memory that a process held at most; None where the system does not tell."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
         return None
     # Unlike `ru_maxrss`, VmHWM does not include the process that started this one.
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    found = (line.split() for line in status.splitlines())
+    return next((int(words[1]) * 1024 for words in found if words[:1] == ["VmHWM:"]), None)

@@ -101,7 +101,7 @@ def likelihood(
     Args:
         model: The model, with its integer priors as they are packaged.
         photos: The images, none smaller than the side; their middles are taken.
-        side: Pixels; see `crop_side`.
+        side: Pixels; see `Crops`.
         quality: 1 to the model's qualities, or None for the middle.
         progress: Called with (stage, done, total).
 

@@ -68,7 +68,10 @@ class Crops:
         Raises:
             CodecError: the side does not fit the model's strides, or the images are unusable.
         """
-        side = crop_side(model, self.side)
+        side, stride = self.side or model.side or DEFAULT_SIDE, model.strides[0]
+        if side % stride:
+            reason = f"is a multiple of {stride} pixels, not {side}"
+            raise CodecError(f"a crop of {model.model_id} {reason}")
         return self.source.read(side, self.short_side), side
 
 
@@ -111,23 +114,6 @@ def squares(photos: Sequence[Photo], side: int) -> Tensor:
     for row, photo in zip(stacked, photos, strict=True):
         row.copy_(square(photo, side))
     return stacked
-
-
-def crop_side(model: Model, side: int | None) -> int:
-    """Pixels a side of the crops to measure a model on.
-
-    Args:
-        model: The model.
-        side: What was asked for; None for what the priors were trained on, or 256.
-
-    Raises:
-        CodecError: the side does not fit the model's strides.
-    """
-    side = side or model.side or DEFAULT_SIDE
-    stride = model.strides[0]
-    if side % stride:
-        raise CodecError(f"a crop of {model.model_id} is a multiple of {stride} pixels, not {side}")
-    return side
 
 
 def batches(model: Model, photos: Sequence[Photo], side: int) -> Iterator[tuple[slice, Tensor]]:

@@ -141,10 +141,7 @@ def _share_within(rows: Tensor, members: Tensor, neighbours: int) -> float:
 
 
 def judged(
-    classifier: Classifier,
-    photos: Sequence[Photo],
-    stage: str,
-    progress: Progress | None = None,
+    classifier: Classifier, photos: Sequence[Photo], stage: str, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
     """A classifier's judgement of the middle squares of photos of any sizes.
 

@@ -31,7 +31,7 @@ def reconstruct(
     Args:
         model: The model; only its autoencoder is used.
         photos: The images, none smaller than the side; their middles are taken.
-        side: Pixels; see `photo_sets.crop_side`.
+        side: Pixels; see `Crops`.
         quality: 1 to the model's qualities, or None for the middle.
         progress: Called with (stage, done, total).
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vqcodec.errors import CodecError
-from vqcodec.metrics.photo_sets import Crops, Source, crop_side, spread, square
+from vqcodec.metrics.photo_sets import Crops, Source, spread, square
 from vqcodec.photos import Photo
 from vqcodec.weights_file import load
 
@@ -41,14 +41,14 @@ def test_a_spread_reaches_every_label() -> None:
     assert spread(photos, None) == spread(photos, 20) == photos
 
 
-def test_crops_have_the_side_of_the_model(tiny_model: Path, class_model: Path) -> None:
-    model = load(tiny_model)
-    assert crop_side(model, None) == 256
-    assert crop_side(model, 96) == 96
-    with pytest.raises(CodecError, match="multiple of 32 pixels, not 40"):
-        crop_side(model, 40)
-    with pytest.raises(CodecError, match="multiple of 32 pixels, not 40"):
-        crop_side(load(class_model), None)
+def test_crops_fit_the_strides_of_the_model(
+    coffee: Path, tiny_model: Path, class_model: Path
+) -> None:
+    source = Source(coffee.parent)
+    assert Crops(source, 96).read(load(tiny_model))[1] == 96
+    for side, path in ((40, tiny_model), (None, class_model)):
+        with pytest.raises(CodecError, match="multiple of 32 pixels, not 40"):
+            Crops(source, side).read(load(path))
 
 
 def test_crops_are_of_images_that_are_large_enough(coffee: Path, tiny_model: Path) -> None:
