@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",
