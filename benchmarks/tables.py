@@ -24,6 +24,7 @@ FORMAT = 1
 OURS = "vqcodec"
 NEAR_BPP = 0.3
 METHOD = "pchip"
+SHORT = {"BPG 4:4:4", "VTM", "cheng2020-anchor"}  # published anchors of the short table
 DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4}
 BLOCK = re.compile(
     r"^<!-- table (\S+)(?: of (\S+))? -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL
@@ -108,10 +109,21 @@ def bd_rate_measured(results: Results) -> str:
     return _bd_rate(results, {"measured"})
 
 
-def _bd_rate(results: Results, sources: Collection[str]) -> str:
+def bd_rate_short(results: Results) -> str:
+    """The same beside a few published ones, without the ranges."""
+    return _bd_rate(results, {"measured"}, SHORT, ranges=False)
+
+
+def _bd_rate(
+    results: Results,
+    sources: Collection[str],
+    anchors: Collection[str] = (),
+    *,
+    ranges: bool = True,
+) -> str:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for each in results["comparisons"]:
-        if each["source"] in sources:
+        if each["source"] in sources or each["anchor"] in anchors:
             found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
     rows = []
     for (anchor, source), compared in found.items():
@@ -120,10 +132,13 @@ def _bd_rate(results: Results, sources: Collection[str]) -> str:
             own = compared.get(metric["key"])
             row.append(number(own and own["bd_rate_percent"][METHOD], 1, "+"))
         psnr = compared.get("psnr")
-        row += [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)] if psnr else ["", ""]
+        if ranges and psnr:
+            row += [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)]
+        elif ranges:
+            row += ["", ""]
         rows.append(row)
     names = (f"BD-rate by {metric['name']}, %" for metric in results["metrics"])
-    common = ("bpp in common, by PSNR", "PSNR in common, dB")
+    common = ("bpp in common, by PSNR", "PSNR in common, dB") if ranges else ()
     return markdown(["anchor", "source", *names, *common], rows)
 
 
@@ -264,6 +279,7 @@ TABLES = {
     "rate": rate,
     "bd-rate": bd_rate,
     "bd-rate-measured": bd_rate_measured,
+    "bd-rate-short": bd_rate_short,
     "speed": speed,
     "bits": bits,
     "stages": stages,
