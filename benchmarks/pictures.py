@@ -53,13 +53,13 @@ GAP, LABEL, TEXT = 8, 34, 19
 COLUMNS = 3
 
 # Rate and distortion
-CURVES = {  # name: (colour, where its name stands: bpp, dB)
-    "vqcodec hvq-photo-2": ("ours", (0.17, 30.9)),
-    "AVIF": ("pink", (0.80, 33.6)),
-    "WebP": ("green", (0.88, 32.4)),
-    "JPEG": ("blue", (0.55, 28.0)),
-    "cheng2020-anchor": ("published", (0.115, 32.6)),
-    "VTM": ("faint", (0.07, 29.4)),
+CURVES = {  # name of the curve: its colour and its name here
+    "MLIC+": ("published", "MLIC+ (published)"),
+    "VTM": ("faint", "VTM (published)"),
+    "vqcodec hvq-photo-2": ("ours", "vqcodec"),
+    "AVIF": ("pink", "AVIF"),
+    "WebP": ("green", "WebP"),
+    "JPEG": ("blue", "JPEG"),
 }
 PAPER = ("#ffffff", "#0d1117")
 
@@ -177,9 +177,7 @@ def _enlarged(pixels: Pixels) -> PIL.Image.Image:
     return PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.LANCZOS)
 
 
-def _whole(
-    pixels: Pixels, crop: tuple[slice, slice], width: int, height: int
-) -> PIL.Image.Image:
+def _whole(pixels: Pixels, crop: tuple[slice, slice], width: int, height: int) -> PIL.Image.Image:
     """The photograph as small as a cell, with a frame around the crop."""
     picture = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.LANCZOS)
     scales = (height / pixels.shape[0], width / pixels.shape[1])
@@ -201,7 +199,6 @@ def rate_distortion(results: Mapping[str, Any]) -> str:
     for curve in reversed(plots.curves(results, published(), metric)):
         drawn[curve.name] = curve  # a measured one takes the place of a published one
     style = {**plots._STYLE, "font.size": 12}
-    colours = plots.COLOURS
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(560 / 72, 400 / 72), dpi=72, layout="constrained")
         axes = figure.add_subplot()
@@ -214,27 +211,22 @@ def rate_distortion(results: Mapping[str, Any]) -> str:
         axes.set_xlabel("bits per pixel (logarithmic), means of the 24 Kodak images")
         axes.set_ylabel("PSNR, dB")
         axes.grid(axis="x", visible=False)
-        for name, (colour, place) in CURVES.items():
+        for name, (colour, label) in CURVES.items():
             curve = drawn[name]
             thin = not curve.measured
             axes.plot(
                 [bpp for bpp, _, _ in curve.points],
                 [value for _, value, _ in curve.points],
-                color=colours[colour][0],
+                color=plots.COLOURS[colour][0],
                 linewidth=1.2 if thin else 3.0 if curve.ours else 2.0,
-                linestyle=(0, (4, 2)) if thin else "-",
+                linestyle=(0, (5, 2) if colour == "faint" else (2, 2)) if thin else "-",
                 marker="" if thin else "o",
                 markersize=6 if curve.ours else 4,
                 markeredgewidth=0,
+                zorder=3 if curve.ours else 2,
+                label=label,
             )
-            label = f"{name} (published)" if thin else "vqcodec" if curve.ours else name
-            axes.text(
-                *place,
-                label,
-                color=colours[colour][0],
-                ha="right" if place[0] < 0.2 else "left",
-                fontweight="bold" if curve.ours else "normal",
-            )
+        axes.legend(loc="upper left", frameon=False)
         stream = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", facecolor="#fefefe", metadata=nothing)
@@ -244,6 +236,7 @@ def rate_distortion(results: Mapping[str, Any]) -> str:
 def _themed(text: str) -> str:
     """A figure in light colours to one whose colours follow the reader's."""
     text = text[text.index("<svg") :]
+    text = re.sub(r'(height|width)="([\d.]+)pt"', r'\1="\2"', text)
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", "Helvetica, Arial, sans-serif", text)
     pairs = {**plots.COLOURS, "paper": PAPER}
@@ -274,9 +267,7 @@ def main(only: str | None) -> None:
                     f"{name}  {each.name:8} {each.quality:11} {each.size:,} bytes, {bpp:.3f} bpp, "
                     f"{psnr(pixels, each.pixels):.2f} dB"
                 )
-        sheet(photographs).save(
-            PICTURES / "equal-bytes.webp", lossless=True, quality=100, method=6
-        )
+        sheet(photographs).save(PICTURES / "equal-bytes.webp", lossless=True, quality=100, method=6)
     if only != "crops":
         text = rate_distortion(json.loads(RESULTS.read_text()))
         (PICTURES / "rate-distortion.svg").write_text(text, encoding="utf-8")
