@@ -46,6 +46,7 @@ PHOTOGRAPHS = ("coffee.png", "chelsea.png")
 # Crops at equal bytes
 SHOWN_PEERS = ("jpeg", "webp", "avif")
 BPP = (0.15, 0.20)  # of the whole photograph, where JPEG still has qualities
+QUALITIES = range(51)
 SPREAD = 0.03  # of the bytes
 CROP = (100, 150)  # rows and columns
 ENLARGED = 2
@@ -62,6 +63,23 @@ CURVES = {  # name of the curve: its colour and its name here
     "JPEG": ("blue", "JPEG"),
 }
 PAPER = ("#ffffff", "#0d1117")
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "text.color": plots.COLOURS["ink"][0],
+    "axes.edgecolor": plots.COLOURS["faint"][0],
+    "axes.labelcolor": plots.COLOURS["ink"][0],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": plots.COLOURS["grid"][0],
+    "xtick.color": plots.COLOURS["faint"][0],
+    "ytick.color": plots.COLOURS["faint"][0],
+    "ytick.major.size": 0,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vqcodec",
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,7 @@ def at_equal_bytes(pixels: Pixels) -> list[Shown]:
     """
     low, high = (bpp * pixels.size / 3 / 8 for bpp in BPP)
     peers = [PEERS[key] for key in SHOWN_PEERS]
-    files = [[peer.encode(pixels, quality).data for quality in range(101)] for peer in peers]
+    files = [[peer.encode(pixels, quality).data for quality in QUALITIES] for peer in peers]
     chosen = nearest_sizes([[len(data) for data in own] for own in files], low, high)
     shown = [Shown("original", None, pixels)]
     for peer, own, quality in zip(peers, files, chosen, strict=True):
@@ -198,8 +216,7 @@ def rate_distortion(results: Mapping[str, Any]) -> str:
     drawn = {}
     for curve in reversed(plots.curves(results, published(), metric)):
         drawn[curve.name] = curve  # a measured one takes the place of a published one
-    style = {**plots._STYLE, "font.size": 12}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(560 / 72, 400 / 72), dpi=72, layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
@@ -218,7 +235,7 @@ def rate_distortion(results: Mapping[str, Any]) -> str:
                 [bpp for bpp, _, _ in curve.points],
                 [value for _, value, _ in curve.points],
                 color=plots.COLOURS[colour][0],
-                linewidth=1.2 if thin else 3.0 if curve.ours else 2.0,
+                linewidth=1.4 if thin else 3.0 if curve.ours else 2.0,
                 linestyle=(0, (5, 2) if colour == "faint" else (2, 2)) if thin else "-",
                 marker="" if thin else "o",
                 markersize=6 if curve.ours else 4,
