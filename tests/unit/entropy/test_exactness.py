@@ -92,6 +92,7 @@ def expected(tiny_model: Path) -> str:
     return frequencies_hash(tiny_model, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", MATRIX, ids=lambda v: "-".join(v.values()))
 def test_frequencies_are_the_same(
     tiny_model: Path, expected: str, variables: dict[str, str]
