@@ -376,7 +376,7 @@ class Autoencoder(Family):
         levels: int | None = None,
         rate_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
-        """See `Family.quantize`; the bits are those of the rate model."""     """
+        """See `Family.quantize`; the bits are those of the rate model."""
         target = self.normalize(pixels)
         prediction = torch.zeros_like(target)
         state: Tensor | None = None
@@ -397,7 +397,7 @@ class Autoencoder(Family):
 
     @torch.inference_mode()
     def synthesize(self, indices: Sequence[Tensor], quality: Tensor) -> Tensor:
-        """See `Family.synthesize`."""     """
+        """See `Family.synthesize`."""
         position = self.position(quality)
         vectors = [
             level.lookup(chosen.permute(0, 2, 3, 1), position)

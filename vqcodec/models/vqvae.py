@@ -493,7 +493,7 @@ class VQVAE(Family):
         levels: int | None = None,
         rate_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
-        """See `Family.quantize`; the nearest codes, and bits as if all were as likely."""     """
+        """See `Family.quantize`; the nearest codes, and bits as if all were as likely."""
         found, _ = self.walk(pixels, levels)
         indices, bits = [], []
         for level, quantized in zip(self.config.levels, found, strict=False):
@@ -507,7 +507,7 @@ class VQVAE(Family):
 
         A missing level of VQ-VAE-2 is taken to hold its mean code everywhere. Of HR-VQVAE the sum
         ends earlier: a code is about the mean of all that share it.
-        """     """
+        """
         codes: Tensor | None = None
         path: Tensor | None = None
         for n, level in enumerate(self.levels):
