@@ -127,10 +127,10 @@ def pack(container: Container) -> bytes:
 
     parts = [_pack_header(header, len(extras))]
     parts += [
-        _sealed(bytes([kind]) + _varint(len(content)) + content)
+        _sealed(bytes([kind]) + varint(len(content)) + content)
         for kind, content in sorted(extras.items())
     ]
-    parts += [_sealed(_varint(len(payload)) + payload) for level in sections for payload in level]
+    parts += [_sealed(varint(len(payload)) + payload) for level in sections for payload in level]
     parts.append(_U32.pack(container.indices_crc))
     return _sealed(b"".join(parts))
 
@@ -282,7 +282,12 @@ class _Reader:
             raise ChecksumError(f"has a wrong checksum of {what}; {_DAMAGED}")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number in 7-bit groups, the least significant first (LEB128).
+
+    Raises:
+        SectionError: It is above MAX_VARINT.
+    """
     if value > MAX_VARINT:
         raise SectionError(f"holds a payload of {value} bytes; {_UNENCODABLE}")
     encoded = bytearray()
@@ -304,10 +309,10 @@ def _pack_header(header: Header, extra_count: int) -> bytes:
         + bytes([FORMAT_VERSION, _FLAG_GREY if header.grey else 0, len(model_id)])
         + model_id
         + header.weights_hash
-        + _varint(header.width)
-        + _varint(header.height)
+        + varint(header.width)
+        + varint(header.height)
         + bytes([header.tile.bit_length() - 1, header.quality, header.levels])
-        + _varint(header.tiles)
+        + varint(header.tiles)
         + bytes([extra_count])
     )
 

@@ -99,7 +99,7 @@ class TestRoundTrip:
         ],
     )
     def test_varint(self, value: int, encoded: bytes) -> None:
-        assert container._varint(value) == encoded
+        assert container.varint(value) == encoded
         assert container._Reader(encoded).varint("it", SectionError) == value
 
     @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ class TestPartial:
         """Where the last section of the first `levels` levels ends."""
         full = pack(COMPLETE)
         rest = sum(
-            len(sealed(container._varint(len(payload)) + payload))
+            len(sealed(container.varint(len(payload)) + payload))
             for level in SECTIONS[levels:]
             for payload in level
         )
@@ -261,7 +261,7 @@ class TestMalformed:
             unpack(with_header(lambda header: header[:WIDTH] + width + header[HEIGHT:]))
 
     def test_number_of_pixels(self) -> None:
-        sides = container._varint(1 << 20) + container._varint(257)
+        sides = container.varint(1 << 20) + container.varint(257)
         with pytest.raises(HeaderError, match="number of pixels of 269484032"):
             unpack(with_header(lambda header: header[:WIDTH] + sides + header[TILE_LOG2:]))
 
@@ -278,7 +278,7 @@ class TestMalformed:
             unpack(data[:HEADER_END] + extra + extra)
 
     def test_extra_beyond_its_limit(self) -> None:
-        claim = b"\x02" + container._varint(container.MAX_EXTRA_LENGTH + 1)
+        claim = b"\x02" + container.varint(container.MAX_EXTRA_LENGTH + 1)
         with pytest.raises(SectionError, match="claims 67108865 bytes for extra 2"):
             unpack(pack(COMPLETE)[:HEADER_END] + claim)
 

@@ -26,6 +26,7 @@ from vqcodec.files import read_bytes, write_atomically
 Results = Mapping[str, Any]
 
 METHOD = "pchip"
+SHORT = {"BPG 4:4:4", "VTM", "cheng2020-anchor"}  # published anchors of the short table
 DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4}
 BLOCK = re.compile(
     r"^<!-- table (\S+)(?: of (\S+))? -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL
@@ -110,23 +111,42 @@ def bd_rate_measured(results: Results) -> str:
     return _bd_rate(results, {"measured"})
 
 
+def bd_rate_short(results: Results) -> str:
+    """The same beside a few published ones, without the ranges."""
+    found = {
+        anchor + ", published" * (source == "published"): compared
+        for (anchor, source), compared in _compared(results).items()
+        if source == "measured" or anchor in SHORT
+    }
+    names = (f"by {metric['name']}, %" for metric in results["metrics"])
+    rows = ([name, *_bd_rates(results, compared)] for name, compared in found.items())
+    return markdown(["BD-rate against", *names], rows)
+
+
 def _bd_rate(results: Results, sources: Collection[str]) -> str:
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for each in results["comparisons"]:
-        if each["source"] in sources:
-            found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
     rows = []
-    for (anchor, source), compared in found.items():
-        row = [anchor, source]
-        for metric in results["metrics"]:
-            own = compared.get(metric["key"])
-            row.append(number(own and own["bd_rate_percent"][METHOD], 1, "+"))
-        psnr = compared.get("psnr")
-        row += [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)] if psnr else ["", ""]
-        rows.append(row)
+    for (anchor, source), compared in _compared(results).items():
+        if source in sources:
+            psnr = compared.get("psnr")
+            common = psnr and [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)]
+            rows.append([anchor, source, *_bd_rates(results, compared), *(common or ["", ""])])
     names = (f"BD-rate by {metric['name']}, %" for metric in results["metrics"])
     common = ("bpp in common, by PSNR", "PSNR in common, dB")
     return markdown(["anchor", "source", *names, *common], rows)
+
+
+def _compared(results: Results) -> dict[tuple[str, str], dict[str, Any]]:
+    """By anchor and source, and by metric."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for each in results["comparisons"]:
+        found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
+    return found
+
+
+def _bd_rates(results: Results, compared: Mapping[str, Any]) -> list[str]:
+    """A cell for every metric."""
+    own = (compared.get(metric["key"]) for metric in results["metrics"])
+    return [number(each and each["bd_rate_percent"][METHOD], 1, "+") for each in own]
 
 
 def speed(results: Results) -> str:
@@ -237,6 +257,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "rate": rate,
     "bd-rate": bd_rate,
     "bd-rate-measured": bd_rate_measured,
+    "bd-rate-short": bd_rate_short,
     "speed": speed,
     "bits": bits,
     "stages": stages,

@@ -98,7 +98,7 @@ def search(
                 best, least = own, cost
         if last is not None:
             forecast, moved = last
-            curvature = _measured(curvature, _around(error - forecast), _around(moved))
+            curvature = measured_curvature(curvature, _around(error - forecast), _around(moved))
         chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, bits)
         if sweep % 2:
             del bits  # before the next ones are made: they are large
@@ -116,7 +116,7 @@ def _around(values: Tensor) -> Tensor:
     return F.avg_pool2d(values, side, 1, RADIUS, count_include_pad=False)
 
 
-def _measured(curvature: Tensor, more: Tensor, moved: Tensor) -> Tensor:
+def measured_curvature(curvature: Tensor, more: Tensor, moved: Tensor) -> Tensor:
     """The curvature, after the squares of steps, `moved`, have brought so much error more."""
     inertia = INERTIA * moved.mean() + torch.finfo(moved.dtype).tiny
     return ((more + inertia * curvature) / (moved + inertia)).clamp_(*CURVATURE_LIMITS)

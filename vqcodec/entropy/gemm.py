@@ -92,7 +92,8 @@ def seconds(product: Product, device: torch.device) -> float:
 
 
 @cache
-def _choose(device: str, wanted: str | None) -> Product:
+def chosen(device: str, wanted: str | None) -> Product:
+    """`matrix_product` for any sum, found once for a device and a wish."""
     names = [wanted] if wanted else list(PRODUCTS)
     place = torch.device(device)
     exact = []
@@ -126,5 +127,5 @@ def matrix_product(device: torch.device, largest_sum: int = 0) -> Product:
     Raises:
         CodecError: none is exact there.
     """
-    product = _choose(str(device), os.environ.get("VQCODEC_GEMM"))
+    product = chosen(str(device), os.environ.get("VQCODEC_GEMM"))
     return _float64 if product is _float32 and largest_sum >= EXACT_SUM else product

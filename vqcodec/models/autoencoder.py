@@ -376,18 +376,7 @@ class Autoencoder(Family):
         levels: int | None = None,
         rate_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
-        """Image to indices.
-
-        Args:
-            pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
-            quality: int64 [B], from 0.
-            levels: So many levels only, coarsest first; None for all.
-            rate_weight: How much more a bit costs in the choice than the quality says.
-
-        Returns:
-            Per level int64 indices [B, G, H/s, W/s], and the bits of each level under the rate
-            model (the non-spatial hierarchical prior): float32 [B, levels].
-        """
+        """See `Family.quantize`; the bits are those of the rate model."""
         target = self.normalize(pixels)
         prediction = torch.zeros_like(target)
         state: Tensor | None = None
@@ -408,15 +397,7 @@ class Autoencoder(Family):
 
     @torch.inference_mode()
     def synthesize(self, indices: Sequence[Tensor], quality: Tensor) -> Tensor:
-        """Indices to image; the first levels alone give a coarser image.
-
-        Args:
-            indices: Per level int64 [B, G, H/s, W/s], one level at least, coarse to fine.
-            quality: int64 [B], from 0.
-
-        Returns:
-            uint8 [B, H, W, 3].
-        """
+        """See `Family.synthesize`."""
         position = self.position(quality)
         vectors = [
             level.lookup(chosen.permute(0, 2, 3, 1), position)

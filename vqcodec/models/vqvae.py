@@ -493,18 +493,7 @@ class VQVAE(Family):
         levels: int | None = None,
         rate_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
-        """Image to indices.
-
-        Args:
-            pixels: uint8 [B, H, W, 3]; H and W are multiples of the coarsest stride.
-            quality: int64 [B]; there is only one.
-            levels: So many levels only, coarsest first; None for all.
-            rate_weight: Without effect: the nearest code is chosen.
-
-        Returns:
-            Per level int64 indices [B, 1, H/s, W/s], and the bits of each level if all indices
-            were as likely: float32 [B, levels].
-        """
+        """See `Family.quantize`; the nearest codes, and bits as if all were as likely."""
         found, _ = self.walk(pixels, levels)
         indices, bits = [], []
         for level, quantized in zip(self.config.levels, found, strict=False):
@@ -514,17 +503,10 @@ class VQVAE(Family):
 
     @torch.inference_mode()
     def synthesize(self, indices: Sequence[Tensor], quality: Tensor) -> Tensor:
-        """Indices to image; the first levels alone give a coarser image.
+        """See `Family.synthesize`.
 
         A missing level of VQ-VAE-2 is taken to hold its mean code everywhere. Of HR-VQVAE the sum
         ends earlier: a code is about the mean of all that share it.
-
-        Args:
-            indices: Per level int64 [B, 1, H/s, W/s], one level at least, coarse to fine.
-            quality: int64 [B]; there is only one.
-
-        Returns:
-            uint8 [B, H, W, 3].
         """
         codes: Tensor | None = None
         path: Tensor | None = None

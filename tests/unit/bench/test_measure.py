@@ -21,6 +21,7 @@ def measuring(tmp_path: Path, astronaut: Path) -> Measuring:
     return Measuring([astronaut], tmp_path / "files", 1, 1, None, silent)
 
 
+@pytest.mark.slow
 def test_rows_of_vqcodec(measuring: Measuring, tiny_model: Path, astronaut: Path) -> None:
     ours = codecs.vqcodec(str(tiny_model), [1, 3], 1)
     rows = measuring.measure(ours)

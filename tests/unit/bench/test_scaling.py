@@ -49,6 +49,7 @@ class TestLine:
         assert line(self.rows(values), "seconds") is None
 
 
+@pytest.mark.slow
 def test_a_row_a_size(tiny_model: Path, astronaut: Path) -> None:
     reports: list[tuple[str, int, int]] = []
     found = scaling(

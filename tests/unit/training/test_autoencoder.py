@@ -103,6 +103,7 @@ autoencoder.train(autoencoder_training(output, 4, preset="grouped", batch=1))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_same_codebooks_and_weights(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -128,6 +129,7 @@ ONE_BLOCK = AutoencoderConfig(
 )
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_compiled_blocks_learn_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "block", Preset(ONE_BLOCK))

@@ -19,6 +19,7 @@ from vqcodec.training.autoencoder import train as train_autoencoder
 from vqcodec.training.prior import train
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiled_prior_learns_the_same(trained: Path, extracted: Path, tmp_path: Path) -> None:
     bits = []

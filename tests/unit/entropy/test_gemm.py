@@ -15,9 +15,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def nothing_chosen() -> Iterator[None]:
     """Forgets the products chosen before, and those that the test makes it choose."""
-    gemm._choose.cache_clear()
+    gemm.chosen.cache_clear()
     yield
-    gemm._choose.cache_clear()
+    gemm.chosen.cache_clear()
 
 
 def operands(rows: int, inner: int, outputs: int, fill: str) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",
@@ -92,6 +92,7 @@ def expected(tiny_model: Path) -> str:
     return frequencies_hash(tiny_model, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", MATRIX, ids=lambda v: "-".join(v.values()))
 def test_frequencies_are_the_same(
     tiny_model: Path, expected: str, variables: dict[str, str]

@@ -182,11 +182,11 @@ def test_curvature_is_measured() -> None:
     true = torch.linspace(0.3, 0.9, 9).expand(1, 9, 9)
     curvature = torch.full_like(moved, search.CURVATURE)
     for _ in range(60):
-        curvature = search._measured(curvature, true * moved, moved)
+        curvature = search.measured_curvature(curvature, true * moved, moved)
     torch.testing.assert_close(curvature, true, rtol=1e-3, atol=1e-3)
     still = torch.zeros_like(moved)
-    torch.testing.assert_close(search._measured(curvature, still, still), curvature)
-    wild = search._measured(curvature, -1e6 * moved, moved)
+    torch.testing.assert_close(search.measured_curvature(curvature, still, still), curvature)
+    wild = search.measured_curvature(curvature, -1e6 * moved, moved)
     assert (wild == search.CURVATURE_LIMITS[0]).all()
 
 
