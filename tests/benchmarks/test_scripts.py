@@ -13,19 +13,15 @@ import integer_cost
 import numpy as np
 import pytest
 import rate_model
-import recognized
 import same_samples
 import torch
 from click.testing import CliRunner
-from PIL import Image
 from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
 from tiny_classes import write_tiny_class_model
-from torch import nn
 
 from vqcodec.bench.images import middle
 from vqcodec.codec import compress
 from vqcodec.image import load
-from vqcodec.metrics.classifiers import Classifier
 from vqcodec.training import checkpoint
 from vqcodec.weights_file import load as load_model
 
@@ -161,31 +157,3 @@ def test_the_middle_of_an_image(astronaut: Path) -> None:
     pixels = load(astronaut).pixels
     assert np.array_equal(middle(pixels, 64), pixels[16:80, 32:96])
     assert np.array_equal(middle(pixels, 1000), pixels)
-
-
-def test_recognized_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tmp_path / "classes.safetensors"
-    write_tiny_class_model(model)
-    keys = [each.key for each in load_model(model).classes]
-    for key in keys[:2]:
-        (tmp_path / "drawn" / key).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / "drawn" / key / "0.png")
-
-    class Second(nn.Module):
-        """Finds the second class in everything."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(3, len(keys))
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            found = self.head(images.mean((2, 3)))
-            return found * 0 + torch.eye(len(keys))[1]
-
-    classifier = Classifier.from_module(Second(), name="second")
-    monkeypatch.setattr(recognized, "load_classifier", lambda _: classifier)
-    asked = [str(tmp_path / "drawn"), "--model", str(model)]
-    done = CliRunner().invoke(recognized.main, asked)
-    assert done.exit_code == 0, done.output
-    assert "Recognized by second" in done.stdout
-    assert "50.0%" in done.stdout

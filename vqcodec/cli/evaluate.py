@@ -216,7 +216,15 @@ def images(
     help="Pixels a side, a multiple of 16; images are scaled to it.",
 )
 @click.option(
-    "--steps", type=_COUNT, default=2000, show_default=True, metavar="N", help="Of 128 images."
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=8.0,
+    show_default=True,
+    metavar="M",
+    help="About how long to train on this machine; makes the number of steps.",
+)
+@click.option(
+    "--steps", type=_COUNT, metavar="N", help="Steps of 128 images, instead of --minutes."
 )
 @click.option(
     "--mirror/--no-mirror", default=True, help="Mirror half of the images; not for digits."
@@ -236,7 +244,8 @@ def cas(
     baseline: Path | None,
     baseline_split: str,
     side: int,
-    steps: int,
+    minutes: float,
+    steps: int | None,
     mirror: bool,
     seed: int,
     limit: int | None,
@@ -263,6 +272,7 @@ def cas(
             reconstructions=_source(test_reconstructions, limit=limit),
             baseline=_source(baseline, baseline_split, limit),
             side=side,
+            minutes=minutes,
             steps=steps,
             seed=seed,
             mirror=mirror,

@@ -19,6 +19,7 @@ from vqcodec.metrics.classifier_training import (
     BATCH,
     ClassifierTraining,
     SmallResNet,
+    steps_in,
     train_classifier,
 )
 from vqcodec.metrics.photo_sets import Source, squares
@@ -150,7 +151,8 @@ def classification_score(
     reconstructions: Source | None = None,
     baseline: Source | None = None,
     side: int = 64,
-    steps: int = 2000,
+    minutes: float = 8.0,
+    steps: int | None = None,
     seed: int = 0,
     mirror: bool = True,
     device: str = "cpu",
@@ -164,7 +166,8 @@ def classification_score(
         reconstructions: Reconstructions of the test images, tested with as well.
         baseline: Real images to train the same classifier on, for comparison.
         side: Pixels a side that images are scaled to, a multiple of 16.
-        steps: See `ClassifierTraining`, as for the next three.
+        minutes: About how long to train; makes the number of steps.
+        steps: Instead of `minutes`; see `ClassifierTraining`, as for the next three.
         seed: Of weights, order and crops.
         mirror: Mirror half of the images.
         device: Where to train.
@@ -185,6 +188,8 @@ def classification_score(
     for name, each in tests.items():
         if not len(each.classes):
             raise CodecError(f"none of the {name} is of a class that is trained on")
+    if steps is None:
+        steps = steps_in(minutes, training.images, training.classes, count, device=device)
     settings = ClassifierTraining(steps=steps, seed=seed, mirror=mirror, device=device)
 
     def trained(images: Labelled) -> SmallResNet:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ WARM_UP = 0.15  # share of the steps
 SHIFT = 1 / 8  # of the side: how far crops move
 # From these shares of the steps on, images are trained on at these shares of their side.
 GROWTH = ((0.0, 0.5), (0.45, 0.75), (0.8, 1.0))
+PROBE_STEPS = 3
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
@@ -144,7 +146,7 @@ class ClassifierTraining:
     """Settings of a training. The same ones give the same classifier on the same machine.
 
     Attributes:
-        steps: Batches of 128 images.
+        steps: Batches of 128 images; see `steps_in` for minutes.
         seed: Of weights, order and crops.
         mirror: Mirror half of the images (not for digits).
         device: Where to train.
@@ -207,6 +209,77 @@ def _learning_rate(progress: float) -> float:
     return LEARNING_RATE * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
+class Trainer:
+    """A network, its optimizer and its batches."""
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, classes: int, training: ClassifierTraining
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            network = SmallResNet(classes, images.shape[1], widths_for(images.shape[1]))
+        # torch's annotations leave memory_format out.
+        network.to(  # type: ignore[call-overload]
+            device=training.device, memory_format=torch.channels_last
+        )
+        self.network = network.train()
+        groups: list[dict[str, Any]] = [
+            {
+                "params": [each for each in network.parameters() if each.dim() > 1],
+                "weight_decay": WEIGHT_DECAY,
+            },
+            {"params": [each for each in network.parameters() if each.dim() <= 1]},
+        ]
+        self.optimizer = torch.optim.SGD(groups, LEARNING_RATE, MOMENTUM, nesterov=True)
+        self.batches = Batches(images, labels, training)
+
+    def step(self, progress: float) -> None:
+        """One step, `progress` of the way through the training."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(progress)
+        images, labels = self.batches.draw(_share(progress))
+        logits = self.network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+
+def _checked(images: Tensor, labels: Tensor, classes: int) -> None:
+    if len(images) < 2 or len(images) != len(labels):
+        raise CodecError(f"{len(images)} images with {len(labels)} labels are too few to train on")
+    if classes < 2:
+        raise CodecError("a classifier needs images of 2 classes at least")
+
+
+def steps_in(
+    minutes: float, images: Tensor, labels: Tensor, classes: int, *, device: str = "cpu"
+) -> int:
+    """About how many steps this machine does in some minutes, from a few of every image size.
+
+    Args:
+        minutes: Above 0.
+        images: See `train_classifier`.
+        labels: See `train_classifier`.
+        classes: See `train_classifier`.
+        device: Where to train.
+
+    Raises:
+        CodecError: See `train_classifier`.
+    """
+    _checked(images, labels, classes)
+    trainer = Trainer(images, labels, classes, ClassifierTraining(steps=1, device=device))
+    seconds = 0.0
+    ends = [start for start, _ in GROWTH[1:]] + [1.0]
+    for (start, _), end in zip(GROWTH, ends, strict=True):
+        trainer.step(start)
+        began = time.perf_counter()
+        for _ in range(PROBE_STEPS):
+            trainer.step(start)
+        seconds += (end - start) * (time.perf_counter() - began) / PROBE_STEPS
+    return max(1, round(60 * minutes / seconds))
+
+
 def train_classifier(
     images: Tensor,
     labels: Tensor,
@@ -226,34 +299,10 @@ def train_classifier(
     Raises:
         CodecError: too few images, or a side that does not fit.
     """
-    if len(images) < 2 or len(images) != len(labels):
-        raise CodecError(f"{len(images)} images with {len(labels)} labels are too few to train on")
-    if classes < 2:
-        raise CodecError("a classifier needs images of 2 classes at least")
-    side = images.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        network = SmallResNet(classes, side, widths_for(side)).train()
-    # torch's annotations leave memory_format out.
-    network.to(  # type: ignore[call-overload]
-        device=training.device, memory_format=torch.channels_last
-    )
-    weights = [each for each in network.parameters() if each.dim() > 1]
-    others = [each for each in network.parameters() if each.dim() <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": WEIGHT_DECAY},
-        {"params": others},
-    ]
-    optimizer = torch.optim.SGD(groups, LEARNING_RATE, MOMENTUM, nesterov=True)
-    batches = Batches(images, labels, training)
+    _checked(images, labels, classes)
+    trainer = Trainer(images, labels, classes, training)
     for step in range(training.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(step / training.steps)
-        crops, classes_of = batches.draw(_share(step / training.steps))
-        loss = F.cross_entropy(network(crops), classes_of, label_smoothing=LABEL_SMOOTHING)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        trainer.step(step / training.steps)
         if progress is not None:
             progress("train classifier", step + 1, training.steps)
-    return network.eval()
+    return trainer.network.eval()

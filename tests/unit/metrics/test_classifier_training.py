@@ -15,6 +15,8 @@ from vqcodec.metrics.classifier_training import (
     Batches,
     ClassifierTraining,
     SmallResNet,
+    Trainer,
+    steps_in,
     train_classifier,
 )
 
@@ -97,6 +99,30 @@ def test_an_epoch_is_every_image_once() -> None:
     batches = Batches(images, labels, ClassifierTraining(steps=1))
     drawn = [batches.draw(share)[1] for share in (0.5, 1.0)]
     assert sorted(torch.cat(drawn).tolist()) == list(range(64))
+
+
+def test_steps_follow_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that steps move: 1, 2 and 4 seconds by the images' size, and more at first."""
+    seconds = {0.0: 1.0, 0.45: 2.0, 0.8: 4.0}
+    clock = 0.0
+    seen: set[float] = set()
+
+    def step(_: object, progress: float) -> None:
+        nonlocal clock
+        clock += seconds[progress] + (0 if progress in seen else 100)
+        seen.add(progress)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(classifier_training.time, "perf_counter", lambda: clock)
+
+    def steps(minutes: float) -> int:
+        seen.clear()
+        return steps_in(minutes, *stripes(20, 1), 3)
+
+    mean = 0.45 * 1 + 0.35 * 2 + 0.2 * 4
+    assert steps(1e-9) == 1
+    assert steps(13 * mean / 60) == 13
+    assert steps(10) == round(600 / mean)
 
 
 def test_unusable_images() -> None:
