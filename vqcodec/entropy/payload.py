@@ -78,6 +78,7 @@ def encode(prior: Prior, state: State, indices: Tensor) -> tuple[list[bytes], fl
     return payloads, float(code_lengths(frequencies, symbols).sum())
 
 
+@torch.inference_mode()
 def decode(
     prior: Prior, state: State, payloads: Sequence[bytes], progress: StepsDone | None = None
 ) -> Tensor:
@@ -106,6 +107,7 @@ def decode(
     return state.maps
 
 
+@torch.inference_mode()
 def find(prior: Prior, state: State, choose: Choose, progress: StepsDone | None = None) -> Tensor:
     """Indices from elsewhere than a payload, in the order of symbols.
 

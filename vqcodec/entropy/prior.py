@@ -287,7 +287,6 @@ class Prior:
 
     # Position by position
 
-    @torch.inference_mode()
     def logits(self, state: State, positions: Tensor, group: GroupHeads) -> Tensor:
         """What is to be expected of a group of codebooks at positions.
 
@@ -304,7 +303,6 @@ class Prior:
         by_map: Tensor = group.logits(state.hidden).unflatten(1, (state.grid.count, -1))
         return by_map.transpose(0, 1).flatten(1, 2)
 
-    @torch.inference_mode()
     def know(self, state: State, positions: Tensor, group: GroupHeads, symbols: Tensor) -> None:
         """Makes a group's indices known at positions that `logits` was asked about.
 
