@@ -121,18 +121,12 @@ class Lpips:
                 weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             with torch.device("meta"):  # draws no weights
                 self.network = Network(self.kind)
-            own, found = (
-                {name: weight.shape for name, weight in tensors.items()}
-                for tensors in (self.network.state_dict(), weights)
-            )
-            if found != own:
-                raise ValueError(f"its tensors are not those of {self.kind.name}")
-        except (SafetensorError, OSError, LookupError, ValueError) as error:
+            self.network.load_state_dict(weights, assign=True)
+        except (SafetensorError, OSError, LookupError, RuntimeError, ValueError) as error:
             reason = f"is no usable weights file of LPIPS ({type(error).__name__}: {error})"
             raise WeightsError(f"{reason}; make one with benchmarks/lpips_weights.py").in_file(
                 path
             ) from error
-        self.network.load_state_dict(weights, assign=True)
         self.network.requires_grad_(False)
 
     @property
