@@ -11,6 +11,7 @@ again if they are there.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ def samples(folder: Path, name: str, classes: Sequence[int], count: int) -> Sour
     if not folder.exists():
         model = load(name)
         partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
         request = sampling.Request(classes=classes, count=count)
         total = count * len(classes)
         start = time.perf_counter()
