@@ -11,132 +11,80 @@ again if they are there.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.cli.console import progress
 from vqcodec.drawing import sampling
 from vqcodec.errors import CodecError
-from vqcodec.metrics.classification_accuracy import Accuracy, accuracy
-from vqcodec.metrics.classifier_training import ClassifierTraining, train_classifier
-from vqcodec.metrics.classifiers import Classifier, load_classifier
-from vqcodec.metrics.likelihood import likelihood
-from vqcodec.metrics.photo_sets import spread, squares
+from vqcodec.files import class_folder, write_atomically
+from vqcodec.image import dump
+from vqcodec.metrics.classification_accuracy import (
+    RECONSTRUCTIONS,
+    TEST,
+    Accuracy,
+    classification_score,
+)
+from vqcodec.metrics.classifiers import load_classifier
+from vqcodec.metrics.likelihood import measure
+from vqcodec.metrics.photo_sets import Crops, Source
 from vqcodec.metrics.realism import (
     classifier_score,
     frechet_distance,
     judged,
     precision_and_recall,
 )
-from vqcodec.metrics.reconstruction import reconstruct
-from vqcodec.photos import Photo, in_split, read_photos
+from vqcodec.metrics.reconstruction import write_reconstructions
+from vqcodec.photos import Photo, open_photos
+from vqcodec.progress import Progress
 from vqcodec.registry import default_generator
 from vqcodec.weights_file import Model, load
 
 KEEPS = (1.0, 0.5, 0.25)
+LIKELIHOODS = 4000  # images of either split
 PARTS = ("likelihood", "cas", "keep")
 
 
-def samples(
-    path: Path, model: str, classes: Sequence[int], count: int, guidance: float, temperature: float
-) -> tuple[Tensor, Tensor, float]:
-    """Samples uint8 [N, S, S, 3], class by class, their classes, and the seconds they took."""
-    if not path.exists():
+def samples(folder: Path, name: str, classes: Sequence[int], count: int) -> Source:
+    """Samples in a folder a class, which are drawn, all or none, if they are not there."""
+    if not folder.exists():
+        model = load(name)
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        request = sampling.Request(classes=classes, count=count)
+        total = count * len(classes)
         start = time.perf_counter()
-        drawn = sampling.draw(
-            sampling.Request(classes=classes, count=count),
-            sampling.Shaping(temperature, guidance=guidance),
-            sampling.Place(model),
-        )
-        found = [
-            (each.image.pixels, each.class_index)
-            for each in tracked(drawn, "samples", len(classes) * count)
-        ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            "pixels": torch.from_numpy(np.stack([pixels for pixels, _ in found])),
-            "classes": torch.tensor([label for _, label in found]),
-            "seconds": torch.tensor(time.perf_counter() - start),
-        }
-        save_file(tensors, path)
-    tensors = load_file(path)
-    return tensors["pixels"], tensors["classes"], float(tensors["seconds"])
+        drawn = sampling.draw(request, place=sampling.Place(name))
+        for each in tracked(drawn, "samples", total):
+            assert each.class_index is not None
+            path = class_folder(partial, model.classes[each.class_index].key)
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / f"{each.number:06d}.png", dump(each.image, "PNG"), force=True)
+        partial.rename(folder)
+        click.echo(f"{total} samples: {1000 * (time.perf_counter() - start) / total:.1f} ms each")
+    return Source(folder)
 
 
-@dataclass
-class Data:
-    """Images of the classes that a model and a source share.
+def measure_likelihood(model: str, crops: Crops) -> None:
+    def gap(train: float, validation: float) -> str:
+        return f"{validation / train - 1:+.2%}"
 
-    Attributes:
-        classes: The model's indices of them.
-        train: Photos of the training split.
-        validation: uint8 [N, S, S, 3].
-        photos: The validation split, as photos.
-        truth: Places in `classes` of the validation images, int64 [N].
-        restored: The validation images after a way through the autoencoder.
-    """
-
-    classes: list[int]
-    train: list[Photo]
-    photos: list[Photo]
-    validation: Tensor
-    truth: Tensor
-    restored: Tensor
-
-
-def read(source: Path, model: Model, side: int) -> Data:
-    by_label: dict[str, list[Photo]] = defaultdict(list)
-    for photo in read_photos(source, side, short_side=side):
-        by_label[photo.label].append(photo)
-    shared = [n for n, each in enumerate(model.classes) if each.key in by_label]
-
-    def split(name: str) -> list[Photo]:
-        return [
-            photo
-            for n in shared
-            for place, photo in enumerate(by_label[model.classes[n].key])
-            if in_split(place, name)
-        ]
-
-    photos = split("validation")
-    found = tracked(reconstruct(model, photos, side=side), "reconstructions", len(photos))
-    return Data(
-        classes=shared,
-        train=split("train"),
-        photos=photos,
-        validation=squares(photos, side),
-        truth=places(photos, model, shared),
-        restored=torch.stack([after for *_, after in found]),
-    )
-
-
-def places(photos: Sequence[Photo], model: Model, classes: Sequence[int]) -> Tensor:
-    """Places in `classes` of photos, int64 [N]."""
-    place = {model.classes[n].key: k for k, n in enumerate(classes)}
-    return torch.tensor([place[photo.label] for photo in photos])
-
-
-def measure_likelihood(model: Model, data: Data, side: int, count: int) -> None:
-    train = likelihood(model, spread(data.train, count), side=side)
-    validation = likelihood(model, spread(data.photos, count), side=side)
-    rows: list[list[object]] = []
-    for n, (a, b) in enumerate(zip(train.levels, validation.levels, strict=True)):
-        gap = b.nll / a.nll - 1
-        rows.append(
-            [n, f"{a.nll:.4f}", f"{b.nll:.4f}", f"{gap:+.2%}", f"{a.mse:.1f}", f"{b.mse:.1f}"]
-        )
-    gap = validation.bpp / train.bpp - 1
-    rows.append(["all, bpp", f"{train.bpp:.4f}", f"{validation.bpp:.4f}", f"{gap:+.2%}", "", ""])
+    splits = measure(crops, ("train", "validation"), model).splits
+    train, validation = splits["train"], splits["validation"]
+    rows = [
+        [f"{n}", f"{a.nll:.4f}", f"{b.nll:.4f}", gap(a.nll, b.nll), f"{a.mse:.1f}", f"{b.mse:.1f}"]
+        for n, (a, b) in enumerate(zip(train.levels, validation.levels, strict=True))
+    ]
+    a, b = train.bpp, validation.bpp
+    rows.append(["all, bpp", f"{a:.4f}", f"{b:.4f}", gap(a, b), "", ""])
     print_table(
         f"Nats a symbol, and MSE from this and all coarser levels: {train.images} training and "
         f"{validation.images} validation images",
@@ -146,107 +94,85 @@ def measure_likelihood(model: Model, data: Data, side: int, count: int) -> None:
 
 
 def measure_cas(
-    model: Model, data: Data, side: int, fake: Tensor, labels: Tensor, steps: int
+    sets: Mapping[str, Source],
+    real: Source,
+    again: Source,
+    side: int,
+    steps: int,
+    advance: Progress,
 ) -> None:
-    sets = {
-        "real images": (squares(data.train, side), places(data.train, model, data.classes)),
-        "samples": (fake, torch.searchsorted(torch.tensor(data.classes), labels)),
-    }
-    found: dict[str, tuple[int, Accuracy, Accuracy]] = {}
-    for what, (pixels, own) in sets.items():
-        with progress(f"classifier on {what}") as advance:
-            network = train_classifier(
-                pixels, own, len(data.classes), ClassifierTraining(steps=steps), advance
-            )
-        found[what] = (
-            len(pixels),
-            accuracy(network, data.validation, data.truth),
-            accuracy(network, data.restored, data.truth),
+    scores = {
+        what: classification_score(
+            own, real, reconstructions=again, side=side, steps=steps, progress=advance
         )
-    real = found["real images"][1].top1
+        for what, own in sets.items()
+    }
+    best = scores["real images"].accuracies[TEST].top1
 
-    def cells(score: Accuracy) -> list[str]:
-        return [f"{score.top1:.2%} / {score.top5:.2%}", f"{score.top1 / real:.1%}"]
+    def cells(found: Accuracy) -> list[str]:
+        return [f"{found.top1:.2%} / {found.top5:.2%}", f"{found.top1 / best:.1%}"]
 
+    tested = len(scores["real images"].tests[TEST].classes)
     print_table(
-        f"CAS: classifiers trained for {steps} steps, top-1 / top-5 on {len(data.truth)} "
+        f"CAS: classifiers trained for {steps} steps, top-1 / top-5 on {tested} "
         "validation images of the same classes",
         ["trained on", "images", "real", "share", "reconstructed", "share"],
-        [[what, count, *cells(a), *cells(b)] for what, (count, a, b) in found.items()],
+        [
+            [what, len(each.training.classes)]
+            + [cell for test in (TEST, RECONSTRUCTIONS) for cell in cells(each.accuracies[test])]
+            for what, each in scores.items()
+        ],
     )
 
 
-def kept(probabilities: Tensor, candidates: int, wanted: int) -> Tensor:
-    """Of the first candidates of every class, the likeliest: numbers of rows.
-
-    Args:
-        probabilities: Of the own class, [classes, samples of each].
-        candidates: How many to choose from.
-        wanted: How many to choose.
-    """
-    best = probabilities[:, :candidates].topk(wanted, 1).indices.sort(1).values
-    first = torch.arange(len(probabilities))[:, None] * probabilities.shape[1]
-    return (first + best).flatten()
-
-
-def columns(classifier: Classifier, model: Model, classes: Sequence[int]) -> Tensor:
-    """Columns of a classifier for classes of a model, int64 [N].
-
-    Raises:
-        CodecError: it does not know them.
-    """
-    if classifier.labels is not None:
-        keys = [model.classes[n].key for n in classes]
-        if not set(keys) <= set(classifier.labels):
-            lacking = len(set(keys) - set(classifier.labels))
-            raise CodecError(f"{classifier.name} does not know {lacking} classes; use another")
-        return torch.tensor([classifier.labels.index(key) for key in keys])
-    if classifier.classes != len(model.classes):
-        counts = f"{classifier.classes} classes, {model.model_id} has {len(model.classes)}"
-        raise CodecError(f"{classifier.name} has {counts}; use one of the same classes")
-    return torch.tensor(classes)
-
-
-def measure_keep(model: Model, data: Data, fake: Tensor, candidates: int, features: str) -> None:
+def measure_keep(
+    model: Model,
+    fake: list[Photo],
+    real: list[Photo],
+    again: list[Photo],
+    features: str,
+    advance: Progress,
+) -> None:
+    """Measures keeping some of the samples, of which there are as many of every class."""
     classifier = load_classifier(features)
-    column = columns(classifier, model, data.classes)
-    some = fake.view(len(data.classes), -1, *fake.shape[1:])[:, :candidates].flatten(0, 1)
+    # Without names of its own, its classes are in the order of the model's.
+    labels = classifier.labels or tuple(each.key for each in model.classes)
+    if classifier.classes != len(labels):
+        raise CodecError(f"{classifier.name} has {classifier.classes} classes, not {len(labels)}")
+    keys = {photo.label for photo in fake}
+    if unknown := keys - set(labels):
+        raise CodecError(f"{classifier.name} does not know {min(unknown)}; use another")
+
+    def judge(stage: str, photos: list[Photo]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Probabilities, features, and of every photo its class and whether it is recognized."""
+        probabilities, rows = judged(classifier, photos, stage, advance)
+        own = torch.tensor([labels.index(photo.label) for photo in photos])
+        return probabilities, rows, own, (probabilities.argmax(1) == own).double()
+
+    probabilities, fake_rows, own, right = judge("samples", fake)
+    _, real_rows, _, known = judge("real images", real)
+    _, again_rows, _, known_again = judge("reconstructions", again)
+    likelihoods = probabilities.gather(1, own[:, None]).view(len(keys), -1)
+    candidates = likelihoods.shape[1]
     wanted = round(candidates * min(KEEPS))
-    with progress("judging") as advance:
-        (fakes, fake_rows), (reals, real_rows), (agains, again_rows) = (
-            judged(classifier, [Photo(each.numpy(), "") for each in pixels], stage, advance)
-            for stage, pixels in (
-                ("samples", some),
-                ("real images", data.validation),
-                ("reconstructions", data.restored),
-            )
-        )
-    own = column.repeat_interleave(candidates)
-    probabilities = fakes.gather(1, own[:, None]).view(-1, candidates)
-    right = fakes.argmax(1) == own
 
     def compared(keep: float) -> list[object]:
-        chosen = kept(probabilities, round(wanted / keep), wanted)
-        distances = [frechet_distance(rows, fake_rows[chosen]) for rows in (real_rows, again_rows)]
-        shares = [
-            *precision_and_recall(real_rows, fake_rows[chosen]),
-            float(right[chosen].double().mean()),
-        ]
-        score = classifier_score(fakes[chosen]).mean
+        best = likelihoods[:, : round(wanted / keep)].topk(wanted, 1).indices
+        chosen = (torch.arange(len(keys))[:, None] * candidates + best).flatten()
+        rows = fake_rows[chosen]
+        shares = (*precision_and_recall(real_rows, rows), float(right[chosen].mean()))
         return [
             f"{keep:g}",
             len(chosen),
-            *(f"{each:.1f}" for each in distances),
-            f"{score:.2f}",
+            *(f"{frechet_distance(each, rows):.1f}" for each in (real_rows, again_rows)),
+            f"{classifier_score(probabilities[chosen]).mean:.2f}",
             *(f"{each:.3f}" for each in shares),
         ]
 
-    truth = column[data.truth]
-    known, again = (float((each.argmax(1) == truth).double().mean()) for each in (reals, agains))
     print_table(
-        f"Samples against {len(truth)} validation images, by the features of {features}; it "
-        f"recognizes {known:.1%} of these, {again:.1%} of their reconstructions, whose Frechet "
-        f"distance is {frechet_distance(real_rows, again_rows):.1f}",
+        f"Samples against {len(real)} validation images, by the features of {features}; it "
+        f"recognizes {known.mean():.1%} of these, {known_again.mean():.1%} of their "
+        f"reconstructions, whose Frechet distance is {frechet_distance(real_rows, again_rows):.1f}",
         ["keep", "samples", "Frechet", "Frechet*", "score", "precision", "recall", "recognized"],
         [compared(keep) for keep in KEEPS],
     )
@@ -258,10 +184,7 @@ def measure_keep(model: Model, data: Data, fake: Tensor, candidates: int, featur
 @click.option("--out", "output", type=click.Path(path_type=Path), default=Path("runs/generation"))
 @click.option("--count", default=200, show_default=True, help="Samples of each class, for CAS.")
 @click.option("--judged", "candidates", default=40, show_default=True, help="Of each, for keep.")
-@click.option("--likelihoods", default=4000, show_default=True, help="Images of either split.")
 @click.option("--steps", default=2000, show_default=True, help="Of CAS's classifiers.")
-@click.option("--guidance", default=1.0, show_default=True)
-@click.option("--temperature", default=1.0, show_default=True)
 @click.option("--features", default="efficientnet-lite0", show_default=True)
 @click.option("--part", "parts", multiple=True, default=PARTS, type=click.Choice(PARTS))
 def main(
@@ -270,10 +193,7 @@ def main(
     output: Path,
     count: int,
     candidates: int,
-    likelihoods: int,
     steps: int,
-    guidance: float,
-    temperature: float,
     features: str,
     parts: tuple[str, ...],
 ) -> None:
@@ -282,19 +202,27 @@ def main(
     loaded = load(model)
     if loaded.side is None:
         raise CodecError(f"{loaded.model_id} draws no classes; name a model that does")
-    data = read(source, loaded, loaded.side)
+    side = loaded.side
+    keys = set(open_photos(source, side).labels)
+    classes = [n for n, each in enumerate(loaded.classes) if each.key in keys]
+    if unknown := keys - {loaded.classes[n].key for n in classes}:
+        raise CodecError(f"{loaded.model_id} does not know {min(unknown)}; leave it out of SOURCE")
     if "likelihood" in parts:
-        measure_likelihood(loaded, data, loaded.side, likelihoods)
+        measure_likelihood(model, Crops(Source(source, limit=LIKELIHOODS), side, side))
     if "cas" in parts or "keep" in parts:
-        name = f"samples-{loaded.sha256[:8]}-{count}-{guidance:g}-{temperature:g}.safetensors"
-        fake, labels, seconds = samples(
-            output / name, model, data.classes, count, guidance, temperature
-        )
-        click.echo(f"{len(fake)} samples: {1000 * seconds / len(fake):.1f} ms each")
-    if "cas" in parts:
-        measure_cas(loaded, data, loaded.side, fake, labels, steps)
-    if "keep" in parts:
-        measure_keep(loaded, data, fake, min(candidates, count), features)
+        fake = samples(output / f"samples-{loaded.sha256[:8]}-{count}", model, classes, count)
+        real = Source(source, "validation")
+        with tempfile.TemporaryDirectory() as folder, progress("reconstruct") as advance:
+            again = Source(Path(folder))
+            write_reconstructions(
+                Crops(real, side, side), again.path, model=model, progress=advance
+            )
+            if "cas" in parts:
+                sets = {"real images": Source(source, "train"), "samples": fake}
+                measure_cas(sets, real, again, side, steps, advance)
+            if "keep" in parts:
+                some = [photo for n, photo in enumerate(fake.read()) if n % count < candidates]
+                measure_keep(loaded, some, real.read(side, side), again.read(), features, advance)
     print_made(model)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import pickle
 import tarfile
 from pathlib import Path
@@ -29,7 +30,7 @@ from safetensors.torch import save
 from vqcodec import files
 from vqcodec.bench.command import Command
 from vqcodec.errors import CodecError
-from vqcodec.metrics.lpips import FORMAT, NETWORKS
+from vqcodec.metrics.lpips import FORMAT, KINDS
 
 
 class Member(NamedTuple):
@@ -87,18 +88,14 @@ def read_member(archive: Path, member: Member) -> bytes:
 
 def convert(kind: str, weights: dict[str, Any], network: str) -> dict[str, torch.Tensor]:
     """Weights of `vqcodec.metrics.lpips` from those of the archive, [side, side, in, out]."""
-    tensors = {}
-    count = 0
-    for n, stage in enumerate(NETWORKS[kind].stages):
-        for m in range(len(stage)):
-            layer = weights[network][f"Conv_{count}"]
-            kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
-            tensors[f"stages.{n}.{m}.weight"] = torch.from_numpy(kernel)
-            tensors[f"stages.{n}.{m}.bias"] = torch.from_numpy(layer["bias"].copy())
-            count += 1
-        head = weights[f"NetLinLayer_{n}"]["Conv_0"]["kernel"].ravel()
-        tensors[f"heads.{n}"] = torch.from_numpy(head.copy())
-    return tensors
+    arrays = {}
+    layers = (weights[network][f"Conv_{n}"] for n in itertools.count())
+    for n, stage in enumerate(KINDS[kind].stages):
+        for m, layer in enumerate(itertools.islice(layers, len(stage))):
+            arrays[f"stages.{n}.{m}.weight"] = layer["kernel"].transpose(3, 2, 0, 1)
+            arrays[f"stages.{n}.{m}.bias"] = layer["bias"]
+        arrays[f"heads.{n}"] = weights[f"NetLinLayer_{n}"]["Conv_0"]["kernel"].ravel()
+    return {name: torch.tensor(array).contiguous() for name, array in arrays.items()}
 
 
 @click.command(cls=Command, help=__doc__)

@@ -36,10 +36,8 @@ PRESET, BATCH, CROP = "wide", 8, 128
 OPTIMIZERS = ("muon", "adamw")  # the first one trains
 SIZES = (512, 1024, 2048)
 PARTS = ("data", "forward", "backward", "optimizer")
-FLOAT = torch.float32
 WARM_UP = 2
 RUNS = 7
-
 
 Clock = Callable[[], float]
 """Seconds now, of the clock or of the processor."""
@@ -89,11 +87,11 @@ def convolutions_speed(config: AutoencoderConfig, dtype: torch.dtype, clock: Clo
     ]
     if config.refine_channels:
         parts.append((config.refine_channels, config.refine_stride, config.refine_blocks))
-    speeds, weights = [], []
-    for channels, stride, blocks in tracked(parts, "convolutions"):
-        side = CROP // stride
-        speeds.append(convolution_speed(channels, side, dtype, clock))
-        weights.append(blocks * channels**2 * side**2)
+    speeds = [
+        convolution_speed(channels, CROP // stride, dtype, clock)
+        for channels, stride, _ in tracked(parts, "convolutions")
+    ]
+    weights = [blocks * (channels * (CROP // stride)) ** 2 for channels, stride, blocks in parts]
     # All FLOPs in the time that the convolutions would take for their shares.
     return statistics.harmonic_mean(speeds, weights)
 
@@ -182,10 +180,9 @@ def main(images: tuple[str, ...], steps: int, busy: bool) -> None:
         torch.set_num_threads(1)
     architecture = PRESETS[PRESET].config
     assert isinstance(architecture, AutoencoderConfig)
-    sources = [parse_source(each) for each in images]
     config = AutoencoderTraining(
         output=Path(),
-        sources=sources,
+        sources=[parse_source(each) for each in images],
         preset=PRESET,
         batch=BATCH,
         crop=CROP,
@@ -208,7 +205,9 @@ def main(images: tuple[str, ...], steps: int, busy: bool) -> None:
         ],
     )
     speeds = [(step.flops + more) / total for more in (0, step.optimizers[config.optimizer][1])]
-    references = {f"matrix product, {each}": matrix_speed(each, clock) for each in {dtype, FLOAT}}
+    references = {
+        f"matrix product, {each}": matrix_speed(each, clock) for each in {dtype, torch.float32}
+    }
     references["its 3x3 convolutions alone"] = convolutions_speed(architecture, dtype, clock)
     print_table(
         "A step does {:.1f} GFLOP/s, {:.1f} with those of the optimizer".format(

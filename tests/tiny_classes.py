@@ -23,11 +23,11 @@ MODEL_ID = "tiny-classes"
 SIDE = 40
 
 
-def write_tiny_class_model(path: Path) -> str:
+def write_tiny_class_model(path: Path, side: int = SIDE) -> str:
     """Writes the weights file of the tiny model with classes and returns its SHA-256."""
     autoencoder = tiny_autoencoder()
     priors = tiny_priors(autoencoder, classes=len(CLASSES))
     for prior in priors:
         nn.init.normal_(prior.context.classes, std=2.0)
     torch.manual_seed(0)
-    return write_weights(path, MODEL_ID, autoencoder, priors, CLASSES, SIDE)
+    return write_weights(path, MODEL_ID, autoencoder, priors, CLASSES, side)

@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 import effort
 import exactness
+import generation
 import integer_cost
 import numpy as np
+import PIL.Image
 import pytest
 import rate_model
 import same_samples
@@ -22,6 +24,7 @@ from tiny_classes import write_tiny_class_model
 from vqcodec.bench.images import middle
 from vqcodec.codec import compress
 from vqcodec.image import load
+from vqcodec.metrics.classifier_training import SmallResNet
 from vqcodec.training import checkpoint
 from vqcodec.weights_file import load as load_model
 
@@ -134,6 +137,49 @@ def test_same_samples_are_those_of_the_sampler(
     quality = torch.tensor([loaded.checked_quality(None) - 1])
     restored = loaded.autoencoder.synthesize(maps, quality)[0, :40, :40].numpy()
     assert np.array_equal(restored, pixels[2])
+
+
+class TestGeneration:
+    KEYS = ("n01847000", "n02012849")
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        write_tiny_class_model(tmp_path / "classes.safetensors", 32)
+        return tmp_path / "classes.safetensors"
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        random = np.random.default_rng(0)
+        for key in self.KEYS:
+            (tmp_path / "source" / key).mkdir(parents=True)
+            for n in range(22):
+                picture = PIL.Image.fromarray(random.integers(256, size=(32, 32, 3), dtype="uint8"))
+                picture.save(tmp_path / "source" / key / f"{n:02}.png")
+        return tmp_path / "source"
+
+    def test_it_runs(self, run: Run, model: Path, source: Path, tmp_path: Path) -> None:
+        SmallResNet(2, 32, (8,)).save(tmp_path / "judge.safetensors", self.KEYS)
+        asked = ["--out", tmp_path / "out", "--count", 9, "--judged", 8, "--steps", 2]
+        asked += ["--features", tmp_path / "judge.safetensors"]
+        printed = run(generation.main, source, *asked, model=model)
+        assert "40 training and" in printed
+        assert "18 samples: " in printed
+        assert "top-1 / top-5 on 4 validation images" in printed
+        assert "Samples against 4 validation images" in printed
+        drawn = sorted((tmp_path / "out").glob("samples-*/*/*.png"))
+        assert [path.parent.name for path in drawn[::9]] == list(self.KEYS)
+        assert len(drawn) == 18
+
+        again = run(generation.main, source, *asked, "--part", "keep", model=model)
+        assert "18 samples" not in again
+        (kept,) = (line for line in again.splitlines() if "0.25" in line)
+        assert kept in printed.splitlines()
+
+    def test_classes_that_the_model_does_not_know(self, model: Path, source: Path) -> None:
+        (source / self.KEYS[0]).rename(source / "unknown")
+        done = CliRunner().invoke(generation.main, [str(source), "--model", str(model)])
+        assert done.exit_code == 1
+        assert "tiny-classes does not know unknown; leave it out" in done.stderr
 
 
 def test_rate_model_of_a_checkpoint(tmp_path: Path, one_image: Path) -> None:

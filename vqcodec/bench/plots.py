@@ -69,7 +69,7 @@ _BPP_TICKS = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in (
 # Rates drawn around those of ours: a published curve may go on for twenty times as far.
 _BELOW, _ABOVE = 1.7, 1.9
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.parse_math": False,  # names of codecs may hold a dollar
@@ -217,7 +217,7 @@ def rate_distortion(
     drawn = [curve for curve in drawn if curve.points]
     width, height = (330, 330) if narrow else (760, 450)
     left, right, top, bottom = (34, 8, 24, 36) if narrow else (34, _MARGIN, 24, 36)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         axes = figure.add_axes(
             (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
@@ -376,7 +376,7 @@ def bits(shares: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         shares: At least one row of `bit_shares`.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), dpi=72, layout="constrained")
         axes = figure.add_subplot()
         axes.set_title("Bits per pixel by level", loc="left", fontsize=10, fontweight="bold")
@@ -414,7 +414,7 @@ def scaling(measured: Mapping[str, Any], *, narrow: bool = False) -> Figure:
         measured: `rows` and `fit` of the results' scaling.
         narrow: For a phone: one plot above the other.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(
             figsize=(330 / 72, 480 / 72) if narrow else (760 / 72, 270 / 72),
             dpi=72,
@@ -455,7 +455,7 @@ def scaling(measured: Mapping[str, Any], *, narrow: bool = False) -> Figure:
 def png(figure: Figure) -> bytes:
     """The figure as the bytes of a PNG file, light, at twice the page's size."""
     stream = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(stream, format="png", dpi=144, facecolor="white")
     return stream.getvalue()
 
@@ -473,7 +473,7 @@ def svg(figure: Figure, prefix: str, label: str) -> str:
     """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     text = stream.getvalue()
     text = text[text.index("<svg") :]

@@ -129,12 +129,8 @@ class SmallResNet(nn.Module):
             network = cls(len(labels), config["side"], tuple(config["widths"]))
             network.load_state_dict(tensors)
         except (
-            SafetensorError,
-            OSError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
+            *(SafetensorError, OSError, LookupError),
+            *(RuntimeError, TypeError, ValueError),
         ) as error:
             reason = f"is no classifier of `vqcodec evaluate cas --save` ({error})"
             raise CodecError(reason).in_file(path) from error
@@ -223,12 +219,11 @@ class Trainer:
             device=training.device, memory_format=torch.channels_last
         )
         self.network = network.train()
+        matrices = [each for each in network.parameters() if each.dim() > 1]
+        others = [each for each in network.parameters() if each.dim() <= 1]
         groups: list[dict[str, Any]] = [
-            {
-                "params": [each for each in network.parameters() if each.dim() > 1],
-                "weight_decay": WEIGHT_DECAY,
-            },
-            {"params": [each for each in network.parameters() if each.dim() <= 1]},
+            {"params": matrices, "weight_decay": WEIGHT_DECAY},
+            {"params": others},
         ]
         self.optimizer = torch.optim.SGD(groups, LEARNING_RATE, MOMENTUM, nesterov=True)
         self.batches = Batches(images, labels, training)
@@ -259,13 +254,13 @@ def steps_in(
 
     Args:
         minutes: Above 0.
-        images: See `train_classifier`.
-        labels: See `train_classifier`.
-        classes: See `train_classifier`.
+        images: See `train_classifier`, as for the next two.
+        labels: int64 [N].
+        classes: Number of classes.
         device: Where to train.
 
     Raises:
-        CodecError: See `train_classifier`.
+        CodecError: too few images, or a side that does not fit.
     """
     _checked(images, labels, classes)
     trainer = Trainer(images, labels, classes, ClassifierTraining(steps=1, device=device))

@@ -22,7 +22,6 @@ KINDS = (
     "inception, efficientnet-lite0, efficientnet-lite2, a file .onnx or .safetensors, or "
     "package.module:callable"
 )
-ROWS_PER_CALL = 64
 
 
 class Judgement(NamedTuple):
@@ -36,16 +35,6 @@ class Judgement(NamedTuple):
     probabilities: Tensor
     features: Tensor | None
 
-    def required_features(self, name: str) -> Tensor:
-        """The features.
-
-        Raises:
-            CodecError: the classifier, called `name`, gives none.
-        """
-        if self.features is None:
-            raise CodecError(f"{name} gives no features; choose another classifier")
-        return self.features
-
 
 class Classifier:
     """A network that judges images.
@@ -53,11 +42,15 @@ class Classifier:
     Args:
         name: What tables call it.
         judge: uint8 [B, H, W, 3] to its judgement, on any device.
+        side: Pixels a side of the images it takes, or None for any.
         labels: Names of the classes, in order, or None where only their number is known.
         standard: Whether its numbers are the ones that FID and Inception score mean.
 
     Attributes:
         classes: Number of classes.
+
+    Raises:
+        CodecError: the network fails, or gives what is no judgement.
     """
 
     def __init__(
@@ -65,15 +58,16 @@ class Classifier:
         name: str,
         judge: Callable[[Tensor], Judgement],
         *,
-        classes: int,
+        side: int | None = None,
         labels: tuple[str, ...] | None = None,
         standard: bool = False,
     ) -> None:
         self.name = name
-        self.classes = classes
         self.labels = labels
         self.standard = standard
         self._judge = judge
+        black = torch.zeros(2, side or 64, side or 64, 3, dtype=torch.uint8)
+        self.classes = self(black).shape[1]
 
     @torch.inference_mode()
     def judge(self, pixels: Tensor) -> Judgement:
@@ -85,12 +79,26 @@ class Classifier:
         Raises:
             CodecError: the network fails, or gives what is no judgement.
         """
-        parts = [_judged(self.name, self._judge, part) for part in pixels.split(ROWS_PER_CALL)]
-        features = [part.features for part in parts if part.features is not None]
-        return Judgement(
-            torch.cat([part.probabilities for part in parts]),
-            torch.cat(features) if features else None,
-        )
+        count, height, width = pixels.shape[:3]
+        try:
+            found = self._judge(pixels)
+            probabilities = found.probabilities.float().cpu()
+            features = None if found.features is None else found.features.float().cpu()
+        except Exception as error:  # a user's module may raise anything
+            what = f"images of {width}x{height} pixels ({type(error).__name__}: {error})"
+            reason = f"cannot judge {what}; mend it, or give the side it takes"
+            raise CodecError(f"{self.name}: {reason}") from error
+        if probabilities.dim() != 2 or len(probabilities) != count:
+            reason = f"gives {list(probabilities.shape)} for {count} images"
+            raise CodecError(f"{self.name}: {reason}; it must give logits [{count}, classes]")
+        if features is not None and len(features) != count:
+            reason = f"gives features {list(features.shape)} for {count} images"
+            raise CodecError(f"{self.name}: {reason}; it must give one row an image")
+        for what, values in (("probabilities", probabilities), ("features", features)):
+            if values is not None and not values.isfinite().all():
+                reason = f"gives {what} that are not finite; check its weights, mean and deviation"
+                raise CodecError(f"{self.name}: {reason}")
+        return Judgement(probabilities, features)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Probabilities float32 [B, classes] of images uint8 [B, H, W, 3]."""
@@ -139,7 +147,7 @@ class Classifier:
             features = own[0] if own else None
             return Judgement(logits.float().softmax(1), features)
 
-        return cls(name, judge, classes=_classes(name, judge, side), labels=labels)
+        return cls(name, judge, side=side, labels=labels)
 
 
 def _scaled(pixels: Tensor, side: int | None) -> Tensor:
@@ -148,40 +156,6 @@ def _scaled(pixels: Tensor, side: int | None) -> Tensor:
     if side is not None and values.shape[2:] != (side, side):
         values = F.interpolate(values, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
     return values
-
-
-@torch.inference_mode()
-def _judged(name: str, judge: Callable[[Tensor], Judgement], pixels: Tensor) -> Judgement:
-    """What a network says about images uint8 [B, H, W, 3], checked, as float32 on the CPU.
-
-    Raises:
-        CodecError: it fails, or gives what is no judgement.
-    """
-    count, height, width = pixels.shape[:3]
-    try:
-        found = judge(pixels)
-        probabilities = found.probabilities.float().cpu()
-        features = None if found.features is None else found.features.float().cpu()
-    except Exception as error:  # a user's module may raise anything
-        reason = f"cannot judge images of {width}x{height} pixels ({type(error).__name__}: {error})"
-        raise CodecError(f"{name}: {reason}; mend it, or give the side it takes") from error
-    if probabilities.dim() != 2 or len(probabilities) != count:
-        reason = f"gives {list(probabilities.shape)} for {count} images"
-        raise CodecError(f"{name}: {reason}; it must give logits [{count}, classes]")
-    if features is not None and len(features) != count:
-        reason = f"gives features {list(features.shape)} for {count} images"
-        raise CodecError(f"{name}: {reason}; it must give one row an image")
-    for what, values in (("probabilities", probabilities), ("features", features)):
-        if values is not None and not values.isfinite().all():
-            reason = f"gives {what} that are not finite; check its weights, mean and deviation"
-            raise CodecError(f"{name}: {reason}")
-    return Judgement(probabilities, features)
-
-
-def _classes(name: str, judge: Callable[[Tensor], Judgement], side: int | None) -> int:
-    """Number of classes, from two black images."""
-    black = torch.zeros(2, side or 64, side or 64, 3, dtype=torch.uint8)
-    return _judged(name, judge, black).probabilities.shape[1]
 
 
 def load_classifier(spec: str, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
@@ -321,7 +295,7 @@ def _inception(weights: Path | None, device: str) -> Classifier:
         probabilities = network(images, no_output_bias=True)
         return Judgement(probabilities, network(images, return_features=True))
 
-    return Classifier("inception", judge, classes=_classes("inception", judge, None), standard=True)
+    return Classifier("inception", judge, standard=True)
 
 
 def _onnx(path: Path) -> Classifier:
@@ -352,4 +326,4 @@ def _onnx(path: Path) -> Classifier:
         features = rest[0] if rest and rest[0].dim() == 2 else None
         return Judgement(scores, features)
 
-    return Classifier(path.name, judge, classes=_classes(path.name, judge, side))
+    return Classifier(path.name, judge, side=side)

@@ -1,101 +1,97 @@
 """LPIPS v0.1: how far two images are apart in the features of a network, as people judge.
 
-The networks are those of the paper, AlexNet and VGG16 up to their last convolution, as plain
-convolutions: torchvision, which has them, does not load beside every build of torch. The weights
-come from `benchmarks/lpips_weights.py`.
+The networks are those of the paper, AlexNet and VGG16 up to their last convolution, built here:
+torchvision, which has them, does not load beside every build of torch. The weights come from
+`benchmarks/lpips_weights.py`.
 
 Source: Zhang et al. 2018, eq. 1, with the learned linear heads ("lin") of version 0.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqcodec.errors import WeightsError
 
 FORMAT = "vqcodec-lpips-1"
 EPSILON = 1e-10
 
-# Of RGB in -1..1, as the heads were trained.
-_SHIFT = torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1)
-_SCALE = torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
 
-
-class _Convolution(NamedTuple):
-    """A square convolution, followed by a ReLU."""
-
-    outputs: int
-    side: int = 3
-    stride: int = 1
-    padding: int = 1
-
-
-class Network(NamedTuple):
+class Kind(NamedTuple):
     """A network up to its last convolution.
 
     Attributes:
         name: What a reader calls it.
-        pooling: Pixels a side of the windows that the maximum is taken of, at a stride of 2.
-        stages: Convolutions; the features are those after each stage.
-        pooled: Whether the maximum is taken before each stage.
         side: Shortest side of an image, in pixels, that it has features for.
+        pooling: Pixels a side of the windows that the maximum is taken of, at a stride of 2.
+        pooled: Stages that begin with it.
+        stages: Outputs, side, stride and padding of the convolutions of each stage.
     """
 
     name: str
-    pooling: int
-    stages: tuple[tuple[_Convolution, ...], ...]
-    pooled: tuple[bool, ...]
     side: int
-
-    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and shapes of the weights: of a head, a weight for each channel of its stage."""
-        inputs = 3
-        for n, stage in enumerate(self.stages):
-            for m, (outputs, side, _, _) in enumerate(stage):
-                yield f"stages.{n}.{m}.weight", (outputs, inputs, side, side)
-                yield f"stages.{n}.{m}.bias", (outputs,)
-                inputs = outputs
-            yield f"heads.{n}", (inputs,)
+    pooling: int
+    pooled: tuple[int, ...]
+    stages: list[list[tuple[int, int, int, int]]]
 
 
-NETWORKS = {
-    "alex": Network(
-        "AlexNet",
-        pooling=3,
-        stages=(
-            (_Convolution(64, 11, 4, 2),),
-            (_Convolution(192, 5, 1, 2),),
-            (_Convolution(384),),
-            (_Convolution(256),),
-            (_Convolution(256),),
-        ),
-        pooled=(False, True, True, False, False),
-        side=31,
-    ),
-    "vgg": Network(
-        "VGG16",
-        pooling=2,
-        stages=(
-            (_Convolution(64),) * 2,
-            (_Convolution(128),) * 2,
-            (_Convolution(256),) * 3,
-            (_Convolution(512),) * 3,
-            (_Convolution(512),) * 3,
-        ),
-        pooled=(False, True, True, True, True),
-        side=16,
-    ),
+_ALEX = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+_VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+KINDS = {
+    "alex": Kind("AlexNet", 31, 3, (1, 2), [[each] for each in _ALEX]),
+    "vgg": Kind("VGG16", 16, 2, (1, 2, 3, 4), [[(width, 3, 1, 1)] * n for width, n in _VGG]),
 }
-"""The networks that there are weights for, by their kind."""
+
+
+class Network(nn.Module):
+    """A network, and a weight for each channel of a stage's features."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.stages, self.heads = nn.ModuleList(), nn.ParameterList()
+        inputs = 3
+        for n, convolutions in enumerate(kind.stages):
+            stage = nn.Sequential()
+            if n in kind.pooled:
+                stage.add_module("pool", nn.MaxPool2d(kind.pooling, stride=2))
+            for m, (outputs, side, stride, padding) in enumerate(convolutions):
+                # Convolutions alone have numbers, as in the files of weights.
+                stage.add_module(f"{m}", nn.Conv2d(inputs, outputs, side, stride, padding))
+                stage.add_module(f"relu{m}", nn.ReLU())
+                inputs = outputs
+            self.stages.append(stage)
+            self.heads.append(torch.empty(inputs))
+
+    def forward(self, images: Tensor, others: Tensor) -> Tensor:
+        """How far images are apart, with gradients.
+
+        Args:
+            images: float32 [B, 3, H, W], RGB in -1..1.
+            others: Likewise.
+
+        Returns:
+            float64 [B].
+        """
+        pairs = torch.cat([images, others])
+        # As the heads were trained.
+        shift, scale = pairs.new_tensor([[-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]])
+        features = (pairs - shift.view(3, 1, 1)) / scale.view(3, 1, 1)
+        distances = images.new_zeros(len(images), dtype=torch.float64)
+        for stage, head in zip(self.stages, self.heads, strict=True):
+            features = stage(features)
+            directions = features / (features.norm(dim=1, keepdim=True) + EPSILON)
+            one, other = directions.chunk(2)
+            apart = (one - other).square().mean((2, 3))
+            # Image by image, as products with matrices round by the size of the batch.
+            distances = distances + torch.stack([head @ each for each in apart])
+        return distances
 
 
 class Lpips:
@@ -105,8 +101,8 @@ class Lpips:
         path: Weights that `benchmarks/lpips_weights.py` wrote.
 
     Attributes:
-        kind: A key of `NETWORKS`.
-        network: The network.
+        kind: Which network.
+        network: Its modules, which training does not change.
         source: What the weights were taken from: package, and SHA-256 of its file.
 
     Raises:
@@ -119,23 +115,24 @@ class Lpips:
                 metadata = opened.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is not {FORMAT}")
-                self.kind = metadata["kind"]
-                self.network = NETWORKS[self.kind]
+                self.kind = KINDS[metadata["kind"]]
                 # Not the hash of this file, in which the order of its metadata is random.
                 self.source = f"{metadata['source']}, {metadata['of']}"
-                self._weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            if {n: tuple(w.shape) for n, w in self._weights.items()} != dict(self.network.shapes()):
-                raise ValueError(f"its tensors are not those of {self.network.name}")
-        except (SafetensorError, OSError, LookupError, ValueError) as error:
+                weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            with torch.device("meta"):  # draws no weights
+                self.network = Network(self.kind)
+            self.network.load_state_dict(weights, assign=True)
+        except (SafetensorError, OSError, LookupError, RuntimeError, ValueError) as error:
             reason = f"is no usable weights file of LPIPS ({type(error).__name__}: {error})"
             raise WeightsError(f"{reason}; make one with benchmarks/lpips_weights.py").in_file(
                 path
             ) from error
+        self.network.requires_grad_(False)
 
     @property
     def name(self) -> str:
         """What a reader calls the metric."""
-        return f"LPIPS ({self.network.name})"
+        return f"LPIPS ({self.kind.name})"
 
     @torch.inference_mode()
     def distance(
@@ -151,23 +148,7 @@ class Lpips:
             0 for equal images, about 1 for unlike ones; None for images with a side that is too
             short for the network.
         """
-        if min(original.shape[:2]) < self.network.side:
+        if min(original.shape[:2]) < self.kind.side:
             return None
         pixels = torch.from_numpy(np.stack([original, restored])).permute(0, 3, 1, 2)
-        features = (pixels / 127.5 - 1 - _SHIFT) / _SCALE
-        distance = 0.0
-        for n, (stage, pooled) in enumerate(
-            zip(self.network.stages, self.network.pooled, strict=True)
-        ):
-            if pooled:
-                features = F.max_pool2d(features, self.network.pooling, stride=2)
-            for m, convolution in enumerate(stage):
-                features = self._convolved(f"stages.{n}.{m}", convolution, features)
-            directions = features / (features.norm(dim=1, keepdim=True) + EPSILON)
-            apart = (directions[0] - directions[1]).square().mean((1, 2))
-            distance += float(self._weights[f"heads.{n}"] @ apart)
-        return distance
-
-    def _convolved(self, name: str, convolution: _Convolution, features: Tensor) -> Tensor:
-        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return F.conv2d(features, weight, bias, convolution.stride, convolution.padding).relu_()
+        return float(self.network(*(pixels / 127.5 - 1).split(1)))

@@ -23,7 +23,7 @@ from vqcodec.progress import Progress
 BATCH = 32
 NEIGHBOURS = 3  # k of the paper
 ROWS_PER_CALL = 1024  # bounds the memory of pairwise distances
-PARTS = 10  # of the classifier score, where there are images enough
+PARTS = 10  # of the classifier score, where there are images enough: small parts score low
 IMAGES_FOR_PARTS = 5000
 
 
@@ -73,25 +73,18 @@ class Score:
     parts: int
 
 
-def classifier_score(probabilities: Tensor, parts: int | None = None) -> Score:
+def classifier_score(probabilities: Tensor) -> Score:
     """How sure a classifier is of each image, and how many classes it sees in all of them.
 
-    Exp of the mean divergence of an image's probabilities from their mean over all images.
+    Exp of the mean divergence of an image's probabilities from their mean over all images, of the
+    images in a fixed random order and divided in parts, if they are enough.
 
     Args:
         probabilities: float [N, classes].
-        parts: Divide the images, in a fixed random order, in so many; None for 10 as usual if
-            there are 5,000 images at least, and 1 otherwise, as small parts have small scores.
-
-    Raises:
-        CodecError: there are fewer images than parts.
 
     Source: Salimans et al. 2016, section 4 (there with the Inception network).
     """
-    if parts is None:
-        parts = PARTS if len(probabilities) >= IMAGES_FOR_PARTS else 1
-    if len(probabilities) < parts:
-        raise CodecError(f"a score of {parts} parts needs as many images; give more")
+    parts = PARTS if len(probabilities) >= IMAGES_FOR_PARTS else 1
     order = torch.randperm(len(probabilities), generator=torch.Generator().manual_seed(0))
     scores = []
     for part in probabilities[order].double().tensor_split(parts):
@@ -101,9 +94,7 @@ def classifier_score(probabilities: Tensor, parts: int | None = None) -> Score:
     return Score(float(found.mean()), float(found.std(correction=0)), parts)
 
 
-def precision_and_recall(
-    real: Tensor, fake: Tensor, neighbours: int = NEIGHBOURS
-) -> tuple[float, float]:
+def precision_and_recall(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """Share of the fake images within the real ones' manifold, and of the real within the fake's.
 
     The manifold of a set is the union of balls around its members that reach their k-th nearest
@@ -112,25 +103,24 @@ def precision_and_recall(
     Args:
         real: float [N, F].
         fake: float [M, F].
-        neighbours: k.
 
     Raises:
         CodecError: one of the sets has not more than k rows.
 
     Source: Kynkaanniemi et al. 2019, eq. 1 and 2.
     """
-    if min(len(real), len(fake)) <= neighbours:
-        reason = f"precision and recall need more than {neighbours} images on either side"
+    if min(len(real), len(fake)) <= NEIGHBOURS:
+        reason = f"precision and recall need more than {NEIGHBOURS} images on either side"
         raise CodecError(f"{reason}; give more")
     real, fake = real.double(), fake.double()
-    return _share_within(fake, real, neighbours), _share_within(real, fake, neighbours)
+    return _share_within(fake, real), _share_within(real, fake)
 
 
-def _share_within(rows: Tensor, members: Tensor, neighbours: int) -> float:
+def _share_within(rows: Tensor, members: Tensor) -> float:
     radii = torch.cat(
         [
             # The nearest is the row itself.
-            torch.cdist(some, members).kthvalue(neighbours + 1).values
+            torch.cdist(some, members).kthvalue(NEIGHBOURS + 1).values
             for some in members.split(ROWS_PER_CALL)
         ]
     )
@@ -166,7 +156,9 @@ def judged(
             some = numbers[first : first + BATCH]
             found = classifier.judge(torch.stack([square(photos[n]) for n in some]))
             probabilities.append(found.probabilities)
-            features.append(found.required_features(classifier.name))
+            if found.features is None:
+                raise CodecError(f"{classifier.name} gives no features; choose another classifier")
+            features.append(found.features)
             order += some
             if progress is not None:
                 progress(stage, len(order), len(photos))

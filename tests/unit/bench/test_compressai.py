@@ -131,16 +131,9 @@ def test_package_that_cannot_be_loaded(package: Path, photograph: Path) -> None:
         compressai.measure("mbt2018", photograph, runs=1, threads=1)
 
 
-def test_unknown_model(photograph: Path) -> None:
-    with pytest.raises(CodecError, match=r"'mbt2019' is not known; there are .*mbt2018"):
-        compressai.measure("mbt2019", photograph, runs=1, threads=1)
-
-
-def test_missing_package(monkeypatch: pytest.MonkeyPatch, photograph: Path) -> None:
+def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert compressai.available() == "compressai is not installed"
-    with pytest.raises(CodecError, match=r"not installed; pip install --no-deps compressai"):
-        compressai.measure("mbt2018", photograph, runs=1, threads=1)
 
 
 class Bottleneck(nn.Module):

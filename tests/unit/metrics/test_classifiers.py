@@ -16,6 +16,8 @@ from vqcodec.errors import CodecError
 from vqcodec.metrics import classifiers
 from vqcodec.metrics.classifier_training import SmallResNet
 from vqcodec.metrics.classifiers import Classifier, load_classifier
+from vqcodec.metrics.realism import judged
+from vqcodec.photos import Photo
 
 # float32 [B, 3, H, W] to y = 10 * the means of the channels, and f = the means.
 ONNX = base64.b64decode(
@@ -91,19 +93,11 @@ def test_a_module_judges() -> None:
         assert torch.allclose(judgement.features, expected, atol=1e-4)
 
 
-def test_large_batches_are_judged_in_parts(importable: str) -> None:
-    many = RED_GREEN_BLUE.repeat(50, 1, 1, 1)
-    judgement = load_classifier(f"{importable}:Colour").judge(many)
-    assert judgement.probabilities.argmax(1).tolist() == [0, 1, 2] * 50
-    assert judgement.features is not None
-    assert judgement.features.shape == (150, 3)
-
-
 def test_a_module_without_features_says_so(importable: str) -> None:
     classifier = load_classifier(f"{importable}:Headless")
     assert classifier(RED_GREEN_BLUE).argmax(1).tolist() == [0, 1, 2]
     with pytest.raises(CodecError, match="gives no features"):
-        classifier.judge(RED_GREEN_BLUE).required_features("headless")
+        judged(classifier, [Photo(pixels.numpy(), "") for pixels in RED_GREEN_BLUE], "images")
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,14 @@ def test_classifier_score_of_a_known_mixture() -> None:
     assert (score.deviation, score.parts) == (0.0, 1)
 
 
-def test_classifier_score_in_parts() -> None:
+def test_classifier_score_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities = torch.from_numpy(RNG.dirichlet(np.ones(5), 100))
-    score = classifier_score(probabilities, 4)
-    assert score.parts == 4
+    assert classifier_score(probabilities).parts == 1
+    monkeypatch.setattr(realism, "IMAGES_FOR_PARTS", 100)
+    score = classifier_score(probabilities)
+    assert score.parts == realism.PARTS
     assert score.deviation > 0
     assert 1 <= score.mean <= 5
-    assert classifier_score(probabilities.repeat(50, 1)).parts == realism.PARTS
-    with pytest.raises(CodecError, match="parts"):
-        classifier_score(probabilities[:3], 4)
 
 
 def test_precision_and_recall_of_equal_and_of_distant_sets() -> None:
