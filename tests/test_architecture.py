@@ -81,7 +81,8 @@ def part_of(name: str) -> str:
 def test_every_module_has_its_layer() -> None:
     placed = [part for layer in LAYERS for part in layer] + TOP
     assert len(placed) == len(set(placed))
-    assert {part_of(name) for name, _ in modules()} == set(placed)
+    found = {part_of(name) for name, _ in modules()} - {"weights"}  # files, where it is installed
+    assert found == set(placed)
 
 
 def test_imports_lead_up_only() -> None:

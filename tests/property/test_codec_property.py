@@ -33,7 +33,7 @@ def images(draw: st.DrawFn, sides: st.SearchStrategy[int] = SIDES) -> Image:
 # The model's file is written once for the session, so it may be shared between examples.
 @settings(
     deadline=None,
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(image=images(), quality=st.integers(1, 3), tile=st.sampled_from([TILE, 2 * TILE, 1024]))

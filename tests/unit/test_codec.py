@@ -96,7 +96,7 @@ def psnr(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
 def test_tiles_join_without_seams(
     coffee: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = part(load(coffee), 200, 330)
+    image = part(load(coffee), 136, 200)
     tiled, whole = (
         codec.compress(image, model=tiny_model, tile=tile, effort=1) for tile in (32, 1024)
     )
