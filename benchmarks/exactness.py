@@ -28,7 +28,7 @@ from vqcodec.codec import DEFAULT_BATCH, compress
 from vqcodec.entropy import payload
 from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.gemm import matrix_product
-from vqcodec.entropy.prior import Prior, State
+from vqcodec.entropy.state import State
 from vqcodec.image import Image
 from vqcodec.registry import DEFAULT_MODEL
 from vqcodec.tiles import Tiles
@@ -96,22 +96,20 @@ class Found:
         tiles: Tiles,
         coarser: Sequence[Tensor],
         payloads: Sequence[bytes],
-        prior: Prior,
         state: State,
         some: Sequence[Window],
         progress: payload.StepsDone,
     ) -> Tensor:
         """Decodes some tiles of a level for `Tiles.find`, and adds what there is in them."""
         of = dict(zip(tiles.windows, payloads, strict=True))
-        reader = Reader([of[window] for window in some], prior, state)
-        decoded = payload.find(prior, state, reader, progress)
-        frequencies = prior.parallel(tiles.start(coarser, some), decoded)
+        indices, by_step = decoded(state, [of[window] for window in some], progress)
+        frequencies = tiles.start(coarser, some).parallel(indices).cpu()
         self.frequencies += frequencies.numel()
-        self.indices += decoded.numel()
+        self.indices += indices.numel()
         self.one_pass += map(hashed, frequencies)
-        self.wavefront += map(hashed, reader.frequencies)
-        self.decoded += map(hashed, decoded)
-        return decoded
+        self.wavefront += map(hashed, by_step)
+        self.decoded += map(hashed, indices)
+        return indices
 
     def differences(self, first: Found) -> tuple[int, int, int]:
         """In how many tiles one pass, wavefront and indices are not what another one pass says."""
@@ -124,27 +122,21 @@ class Found:
         return one_pass, wavefront, decoded
 
 
-class Reader:
-    """Reads symbols for `payload.find`, and keeps their frequencies: int32 [N, G, h * w, K]."""
-
-    def __init__(self, payloads: Sequence[bytes], prior: Prior, state: State) -> None:
-        self.prior = prior
-        self.decoders = [Decoder(each) for each in payloads]
-        self.order = ((group, step) for step in state.steps for group in state.groups)
-        shape = (len(payloads), len(prior.sizes), state.indices.shape[1], max(prior.sizes))
-        self.frequencies = torch.zeros(shape, dtype=torch.int32)
-
-    def __call__(self, codebook: int, logits: Tensor) -> Tensor:
-        """Logits [N, n * p, K] of n codebooks and one step to symbols int64 [N, n * p]."""
-        frequencies = self.prior.frequencies(logits)
-        group, positions = next(self.order)
-        assert group.codebooks.start == codebook
-        own = self.frequencies[:, codebook : group.codebooks.stop, :, : logits.shape[2]]
-        own[:, :, positions] = frequencies.unflatten(1, (-1, len(positions))).int().cpu()
-        rows = [
-            decoder.decode(each) for decoder, each in zip(self.decoders, frequencies, strict=True)
-        ]
-        return torch.from_numpy(np.stack(rows)).long()
+def decoded(
+    state: State, payloads: Sequence[bytes], progress: payload.StepsDone
+) -> tuple[Tensor, Tensor]:
+    """Indices as of `payload.decode`, and their frequencies as of `State.parallel`."""
+    decoders = [Decoder(each) for each in payloads]
+    count, height, width = state.shape
+    size = max(group.size for group in state.groups)
+    frequencies = torch.zeros(count, state.maps.shape[1], height * width, size, dtype=torch.int32)
+    for step, group in payload.order(state, progress):
+        rows, of, positions = state.read(step, group), state.groups[group], state.steps[step]
+        own = [decoder.decode(each) for decoder, each in zip(decoders, rows, strict=True)]
+        state.know(step, group, np.stack(own))
+        asked = torch.from_numpy(rows).int().unflatten(1, (-1, len(positions))) + 1
+        frequencies[:, of.books, positions, : of.size] = asked
+    return state.maps, frequencies
 
 
 def compressed(model: str, source: Path | None, tile: int, quality: int | None) -> bytes:

@@ -37,7 +37,7 @@ def bits_of(model: Model, priors: Sequence[Prior], pixels: Pixels, quality: int)
     for level, (integer, prior, own) in enumerate(zip(model.priors, priors, indices, strict=True)):
         before = indices[:level]
         state = integer.start(before, chosen, torch.zeros_like(chosen), *own.shape[2:])
-        lengths = code_lengths(integer.parallel(state, own), own.flatten(2))
+        lengths = code_lengths(state.parallel(own), own.flatten(2))
         found[0, level] = float(lengths.sum())
         for n, mode in enumerate(KINDS[1:], 1):
             set_mode(prior, mode)

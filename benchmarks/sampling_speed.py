@@ -61,7 +61,7 @@ def draw(priors: Sequence[Prior]) -> list[Tensor]:
     for prior, shape in zip(priors, SHAPES, strict=True):
         state = prior.start(indices, zero, zero + 1, *shape)
         chosen = draw_with(prior, [np.random.PCG64(0)], Shaping())
-        indices.append(payload.find(prior, state, chosen))
+        indices.append(payload.find(state, chosen))
     return indices
 
 
@@ -72,7 +72,7 @@ def usual_way(priors: list[Prior], indices: list[Tensor]) -> float:
     total = 0.0
     for level, (prior, (height, width)) in enumerate(zip(priors, SHAPES, strict=True)):
         state = prior.start(indices[:level], zero, zero + 1, height, width)
-        seconds = timed(partial(prior.parallel, state, indices[level]), PASSES)
+        seconds = timed(partial(state.parallel, indices[level]), PASSES)
         total += seconds * height * width
     return total
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 # Tiny models gain nothing from threads, and tests may share their machine. Before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# And none of them leaves it to chance whether priors are compiled.
+os.environ.setdefault("VQCODEC_KERNELS", "numba")
 
 import pytest
 from click.testing import CliRunner, Result

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from vqcodec import container
 from vqcodec.container import Header
-from vqcodec.entropy import payload
+from vqcodec.entropy import kernels, payload
 from vqcodec.entropy.payload import StepsDone
-from vqcodec.entropy.prior import Prior, State
+from vqcodec.entropy.state import State
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
 from vqcodec.progress import Progress
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
@@ -31,9 +32,9 @@ from vqcodec.weights_file import Model, load
 HALO = 64
 BATCH_TILE = 1024
 
-Find = Callable[[Prior, State, Sequence[Window], StepsDone], Tensor]
-"""A level's prior, a fresh state of N windows, these, and whom to tell of every step, to their
-indices: int64 [N, G, h, w]."""
+Find = Callable[[State, Sequence[Window], StepsDone], Tensor]
+"""A fresh state of N windows, these, and whom to tell of every step, to their indices: int64 [N, G,
+h, w]."""
 
 
 class Tiles:
@@ -62,6 +63,7 @@ class Tiles:
         self.halo = padded(HALO, coarsest)
         with stage("tiling"):
             self.windows = split(*self.area, header.tile)
+        kernels.prepare(header.height * header.width, partial(self.report, "compile"))
 
     @classmethod
     def of_file(
@@ -175,13 +177,12 @@ class Tiles:
             The payloads in raster order of the tiles, and their ideal code length in bits.
         """
         level = len(indices) - 1
-        prior = self.model.priors[level]
         payloads: dict[Window, bytes] = {}
         ideal = 0.0
         with stage(f"level {level}, frequencies"):
             for windows in batches(self.windows, self._networks_batch):
                 state = self.start(indices[:level], windows)
-                found, bits = payload.encode(prior, state, self.stacked(indices, level, windows))
+                found, bits = payload.encode(state, self.stacked(indices, level, windows))
                 payloads |= dict(zip(windows, found, strict=True))
                 ideal += bits
                 self.report(f"encode level {level}", len(payloads), len(self.windows))
@@ -210,10 +211,8 @@ class Tiles:
         chosen = self.windows if windows is None else windows
         of = dict(zip(chosen, payloads, strict=True))
 
-        def decode(
-            prior: Prior, state: State, some: Sequence[Window], progress: StepsDone
-        ) -> Tensor:
-            return payload.decode(prior, state, [of[window] for window in some], progress)
+        def decode(state: State, some: Sequence[Window], progress: StepsDone) -> Tensor:
+            return payload.decode(state, [of[window] for window in some], progress)
 
         with stage(f"level {level}, frequencies"):
             return self.find(chosen, coarser, decode, f"decode level {level}")
@@ -246,25 +245,31 @@ class Tiles:
                 self.report(name, before * of + step * count, of * len(windows))
 
             state = self.start(coarser, some)
-            found = find(self.model.priors[level], state, some, report)
+            found = find(state, some, report)
             for window, part in zip(some, found, strict=True):
                 cut(whole, window // stride).copy_(part)
             done += len(some)
         return whole
 
-    def start(self, coarser: Sequence[Tensor], windows: Sequence[Window]) -> State:
+    def start(
+        self,
+        coarser: Sequence[Tensor],
+        windows: Sequence[Window],
+        steps: Sequence[Tensor] | None = None,
+    ) -> State:
         """A fresh state of the prior of the level after the coarser ones.
 
         Args:
             coarser: Their indices: int64 [G, H'/s, W'/s] each.
             windows: Of equal shape.
+            steps: As of `Prior.start`.
         """
         level = len(coarser)
         maps = [self.stacked(coarser, m, windows) for m in range(level)]
         quality = self.quality(len(windows))
         shape = windows[0] // self.model.strides[level]
         return self.model.priors[level].start(
-            maps, quality, torch.zeros_like(quality), shape.height, shape.width
+            maps, quality, torch.zeros_like(quality), shape.height, shape.width, steps
         )
 
     # The checksum of indices

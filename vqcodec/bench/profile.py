@@ -27,7 +27,8 @@ from vqcodec.bench.scaling import MEGAPIXELS, scaling
 from vqcodec.container import Container
 from vqcodec.entropy import payload
 from vqcodec.entropy.frequencies import code_lengths
-from vqcodec.entropy.prior import Prior, State
+from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.state import State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.image import Image
 from vqcodec.models.quantizer import ProductQuantizer
@@ -176,7 +177,7 @@ def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, qua
     for level, tallies in enumerate(levels):
         own = indices[level]
         state = _fresh(model, indices, level, quality)
-        frequencies = model.priors[level].parallel(state, own)
+        frequencies = state.parallel(own)
         full = code_lengths(frequencies, own.flatten(2)).sum((0, 2)).tolist()
         for g, tally in enumerate(tallies[: state.books]):
             tally.counts += torch.bincount(own[:, g].flatten(), minlength=len(tally.counts))
@@ -326,7 +327,7 @@ def raster(
         coarser, own = indices[:level], indices[level]
         prior = tiles.model.priors[level]
         wavefront_seconds = timed(partial(tiles.decode, payloads, coarser), passes)
-        in_raster, _ = payload.encode(prior, one_by_one(tiles, prior, coarser), own[None])
+        in_raster, _ = payload.encode(one_by_one(tiles, prior, coarser), own[None])
         decode = partial(_decode_one_by_one, tiles, prior, coarser, in_raster)
         found, raster = measured(decode, 1)
         exact, seconds = full_passes(tiles, indices[: level + 1], passes)
@@ -370,16 +371,17 @@ def indices_of(tiles: Tiles, contents: Container) -> list[Tensor]:
 
 def one_by_one(tiles: Tiles, prior: Prior, coarser: Sequence[Tensor]) -> State:
     """A fresh state of the only tile of a level, which takes one position a step."""
-    state = tiles.start(coarser, tiles.windows)
-    positions = torch.cat(state.steps)
-    state.steps = tuple((positions if prior.attentions else positions.sort().values)[:, None])
-    return state
+    level = len(coarser)
+    window = tiles.windows[0] // tiles.model.strides[level]
+    positions = torch.cat(steps(window.height, window.width))
+    one_by_one = (positions if prior.attentions else positions.sort().values)[:, None]
+    return tiles.start(coarser, tiles.windows, tuple(one_by_one))
 
 
 def _decode_one_by_one(
     tiles: Tiles, prior: Prior, coarser: Sequence[Tensor], payloads: Sequence[bytes]
 ) -> Tensor:
-    return payload.decode(prior, one_by_one(tiles, prior, coarser), payloads)
+    return payload.decode(one_by_one(tiles, prior, coarser), payloads)
 
 
 def full_passes(tiles: Tiles, indices: Sequence[Tensor], wanted: int) -> tuple[bool, list[float]]:
@@ -396,8 +398,8 @@ def full_passes(tiles: Tiles, indices: Sequence[Tensor], wanted: int) -> tuple[b
     level = len(indices) - 1
     maps = [each[None] for each in indices]
     state = _fresh(tiles.model, maps, level, tiles.header.quality)
-    prior, own = tiles.model.priors[level], maps[level]
-    expected = prior.parallel(state, own)
+    own = maps[level]
+    expected = state.parallel(own)
     step = torch.tensor(step_of(*own.shape[2:]))
     positions = {(2 * n + 1) * len(step) // (2 * wanted) for n in range(wanted)}  # evenly spread
     exact, seconds = True, []
@@ -405,7 +407,7 @@ def full_passes(tiles: Tiles, indices: Sequence[Tensor], wanted: int) -> tuple[b
         known = step < step[position]
         known[position] = True  # its codebooks see those before
         given = own * known.view(own.shape[2:])
-        found, cost = measured(partial(prior.parallel, state, given), 1)
+        found, cost = measured(partial(state.parallel, given), 1)
         exact &= torch.equal(found[:, :, position], expected[:, :, position])
         seconds.append(cost.seconds)
     return exact, seconds

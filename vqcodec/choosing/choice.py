@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -15,7 +14,7 @@ from vqcodec.choosing.effort import SWEEPS
 from vqcodec.choosing.search import search
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.tiles import BATCH_TILE, Tiles, cut
-from vqcodec.tiling import Window, padded, split
+from vqcodec.tiling import padded, split
 from vqcodec.watch import stage
 
 SEARCH_TILE = 256
@@ -79,7 +78,7 @@ def _search(
             torch.from_numpy(whole[around.slices].copy())[None].to(model.device),
             [tiles.stacked(maps, level, [around]) for level in range(len(maps))],
             tiles.quality(1),
-            partial(_code_lengths, tiles, maps[:-1], around),
+            tiles.start(maps[:-1], [around]).code_lengths,
             real=real.to(model.device),
             free=free[(around // stride).slices],
             sweeps=sweeps,
@@ -87,9 +86,3 @@ def _search(
         )
         cut(maps[-1], around // stride).copy_(found[0])
         tiles.report("search", n + 1, len(windows))
-
-
-def _code_lengths(tiles: Tiles, coarser: Sequence[Tensor], window: Window, own: Tensor) -> Tensor:
-    """`Prior.code_lengths` in a window, as if it was a tile."""
-    prior = tiles.model.priors[len(coarser)]
-    return prior.code_lengths(tiles.start(coarser, [window]), own)

@@ -20,7 +20,7 @@ from vqcodec.drawing.sampling import HERE, Place
 from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
 from vqcodec.entropy.payload import StepsDone
-from vqcodec.entropy.prior import Prior, State
+from vqcodec.entropy.state import State
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, image_of
 from vqcodec.progress import Progress
@@ -136,11 +136,12 @@ def _filled(
 ) -> Tensor:
     """Indices of a level, int64 [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
     level = len(coarser)
+    prior = tiles.model.priors[level]
     numbers = {window: n for n, window in enumerate(tiles.windows)}
 
-    def invent(prior: Prior, state: State, some: Sequence[Window], progress: StepsDone) -> Tensor:
+    def invent(state: State, some: Sequence[Window], progress: StepsDone) -> Tensor:
         generators = [np.random.PCG64([seed, level, numbers[window]]) for window in some]
-        return payload.find(prior, state, draw_with(prior, generators, shaping), progress)
+        return payload.find(state, draw_with(prior, generators, shaping), progress)
 
     there, missing = tiles.windows[: len(known)], tiles.windows[len(known) :]
     decoded = tiles.decode(known, coarser, there)

@@ -341,7 +341,7 @@ class _Sampler:
                 report(level, done, of)
 
             choose = draw_with(prior, generators, self.shaping)
-            indices.append(payload.find(prior, state, choose, advance))
+            indices.append(payload.find(state, choose, advance))
         return [maps[: len(items)] for maps in indices]
 
     def _decoded(self, items: Sequence[_Item], indices: list[Tensor]) -> Iterator[Sample]:

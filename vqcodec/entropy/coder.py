@@ -9,17 +9,11 @@ from __future__ import annotations
 import constriction
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from vqcodec.errors import SectionError
 
 _MODEL = constriction.stream.model.Categorical(perfect=False)
 WORD_BYTES = 4
-
-
-def _probabilities(frequencies: Tensor) -> npt.NDArray[np.float32]:
-    # Exact: frequencies are below 2**24.
-    return (frequencies - 1).float().cpu().numpy()
 
 
 class Encoder:
@@ -28,9 +22,9 @@ class Encoder:
     def __init__(self) -> None:
         self._coder = constriction.stream.queue.RangeEncoder()
 
-    def encode(self, symbols: Tensor, frequencies: Tensor) -> None:
-        """Codes integer symbols [m] with frequencies [m, K], integers of any dtype."""
-        self._coder.encode(symbols.int().cpu().numpy(), _MODEL, _probabilities(frequencies))
+    def encode(self, symbols: npt.NDArray[np.int32], above: npt.NDArray[np.float32]) -> None:
+        """Codes symbols, int32 [m], with frequencies less 1, float32 [m, K]."""
+        self._coder.encode(symbols, _MODEL, above)
 
     def payload(self) -> bytes:
         """All words so far, little-endian."""
@@ -53,10 +47,10 @@ class Decoder:
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
-    def decode(self, frequencies: Tensor) -> npt.NDArray[np.int32]:
-        """The next m symbols, with frequencies [m, K]."""
+    def decode(self, above: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """The next m symbols, int32, with frequencies less 1, float32 [m, K]."""
         try:
-            return np.asarray(self._coder.decode(_MODEL, _probabilities(frequencies)))
+            return np.asarray(self._coder.decode(_MODEL, above))
         except AssertionError as error:
             raise SectionError("a payload does not fit its model; the file is damaged") from error
 

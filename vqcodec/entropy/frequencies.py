@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -60,7 +62,7 @@ def code_lengths(frequencies: Tensor, indices: Tensor) -> Tensor:
     """Ideal code length of every index, in bits; 0 for codebooks left out.
 
     Args:
-        frequencies: What `Prior.parallel` gave, int32 [N, G, P, K].
+        frequencies: What `State.parallel` gave, int32 [N, G, P, K].
         indices: int64 [N, G, P].
 
     Returns:
@@ -68,6 +70,17 @@ def code_lengths(frequencies: Tensor, indices: Tensor) -> Tensor:
     """
     chosen = frequencies.gather(-1, indices[..., None]).squeeze(-1).double()
     return TOTAL_BITS - chosen.masked_fill_(chosen == 0, TOTAL).log2()
+
+
+def code_length(above: npt.NDArray[np.float32], symbols: npt.NDArray[np.int32]) -> float:
+    """Ideal code length of symbols, in bits.
+
+    Args:
+        above: Frequencies less 1, float32 [N, m, K].
+        symbols: int32 [N, m].
+    """
+    chosen = np.take_along_axis(above, symbols[..., None], -1).astype(np.float64)
+    return float((TOTAL_BITS - np.log2(chosen + 1)).sum())
 
 
 def expected_code_lengths(logits: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from vqcodec.entropy.frequencies import look_up
-from vqcodec.entropy.gemm import matrix_product
+from vqcodec.entropy.gemm import Product, matrix_product
 from vqcodec.entropy.wavefront import Grid
 from vqcodec.spec.cone import step_of
 from vqcodec.spec.prior import (
@@ -76,7 +77,12 @@ class Linear:
             raise ValueError("a filter's sums are too large")
         self.multiplier = multiplier / (1 << REQUANTIZE_BITS)
         self.offset = offset / (1 << REQUANTIZE_BITS)
-        self.product = matrix_product(self.weight.device, int(sums.amax()))
+        self.largest_sum = int(sums.amax())
+
+    @cached_property
+    def product(self) -> Product:
+        """The product, chosen when it is first needed: the compiled steps never do."""
+        return matrix_product(self.weight.device, self.largest_sum)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """int8 [P, K] to integers, float64 [P, N]."""
@@ -104,6 +110,7 @@ class Activation:
         shift = int(weights["shift"])
         if not 1 <= shift <= MAX_SHIFT:
             raise ValueError(f"an activation's shift must be in 1..{MAX_SHIFT}, not {shift}")
+        self.shift = shift
         self.step = 2.0**-shift
         self.half_up = torch.tensor(128.5, dtype=torch.float64, device=self.table.device)
 

@@ -1,36 +1,25 @@
 """The PixelSNAIL prior in integers: the same frequencies on every machine.
 
-One module serves both directions. Its features live in zero-bordered caches, and `advance`
-computes them for any set of positions whose causal neighbours are there already: for all
-positions at once when the indices are known (compress), or for one step after the other
-(decompress, sample). Both are the same integers, because every operation is exact.
-
-The architecture is that of `vqcodec.models.prior`; `vqcodec.entropy.payload` has the order in which
-indices become known.
+The architecture is that of `vqcodec.models.prior`; `vqcodec.entropy.state` has what a prior knows
+of maps while they are coded, and `vqcodec.entropy.payload` the order in which it gets to know it.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.entropy.frequencies import (
-    TEMPERATURE_ONE,
-    Tables,
-    expected_code_lengths,
-    frequencies,
-)
+from vqcodec.entropy import kernels
+from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
 from vqcodec.entropy.layers import (
-    ROWS_PER_CALL,
     Activation,
     Attention,
-    AttentionCache,
     Cache,
     GatedBlock,
     Linear,
@@ -38,9 +27,13 @@ from vqcodec.entropy.layers import (
     stream_table,
     under,
 )
-from vqcodec.entropy.wavefront import Grid, steps
-from vqcodec.spec.cone import CONE3, CONE5, FULL3
+from vqcodec.entropy.state import State, TorchState
+from vqcodec.entropy.wavefront import Grid
+from vqcodec.spec.cone import FULL3
 from vqcodec.spec.prior import Group, PriorConfig
+
+if TYPE_CHECKING:
+    from vqcodec.entropy.kernels.program import Program
 
 
 class Context:
@@ -172,52 +165,6 @@ class Heads(NamedTuple):
     groups: list[GroupHeads]
 
 
-class State:
-    """Everything known about a batch of N equal maps while it is coded.
-
-    Attributes:
-        groups: The groups of codebooks that their quality has.
-        books: How many codebooks these are.
-        steps: Raster positions of each step, int64 [p], in the order in which they become known.
-        indices: What is known, int64 [N, H * W, G]; 0 for what is not, and for codebooks left out.
-        open_heads: Gives what the heads start from, float64 [P, books * head_channels], for rows of
-            `Prior.advance`.
-        hidden: What the heads of the step at hand start from.
-        found: Indices of the step at hand, int64 [N * p, n] of each group so far.
-    """
-
-    def __init__(
-        self, prior: Prior, heads: Heads, context: Tensor, count: int, height: int, width: int
-    ) -> None:
-        self.groups = heads.groups
-        self.books = heads.groups[-1].codebooks.stop
-        self.open_heads = heads.open
-        device = context.device
-        grid = Grid(count, height, width, CONE5)
-        channels = context.shape[-1]
-        self.grid = grid
-        self.steps = steps(height, width)
-        self.context = context
-        self.cone3 = grid.offsets(CONE3).to(device)
-        self.cone5 = grid.offsets(CONE5).to(device)
-        self.embedded = Cache(grid, channels, device)
-        self.blocks = [Cache(grid, channels, device) for _ in prior.blocks]
-        self.attentions = {
-            place: AttentionCache(grid, channels, attention.heads, device)
-            for place, attention in prior.attentions.items()
-        }
-        shape = (count, height * width, len(prior.sizes))
-        self.indices = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.hidden = torch.empty(0)
-        self.found: list[Tensor] = []
-
-    @property
-    def maps(self) -> Tensor:
-        """The indices as maps: int64 [N, G, H, W]."""
-        shape = (self.grid.count, -1, self.grid.height, self.grid.width)
-        return self.indices.transpose(1, 2).reshape(shape)
-
-
 class Prior:
     """One level's integer prior.
 
@@ -229,6 +176,7 @@ class Prior:
 
     def __init__(self, config: PriorConfig, weights: Weights, tables: Tables) -> None:
         self.sizes = [size for size, _ in config.codebooks]
+        self.gates = tables.gate
         self.exponential = tables.exponential
         self.context = Context(config, under("context", weights), tables)
         # One table, so that a position's codebooks are summed in one go; float32 has all sums.
@@ -251,17 +199,31 @@ class Prior:
         self.activation = Activation(under("activation", weights))
         self.hidden = Linear(under("hidden", weights))
         self.heads: dict[int, Heads] = {}
+        self._program: Program | None = None
+        self._unfit = False
         self.groups = [
             GroupHeads(group, config.head_channels, weights) for group in config.codebook_groups
         ]
 
     @torch.inference_mode()
     def start(
-        self, coarser: Sequence[Tensor], quality: Tensor, label: Tensor, height: int, width: int
+        self,
+        coarser: Sequence[Tensor],
+        quality: Tensor,
+        label: Tensor,
+        height: int,
+        width: int,
+        steps: Sequence[Tensor] | None = None,
     ) -> State:
         """State of N maps [height, width] of which nothing is known yet.
 
-        The arguments are those of `Context`.
+        Args:
+            coarser: As of `Context`.
+            quality: As of `Context`.
+            label: As of `Context`.
+            height: As of `Context`.
+            width: As of `Context`.
+            steps: Raster positions, int64 [p] each, in another order than the wavefront's.
 
         Raises:
             ValueError: some of the maps' qualities leave codebooks out which others have.
@@ -272,10 +234,29 @@ class Prior:
         }
         if len(counts) > 1:
             raise ValueError("maps of one batch need the same codebooks")
-        context = self.context(coarser, quality, label, height, width)
-        return State(self, self._heads(counts.pop()), context, len(quality), height, width)
+        number = counts.pop()
+        if (program := self._compiled()) is not None:
+            from vqcodec.entropy.kernels.state import CompiledState
 
-    def _heads(self, count: int) -> Heads:
+            groups = self.heads_of(number).groups
+            return CompiledState(program, groups, coarser, quality, label, height, width, steps)
+        context = self.context(coarser, quality, label, height, width)
+        return TorchState(self, self.heads_of(number), context, len(quality), height, width, steps)
+
+    def _compiled(self) -> Program | None:
+        """The prior as compiled steps take it, made once; None where PyTorch computes it."""
+        if self._unfit or not kernels.ready(self.embedding.device):
+            return None
+        if self._program is None:
+            from vqcodec.entropy.kernels.program import Program, UnfitError
+
+            try:
+                self._program = Program(self)
+            except UnfitError:
+                self._unfit = True
+        return self._program
+
+    def heads_of(self, count: int) -> Heads:
         """The heads of the first groups, made once."""
         if count not in self.heads:
             groups = self.groups[:count]
@@ -284,77 +265,6 @@ class Prior:
                 self.hidden.first(end), [group.before(end) for group in groups]
             )
         return self.heads[count]
-
-    # Position by position
-
-    def logits(self, state: State, positions: Tensor, group: GroupHeads) -> Tensor:
-        """What is to be expected of a group of codebooks at positions.
-
-        Args:
-            state: All positions of earlier steps are known, and so are the earlier groups at these.
-            positions: Of a step, raster positions int64 [p].
-            group: Of the state's.
-
-        Returns:
-            Integers in float64 [N, n * p, K], in 1/16 nat, codebook by codebook.
-        """
-        if group is state.groups[0]:
-            state.hidden = state.open_heads(self.advance(state, positions.to(state.context.device)))
-        by_map: Tensor = group.logits(state.hidden).unflatten(1, (state.grid.count, -1))
-        return by_map.transpose(0, 1).flatten(1, 2)
-
-    def know(self, state: State, positions: Tensor, group: GroupHeads, symbols: Tensor) -> None:
-        """Makes a group's indices known at positions that `logits` was asked about.
-
-        Args:
-            state: Of N maps.
-            positions: As of `logits`.
-            group: As of `logits`.
-            symbols: Integers [N, n * p], codebook by codebook.
-        """
-        device, count = state.context.device, state.grid.count
-        by_book = symbols.to(device, torch.int64).view(count, -1, len(positions))
-        found = by_book.transpose(1, 2).flatten(0, 1)
-        group.see(state.hidden, found)
-        state.found.append(found)
-        if group is state.groups[-1]:
-            known = torch.cat(state.found, 1)
-            state.found.clear()
-            here = positions.to(device)
-            self.write(state, here, known)
-            state.indices[:, here, : state.books] = known.view(count, len(positions), -1)
-
-    def write(self, state: State, positions: Tensor, indices: Tensor) -> None:
-        """Gives the features of positions after these something to see.
-
-        Args:
-            state: Of N maps.
-            positions: Raster positions, int64 [p].
-            indices: Their indices, of the codebooks that the state has: int64 [N * p, books].
-        """
-        starts = self.embedding_starts[: state.books]
-        total = F.embedding_bag(indices + starts, self.embedding, mode="sum")
-        embedded = total.clamp_(-127, 127).to(torch.int8)
-        state.embedded.write(state.grid.places(positions), embedded)
-
-    def advance(self, state: State, positions: Tensor) -> Tensor:
-        """Features of positions whose causal neighbours are known and were advanced before.
-
-        Returns:
-            Input of `State.open_heads`: int8 [N * p, C].
-        """
-        places = state.grid.places(positions)
-        stream = state.context[:, positions].flatten(0, 1)
-        for rows, some in zip(
-            torch.split(stream, ROWS_PER_CALL), torch.split(places, ROWS_PER_CALL), strict=True
-        ):
-            rows += self.enter(state.embedded.features(some[:, None] + state.cone5))
-        cells = places[:, None] + state.cone3
-        for n, block in enumerate(self.blocks):
-            if n in self.attentions:
-                stream = self.attentions[n](stream, state.attentions[n], positions)
-            stream = block(stream, state.blocks[n], places, cells)
-        return self.activation(stream)
 
     def frequencies(self, logits: Tensor, temperature: int = TEMPERATURE_ONE) -> Tensor:
         """Frequencies of logits [..., K], of sum 2**24: integers in float64 [..., K].
@@ -365,56 +275,3 @@ class Prior:
         """
         rows = frequencies(logits.flatten(0, -2), self.exponential, temperature)
         return rows.view(logits.shape)
-
-    # All positions at once
-
-    @torch.inference_mode()
-    def parallel(self, state: State, indices: Tensor) -> Tensor:
-        """Frequencies of all indices in one pass.
-
-        Args:
-            state: A fresh one, of N maps.
-            indices: int64 [N, G, H, W].
-
-        Returns:
-            int32 [N, G, H * W, K]; codebooks smaller than the largest K are padded with zeros, and
-            those left out at this quality are zero.
-        """
-        return self._of_all(state, indices, self.frequencies, torch.int32)
-
-    @torch.inference_mode()
-    def code_lengths(self, state: State, indices: Tensor) -> Tensor:
-        """What every code would cost in place of each index, all others being what they are.
-
-        Args:
-            state: A fresh one, of N maps.
-            indices: int64 [N, G, H, W].
-
-        Returns:
-            Bits, float32 [N, G, H * W, K]; zero where `parallel` has zeros.
-        """
-        return self._of_all(state, indices, expected_code_lengths, torch.float32)
-
-    def _of_all(
-        self,
-        state: State,
-        indices: Tensor,
-        read: Callable[[Tensor], Tensor],
-        dtype: torch.dtype,
-    ) -> Tensor:
-        """What is read from the logits [P, K] of all indices: [N, G, H * W, K]."""
-        count, books, height, width = indices.shape
-        everywhere = torch.arange(height * width, device=indices.device)
-        known = indices[:, : state.books].flatten(2).permute(0, 2, 1).flatten(0, 1)
-        self.write(state, everywhere, known)
-        features = self.advance(state, everywhere)
-        shape = (books, len(known), max(self.sizes))
-        result = torch.zeros(shape, dtype=dtype, device=known.device)
-        for start in range(0, len(known), ROWS_PER_CALL):
-            rows = slice(start, start + ROWS_PER_CALL)
-            hidden = state.open_heads(features[rows])
-            for group in state.groups:
-                for g, logits in zip(group.codebooks, group.logits(hidden), strict=True):
-                    result[g, rows, : logits.shape[1]] = read(logits)
-                group.see(hidden, known[rows, group.books])
-        return result.view(books, count, height * width, -1).transpose(0, 1)

@@ -120,7 +120,7 @@ def likelihood(
         indices, _ = model.autoencoder.quantize(pixels, qualities)
         for level, (prior, maps) in enumerate(zip(model.priors, indices, strict=True)):
             state = prior.start(indices[:level], qualities, label, *maps.shape[2:])
-            frequencies = prior.parallel(state, maps)
+            frequencies = state.parallel(maps)
             bits[level] += float(code_lengths(frequencies, maps.flatten(2)).sum())
             symbols[level] += maps[:, : state.books].numel()
             restored = model.autoencoder.synthesize(indices[: level + 1], qualities)

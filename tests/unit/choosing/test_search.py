@@ -15,7 +15,7 @@ from vqcodec.choosing import choice, search
 from vqcodec.choosing.choice import choose
 from vqcodec.choosing.effort import SWEEPS
 from vqcodec.container import Header
-from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.kernels.state import CompiledState
 from vqcodec.image import load
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
@@ -127,7 +127,7 @@ def searched(
         torch.from_numpy(pixels)[None],
         indices,
         torch.tensor([1]),
-        lambda own: of.model.priors[-1].code_lengths(of.start(coarser, of.windows), own),
+        lambda own: of.start(coarser, of.windows).code_lengths(own),
         real=torch.ones(96, 96, dtype=torch.bool) if real is None else real,
         free=torch.ones(12, 12, dtype=torch.bool) if free is None else free,
         sweeps=4,
@@ -194,13 +194,13 @@ def test_two_sweeps_share_a_pass_of_the_prior(
     tiny_model: Path, square: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[None] = []
-    lengths = Prior.code_lengths
+    lengths = CompiledState.code_lengths
 
-    def counted(self: Prior, *of: Any) -> Tensor:
+    def counted(self: CompiledState, *of: Any) -> Tensor:
         passes.append(None)
         return lengths(self, *of)
 
-    monkeypatch.setattr(Prior, "code_lengths", counted)
+    monkeypatch.setattr(CompiledState, "code_lengths", counted)
     searched(tiny_model, square)  # four sweeps
     assert len(passes) == 2
 

@@ -54,16 +54,16 @@ for count, height, width in ((2, 64, 96), (5, 32, 32), (1, 512, 640)):
         own, before = indices[level], indices[:level]
         label = torch.zeros_like(quality)
         state = prior.start(before, quality, label, *own.shape[2:])
-        digest.update(prior.parallel(state, own).numpy().tobytes())
+        digest.update(state.parallel(own).numpy().tobytes())
         if count == 2:
             state = prior.start(before, quality, label, *own.shape[2:])
             best = lambda g, logits: prior.frequencies(logits).argmax(-1)
-            likeliest = payload.find(prior, state, best)
+            likeliest = payload.find(state, best)
             digest.update(likeliest.numpy().tobytes())
             state = prior.start(before, quality, label, *own.shape[2:])
             shaping = Shaping(temperature=0.9, top_k=12, top_p=0.95)
             bits = [np.random.PCG64([level, n]) for n in range(count)]
-            drawn = payload.find(prior, state, draw_with(prior, bits, shaping))
+            drawn = payload.find(state, draw_with(prior, bits, shaping))
             digest.update(drawn.numpy().tobytes())
 print(torch.get_num_threads(), digest.hexdigest())
 """

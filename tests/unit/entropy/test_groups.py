@@ -27,6 +27,8 @@ from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of, start_from_checkpoint, start_from_shares
 from vqcodec.weights_file import load
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 USED = {1: 2, 3: 2, 4: 4, 6: 4, 7: 6, 10: 6}  # quality -> codebooks of the finer level
 SIZES = [16, 16, 16, 16, 8, 8]
 
@@ -55,7 +57,7 @@ def draw(quality: int, count: int = 2, side: int = 3) -> tuple[Tensor, Tensor]:
 def parallel(prior: integer.Prior, quality: int, coarser: Tensor, own: Tensor) -> Tensor:
     of_each = torch.full((len(own),), quality - 1)
     state = prior.start([coarser], of_each, torch.zeros_like(of_each), *own.shape[2:])
-    return prior.parallel(state, own)
+    return state.parallel(own)
 
 
 def test_groups_come_from_the_codebooks() -> None:
@@ -96,7 +98,7 @@ def test_the_wavefront_asks_for_the_same_frequencies(
         assert torch.equal(prior.frequencies(logits).int(), wanted)
         return own.flatten(2)[:, books, step].flatten(1, 2)
 
-    assert torch.equal(payload.find(prior, state, tell), own)
+    assert torch.equal(payload.find(state, tell), own)
     groups = {2: [0, 1], 4: [0, 1, 2], 6: [0, 1, 2, 4]}[USED[quality]]
     assert asked == groups * len(steps(*own.shape[2:]))
 

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from vqcodec.entropy import layers, payload
 from vqcodec.entropy import prior as integer
+from vqcodec.entropy import state as reference
+from vqcodec.entropy.kernels import state as compiled
 from vqcodec.entropy.wavefront import steps
 from vqcodec.models import prior as trained
 from vqcodec.spec.cone import step_of
 from vqcodec.spec.prior import TOTAL, TOTAL_BITS, PriorConfig
 from vqcodec.training.export import integer_prior, shared_tables
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 BOOKS = ((8, 1), (16, 2), (5, 3))
 COARSER = {0: (), 1: (((8, 2),),), 2: (((8, 1), (16, 2)), ((4, 2),))}
@@ -97,7 +101,7 @@ def parallel(
     """int32 [N, G, H * W, K]."""
     of_each = torch.ones(len(own), dtype=torch.int64)
     state = prior.start(before, quality * of_each, label * of_each, *own.shape[2:])
-    return prior.parallel(state, own)
+    return state.parallel(own)
 
 
 def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Tensor:
@@ -117,7 +121,7 @@ def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Ten
         found[:, codebook, step, : frequencies.shape[-1]] = frequencies.int()
         return known[:, codebook, step]
 
-    result = payload.find(prior, state, tell)
+    result = payload.find(state, tell)
     assert torch.equal(result, own)
     return found
 
@@ -158,8 +162,9 @@ def test_rows_per_call_change_nothing(
     prior = make(*key).exported
     own, before = maps(key[0], 2, 3, 4)
     whole = parallel(prior, own, before)
-    monkeypatch.setattr(integer, "ROWS_PER_CALL", 5)
+    monkeypatch.setattr(reference, "ROWS_PER_CALL", 5)
     monkeypatch.setattr(layers, "ROWS_PER_CALL", 5)
+    monkeypatch.setattr(compiled, "LENGTHS_ROWS", 5)
     monkeypatch.setattr(layers, "ATTENTION_LOGITS_PER_CALL", 40)
     assert torch.equal(parallel(prior, own, before), whole)
 
@@ -229,7 +234,7 @@ def test_code_lengths_of_all_codes(key: tuple[int, ...]) -> None:
     own, before = maps(key[0], 2, 3, 5)
     quality = torch.tensor([1, 1])
     state = prior.start(before, quality, torch.zeros_like(quality), *own.shape[2:])
-    found = prior.code_lengths(state, own)
+    found = state.code_lengths(own)
     exact = parallel(prior, own, before)
     there = exact > 0
     assert torch.equal(there, found > 0)
@@ -243,7 +248,7 @@ def test_a_batch_may_mix_qualities_and_classes(key: tuple[int, ...]) -> None:
     prior = make(*key).exported
     own, before = maps(key[0], 2, 2, 2)
     state = prior.start(before, torch.tensor([0, 3]), torch.tensor([2, 0]), *own.shape[2:])
-    mixed = prior.parallel(state, own)
+    mixed = state.parallel(own)
     for n, (quality, label) in enumerate([(0, 2), (3, 0)]):
         single = [level[n : n + 1] for level in before]
         assert torch.equal(mixed[n], parallel(prior, own[n : n + 1], single, quality, label)[0])
@@ -282,6 +287,6 @@ def test_temperature_draws_nearer_to_the_likeliest(key: tuple[int, ...]) -> None
             seen.append(prior.frequencies(logits, at).amax(-1).flatten())
             return logits.argmax(-1)
 
-        payload.find(prior, state, likeliest)
+        payload.find(state, likeliest)
         largest.append(torch.cat(seen).double().mean())
     assert largest[0] > largest[1]

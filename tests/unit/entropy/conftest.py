@@ -1,0 +1,13 @@
+"""Both ways of computing a prior are held to the same tests."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(params=["torch", "numba"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Priors computed by PyTorch, then by compiled code."""
+    way: str = request.param
+    monkeypatch.setenv("VQCODEC_KERNELS", way)
+    return way
