@@ -8,10 +8,12 @@ Indices are kept as whole maps, so that tiles are borders for the priors alone: 
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +27,12 @@ from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
 from vqcodec.progress import Progress
+from vqcodec.threads import share
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 from vqcodec.watch import stage
 from vqcodec.weights_file import Model, load
+
+T = TypeVar("T")
 
 HALO = 64
 BATCH_TILE = 1024
@@ -58,6 +63,7 @@ class Tiles:
         self.header = header
         self.batch = max(1, min(batch, batch * BATCH_TILE**2 // header.tile**2))
         self.progress = progress
+        self._lock = threading.Lock()  # of what is reported
         coarsest = model.strides[0]
         self.area = (padded(header.height, coarsest), padded(header.width, coarsest))
         self.halo = padded(HALO, coarsest)
@@ -178,15 +184,20 @@ class Tiles:
         """
         level = len(indices) - 1
         payloads: dict[Window, bytes] = {}
-        ideal = 0.0
-        with stage(f"level {level}, frequencies"):
-            for windows in batches(self.windows, self._networks_batch):
-                state = self.start(indices[:level], windows)
-                found, bits = payload.encode(state, self.stacked(indices, level, windows))
-                payloads |= dict(zip(windows, found, strict=True))
-                ideal += bits
+        bits: dict[Window, float] = {}
+
+        def encode(window: Window) -> None:
+            state = self.start(indices[:level], [window])
+            own = self.stacked(indices, level, [window])
+            (coded,), bits[window] = payload.encode(state, own)
+            with self._lock:
+                payloads[window] = coded
                 self.report(f"encode level {level}", len(payloads), len(self.windows))
-        return tuple(payloads[window] for window in self.windows), ideal
+
+        with stage(f"level {level}, frequencies"):
+            self._share(encode, self.windows)
+        in_order = tuple(payloads[window] for window in self.windows)
+        return in_order, sum(bits[window] for window in self.windows)
 
     def decode(
         self,
@@ -238,18 +249,33 @@ class Tiles:
         level = len(coarser)
         stride = self.model.strides[level]
         whole = self._empty_map(level)
-        done = 0
-        for some in batches(windows, self.batch):
+        done = dict.fromkeys(windows, 0.0)  # the share of each tile
 
-            def report(step: int, of: int, before: int = done, count: int = len(some)) -> None:
-                self.report(name, before * of + step * count, of * len(windows))
+        def fill(some: Sequence[Window]) -> None:
+            def report(step: int, of: int) -> None:
+                with self._lock:
+                    done.update(dict.fromkeys(some, step / of))
+                    self.report(name, round(sum(done.values()) * of), len(windows) * of)
 
-            state = self.start(coarser, some)
-            found = find(state, some, report)
+            found = find(self.start(coarser, some), some, report)
             for window, part in zip(some, found, strict=True):
                 cut(whole, window // stride).copy_(part)
-            done += len(some)
+
+        # Compiled steps gain nothing from tiles side by side, and leave threads to them.
+        self._share(fill, list(batches(windows, 1 if self._compiled else self.batch)))
         return whole
+
+    @property
+    def _compiled(self) -> bool:
+        return kernels.ready(self.model.device)
+
+    def _share(self, work: Callable[[T], object], parts: Sequence[T]) -> None:
+        """Has work with priors done for all parts; in threads, if it lets go of Python's lock."""
+        if self._compiled:
+            share(work, parts)
+        else:
+            for part in parts:
+                work(part)
 
     def start(
         self,

@@ -79,8 +79,9 @@ def code_length(above: npt.NDArray[np.float32], symbols: npt.NDArray[np.int32]) 
         above: Frequencies less 1, float32 [N, m, K].
         symbols: int32 [N, m].
     """
-    chosen = np.take_along_axis(above, symbols[..., None], -1).astype(np.float64)
-    return float((TOTAL_BITS - np.log2(chosen + 1)).sum())
+    rows = above.reshape(-1, above.shape[-1])
+    chosen = rows[np.arange(len(rows)), symbols.ravel()].astype(np.float64)
+    return TOTAL_BITS * len(rows) - float(np.log2(chosen + 1).sum())
 
 
 def expected_code_lengths(logits: Tensor) -> Tensor:

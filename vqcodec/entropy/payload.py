@@ -10,14 +10,17 @@ codebook; of a codebook the step's positions in raster order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vqcodec.entropy.coder import Decoder, Encoder
 from vqcodec.entropy.frequencies import code_length
 from vqcodec.entropy.state import State
+from vqcodec.threads import single
 from vqcodec.watch import stage
 
 Choose = Callable[[int, Tensor], Tensor]
@@ -37,11 +40,14 @@ def order(state: State, progress: StepsDone | None = None) -> Iterator[tuple[int
         state: Of the maps.
         progress: Called after every step.
     """
-    for step in range(len(state.steps)):
-        for group in range(len(state.groups)):
-            yield step, group
-        if progress is not None:
-            progress(step + 1, len(state.steps))
+    # Thousands of small operations gain little from threads, and where another program has one of
+    # the processors, each of them would wait for it.
+    with nullcontext() if state.worth_threads else single():
+        for step in range(len(state.steps)):
+            for group in range(len(state.groups)):
+                yield step, group
+            if progress is not None:
+                progress(step + 1, len(state.steps))
 
 
 def encode(state: State, indices: Tensor) -> tuple[list[bytes], float]:
@@ -55,18 +61,24 @@ def encode(state: State, indices: Tensor) -> tuple[list[bytes], float]:
         The payloads, and their ideal code length in bits.
     """
     encoders = [Encoder() for _ in indices]
-    symbols = indices.flatten(2).int().cpu().numpy()
+    symbols = _by_step(state, indices)
     bits = 0.0
     state.see(indices)
     for step, group in order(state):
         rows = state.read(step, group)
-        own = symbols[:, state.groups[group].books, state.steps[step]].reshape(len(rows), -1)
+        own = symbols[step][:, state.groups[group].books].reshape(len(rows), -1)
         with stage("coding"):
             for encoder, some, each in zip(encoders, own, rows, strict=True):
                 encoder.encode(some, each)
         bits += code_length(rows, own)
         state.know(step, group, own)
     return [encoder.payload() for encoder in encoders], bits
+
+
+def _by_step(state: State, indices: Tensor) -> list[npt.NDArray[np.int32]]:
+    """Indices [N, G, H, W] of each step: int32 [N, G, p]."""
+    in_order = indices.flatten(2).int().cpu().numpy()[:, :, torch.cat(list(state.steps)).numpy()]
+    return np.split(in_order, np.cumsum([len(step) for step in state.steps])[:-1], axis=2)
 
 
 @torch.inference_mode()
@@ -89,7 +101,7 @@ def decode(state: State, payloads: Sequence[bytes], progress: StepsDone | None =
         rows = state.read(step, group)
         with stage("coding"):
             own = [decoder.decode(each) for decoder, each in zip(decoders, rows, strict=True)]
-        state.know(step, group, np.stack(own))
+        state.know(step, group, np.array(own))
     for decoder in decoders:
         decoder.finish()
     return state.maps

@@ -23,6 +23,8 @@ from vqcodec.entropy.wavefront import Grid
 from vqcodec.entropy.wavefront import steps as wavefront
 from vqcodec.spec.cone import CONE3, CONE5
 
+WORK_WORTH_THREADS = 512 * 128**2  # rows of a step times channels squared
+
 if TYPE_CHECKING:
     from vqcodec.entropy.prior import GroupHeads, Heads, Prior
 
@@ -34,11 +36,13 @@ class State(Protocol):
         books: How many codebooks the maps' quality has.
         shape: N, H, W.
         steps: Raster positions of each step, int64 [p], in the order in which they become known.
+        worth_threads: Whether a step has work enough for several threads.
     """
 
     books: int
     shape: tuple[int, int, int]
     steps: Sequence[Tensor]
+    worth_threads: bool
 
     @property
     def groups(self) -> Sequence[GroupHeads]:
@@ -49,7 +53,7 @@ class State(Protocol):
         """The indices as maps: int64 [N, G, H, W]; 0 for what is not known or left out."""
 
     def see(self, indices: Tensor) -> None:
-        """Takes all indices beforehand, int64 [N, G, H, W]: one pass finds what each step asks."""
+        """Takes all indices beforehand, int64 [N, G, H, W]: one pass finds what `read` gives."""
 
     def read(self, step: int, group: int) -> npt.NDArray[np.float32]:
         """What is to be expected of a group of n codebooks at a step's p positions.
@@ -120,6 +124,8 @@ class TorchState:
         self.open_heads = heads.open
         self.shape = (count, height, width)
         self.steps = wavefront(height, width) if steps is None else steps
+        rows = count * max(map(len, self.steps))
+        self.worth_threads = rows * context.shape[-1] ** 2 >= WORK_WORTH_THREADS
         device = context.device
         grid = Grid(count, height, width, CONE5)
         channels = context.shape[-1]

@@ -164,7 +164,7 @@ def test_rows_per_call_change_nothing(
     whole = parallel(prior, own, before)
     monkeypatch.setattr(reference, "ROWS_PER_CALL", 5)
     monkeypatch.setattr(layers, "ROWS_PER_CALL", 5)
-    monkeypatch.setattr(compiled, "LENGTHS_ROWS", 5)
+    monkeypatch.setattr(compiled, "AHEAD", 5)
     monkeypatch.setattr(layers, "ATTENTION_LOGITS_PER_CALL", 40)
     assert torch.equal(parallel(prior, own, before), whole)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,14 @@ from torch import Tensor
 from vqcodec.entropy.kernels import steps
 from vqcodec.entropy.kernels.program import ContextProgram, Program
 from vqcodec.entropy.kernels.steps import Layers, Longs, Maps, Words
-from vqcodec.entropy.kernels.threads import spread
 from vqcodec.entropy.kernels.tile import QUAD
 from vqcodec.entropy.prior import GroupHeads
 from vqcodec.entropy.wavefront import Grid
 from vqcodec.entropy.wavefront import steps as wavefront
 from vqcodec.spec.cone import CONE3, CONE5, FULL3, step_of
+from vqcodec.threads import spread
 
-LENGTHS_ROWS = 768  # at a time: bounds the memory of `code_lengths`
+AHEAD = 768  # rows whose logits are found at a time, if the indices are known
 
 _NO_HIDDEN = np.zeros((0, 0), np.int32)
 _NO_LOGITS = np.zeros((0, 0, 0), np.int32)
@@ -38,6 +39,8 @@ class CompiledState:
         width: Columns W.
         order: Raster positions, int64 [p] each, in another order than the wavefront's.
     """
+
+    worth_threads = True  # a step is one call
 
     def __init__(
         self,
@@ -73,6 +76,11 @@ class CompiledState:
             return result
 
         self._raster = in_rows(positions + number * area)
+        # Symbols of a step are in the order map, codebook, position.
+        side = np.repeat(sizes, sizes)
+        self._in_steps = in_rows(np.broadcast_to(side, rows.shape))
+        self._in_step = in_rows(np.broadcast_to(np.arange(area) - before, rows.shape))
+        self._step_starts = in_rows(before * count + number * side)
         given = context(program.context, coarser, quality, label, height, width)
         self._context = given.reshape(count * area, -1)[self._raster]
         in_step = np.array(step_of(height, width))
@@ -94,6 +102,8 @@ class CompiledState:
         self._indices = np.zeros((count * area, len(program.sizes)), np.int32)
         self._hidden = np.empty((count * int(sizes.max()), self._heads.columns), np.int32)
         self._known = False
+        self._ahead: list[npt.NDArray[np.float32]] = []  # of each group, what `read` gives
+        self._ahead_from = self._ahead_to = 0  # of these rows
 
     @property
     def maps(self) -> Tensor:
@@ -108,11 +118,17 @@ class CompiledState:
 
     def read(self, step: int, group: int) -> npt.NDArray[np.float32]:
         """As of `State`."""
-        asked = self._ask(step, group)
-        books, rows, size = asked.shape
-        found = np.empty((self.shape[0], books * rows // self.shape[0], size), np.float32)
-        steps.frequencies(asked, self._layers.exponential, found)
-        return found
+        first, end = self._ends[step : step + 2]
+        books, size = len(self.groups[group].codebooks), self.groups[group].size
+        if not self._known:
+            found = np.empty((books * (end - first), size), np.float32)
+            self._frequencies(self._ask(step, group), first, end, first, found)
+        else:
+            if not self._ahead_from <= first < self._ahead_to:
+                self._look_ahead(step)
+            rows = slice(books * (first - self._ahead_from), books * (end - self._ahead_from))
+            found = self._ahead[group][rows]
+        return found.reshape(self.shape[0], -1, size)
 
     def logits(self, step: int, group: int) -> Tensor:
         """As of `State`."""
@@ -123,12 +139,14 @@ class CompiledState:
 
     def know(self, step: int, group: int, symbols: npt.NDArray[np.int32]) -> None:
         """As of `State`."""
+        if self._known:
+            return
         first, end = self._ends[step : step + 2]
         books, own = self.groups[group].codebooks, self._indices[first:end]
         by_book = symbols.reshape(self.shape[0], len(books), -1).transpose(0, 2, 1)
         own[:, books.start : books.stop] = by_book.reshape(len(own), -1)
         self._see(group, own, self._hidden)
-        if group == len(self.groups) - 1 and not self._known:
+        if group == len(self.groups) - 1:
             self._embed(first, end)
 
     def _ask(self, step: int, group: int) -> Words:
@@ -144,6 +162,15 @@ class CompiledState:
         found = np.empty((len(of.codebooks), end - first, of.size), np.int32)
         steps.compute(self._layers, self._maps, plan, first, end, hidden, found)
         return found
+
+    def _frequencies(
+        self, logits: Words, first: int, end: int, origin: int, found: npt.NDArray[np.float32]
+    ) -> None:
+        """Frequencies less 1 of rows, to their place among symbols of rows from `origin` on."""
+        books = len(logits)
+        starts = books * (self._step_starts[first:end] - origin) + self._in_step[first:end]
+        nexts = self._in_steps[first:end]
+        steps.frequencies(logits, self._layers.exponential, starts, nexts, found)
 
     def _see(self, group: int, indices: Words, hidden: Words) -> None:
         """Adds a group's indices at rows to what the heads after them get."""
@@ -167,10 +194,43 @@ class CompiledState:
         symbols = indices[:, : self.books].flatten(2).transpose(1, 2).flatten(0, 1).numpy()
         self._indices[:, : self.books] = symbols[self._raster]
         self._maps.stream[:] = self._context
-        spread(self._embed, rows)
+        self._ahead_to = 0
+        spread(self._embed, rows, steps.ROWS)
         for phase in self._program.plan[:, None]:
             _run(self._layers, self._maps, phase, rows, _NO_LOGITS)
         self._known = True
+
+    def _of_known(self, first: int, end: int, take: Callable[[int, Words, int, int], None]) -> None:
+        """Gives the logits of known rows group by group, in threads, some rows at a time."""
+
+        def find(a: int, b: int) -> None:
+            hidden = np.empty((b - a, self._heads.columns), np.int32)
+            own = self._indices[first + a : first + b]
+            for number, plan in enumerate(self._heads.plans):
+                take(
+                    number,
+                    self._logits(plan, number, first + a, first + b, hidden),
+                    first + a,
+                    first + b,
+                )
+                self._see(number, own, hidden)
+
+        spread(find, end - first, steps.ROWS)
+
+    def _look_ahead(self, step: int) -> None:
+        """Finds what `read` gives for a step and some after it."""
+        self._ahead_from = first = self._ends[step]
+        last = bisect_left(self._ends, first + AHEAD, step + 1, len(self._ends) - 1)
+        self._ahead_to = end = self._ends[last]
+        self._ahead = [
+            np.empty((len(group.codebooks) * (end - first), group.size), np.float32)
+            for group in self.groups
+        ]
+
+        def take(number: int, logits: Words, a: int, b: int) -> None:
+            self._frequencies(logits, a, b, first, self._ahead[number])
+
+        self._of_known(first, end, take)
 
     def parallel(self, indices: Tensor) -> Tensor:
         """As of `State`."""
@@ -194,19 +254,12 @@ class CompiledState:
         sizes = self._program.sizes
         found = np.zeros((len(sizes), len(self._raster), max(sizes)), np.float32)
 
-        def find(first: int, end: int) -> None:
-            for start in range(first, end, LENGTHS_ROWS):
-                rows = slice(start, min(start + LENGTHS_ROWS, end))
-                hidden = np.empty((rows.stop - start, self._heads.columns), np.int32)
-                for number, (group, plan) in enumerate(
-                    zip(self.groups, self._heads.plans, strict=True)
-                ):
-                    asked = self._logits(plan, number, start, rows.stop, hidden)
-                    places, of = self._raster[rows], found[group.books]
-                    steps.lengths(asked, self._layers.exponential, places, of)
-                    self._see(number, self._indices[rows], hidden)
+        def take(number: int, logits: Words, first: int, end: int) -> None:
+            of, places = found[self.groups[number].books], self._raster[first:end]
+            steps.lengths(logits, self._layers.exponential, places, of)
 
-        spread(find, len(self._raster))
+        for first in range(0, len(self._raster), AHEAD):
+            self._of_known(first, min(first + AHEAD, len(self._raster)), take)
         bits = torch.from_numpy(found).view(len(sizes), count, height * width, -1)
         return bits.transpose(0, 1)
 
@@ -244,7 +297,9 @@ def context(
 
 def _run(layers: Layers, maps: Maps, plan: Longs, rows: int, found: Words) -> None:
     """A phase of all rows, in threads."""
-    spread(lambda a, b: steps.compute(layers, maps, plan, a, b, _NO_HIDDEN, found), rows)
+    spread(
+        lambda a, b: steps.compute(layers, maps, plan, a, b, _NO_HIDDEN, found), rows, steps.ROWS
+    )
 
 
 def _maps(stream: Words, grid: Grid, blocks: int) -> Maps:

@@ -386,20 +386,21 @@ def see(earlier, size, columns, indices, book, hidden):  # type: ignore[no-untyp
 
 
 @compiled
-def frequencies(logits, exponential, found):  # type: ignore[no-untyped-def]
+def frequencies(logits, exponential, starts, nexts, found):  # type: ignore[no-untyped-def]
     """Frequencies less 1; the reference is `vqcodec.entropy.frequencies`.
 
     Args:
-        logits: int32 [n, N * p, K]; changed in place.
+        logits: int32 [n, rows, K]; changed in place.
         exponential: As of `Layers`.
-        found: float32 [N, n * p, K].
+        starts: Where each row's go in `found`, int64 [rows].
+        nexts: How much further its next codebook's do, int64 [rows].
+        found: float32 [n * rows or more, K].
     """
     books, rows, size = logits.shape
-    p = rows // len(found)
     last = np.int32(len(exponential) - 1)
     for book in range(books):
         for row in range(rows):
-            own, to = logits[book, row], found[row // p, book * p + row % p]
+            own, to = logits[book, row], found[starts[row] + book * nexts[row]]
             largest = own[0]
             for k in range(1, size):
                 largest = max(largest, own[k])
