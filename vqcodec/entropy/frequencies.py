@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,16 +73,10 @@ def code_lengths(frequencies: Tensor, indices: Tensor) -> Tensor:
     return TOTAL_BITS - chosen.masked_fill_(chosen == 0, TOTAL).log2()
 
 
-def code_length(above: npt.NDArray[np.float32], symbols: npt.NDArray[np.int32]) -> float:
-    """Ideal code length of symbols, in bits.
-
-    Args:
-        above: Frequencies less 1, float32 [N, m, K].
-        symbols: int32 [N, m].
-    """
-    rows = above.reshape(-1, above.shape[-1])
-    chosen = rows[np.arange(len(rows)), symbols.ravel()].astype(np.float64)
-    return TOTAL_BITS * len(rows) - float(np.log2(chosen + 1).sum())
+def code_length(chosen: Sequence[npt.NDArray[np.float32]]) -> float:
+    """Ideal code length in bits of symbols with these frequencies less 1, float32 [m] each."""
+    each = np.concatenate(chosen).astype(np.float64) + 1
+    return TOTAL_BITS * len(each) - float(np.log2(each).sum())
 
 
 def expected_code_lengths(logits: Tensor) -> Tensor:

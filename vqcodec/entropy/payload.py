@@ -62,7 +62,7 @@ def encode(state: State, indices: Tensor) -> tuple[list[bytes], float]:
     """
     encoders = [Encoder() for _ in indices]
     symbols = _by_step(state, indices)
-    bits = 0.0
+    chosen: list[npt.NDArray[np.float32]] = []
     state.see(indices)
     for step, group in order(state):
         rows = state.read(step, group)
@@ -70,9 +70,9 @@ def encode(state: State, indices: Tensor) -> tuple[list[bytes], float]:
         with stage("coding"):
             for encoder, some, each in zip(encoders, own, rows, strict=True):
                 encoder.encode(some, each)
-        bits += code_length(rows, own)
+        chosen += [each[np.arange(len(each)), some] for some, each in zip(own, rows, strict=True)]
         state.know(step, group, own)
-    return [encoder.payload() for encoder in encoders], bits
+    return [encoder.payload() for encoder in encoders], code_length(chosen)
 
 
 def _by_step(state: State, indices: Tensor) -> list[npt.NDArray[np.int32]]:

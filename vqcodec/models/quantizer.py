@@ -12,6 +12,7 @@ entropy-constrained choice, Chou et al. 1989.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,8 +172,7 @@ class ProductQuantizer(nn.Module):
             share: Where in the range of qualities each image is, 0 to 1: float32 [B].
         """
         b, h, w, _ = latents.shape
-        sizes = [len(group) * self.rate_channels for group in self.groups]
-        contexts = self.rate_context(context).view(b, h * w, -1).split(sizes, -1)
+        contexts = self._rate_contexts(context.view(b, h * w, -1), share)
         wanted = latents.detach().float().view(b, h * w, -1)
         # Images drop out at the first group that they don't use; `rows` are those still there.
         rows = torch.arange(b, device=latents.device)
@@ -206,6 +206,17 @@ class ProductQuantizer(nn.Module):
             vectors.view(b, h, w, -1),
             torch.stack(bits, -1).view(b, h, w, -1),
         )
+
+    def _rate_contexts(self, context: Tensor, share: Tensor) -> list[Tensor]:
+        """What each group's rate models make of [B, P, C]; nothing for groups that no image has."""
+        has = [bool(self.used(group.start, share).any()) for group in self.groups]
+        sizes = [len(group) * self.rate_channels for group in self.groups]
+        wanted = list(itertools.compress(sizes, has))
+        weight, bias = self.rate_context.weight, self.rate_context.bias
+        found = F.linear(context, weight[: sum(wanted)], bias[: sum(wanted)])
+        none = found.new_zeros(*found.shape[:2], 1)
+        left_out = [none.expand(-1, -1, size) for size in sizes[len(wanted) :]]
+        return [*found.split(wanted, -1), *left_out]
 
     def _earlier_weight(self, group: range) -> Tensor:
         """From the vectors of all codebooks of earlier groups to a group's rate models."""
