@@ -20,10 +20,12 @@ STANDARD_LIBRARY_ONLY = ["errors", "files", "watch", "container", "registry"]
 APART = ["models", "entropy", "container"]
 # Each part may import what stands in the lines above it, and what stands beside it.
 LAYERS = [
-    ["errors", "files", "progress", "watch", "tiling", "container"],
+    ["errors", "files", "progress", "watch", "threads", "tiling", "container"],
     ["spec"],
+    ["kernels"],
     ["entropy", "models"],
     ["image", "registry", "photos"],
+    ["compiling"],
     ["weights_file"],
     ["tiles"],
     ["choosing"],

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec import container
+from vqcodec import compiling, container, kernels
 from vqcodec.container import Header
-from vqcodec.entropy import kernels, payload
+from vqcodec.entropy import payload
 from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
@@ -69,7 +69,7 @@ class Tiles:
         self.halo = padded(HALO, coarsest)
         with stage("tiling"):
             self.windows = split(*self.area, header.tile)
-        kernels.prepare(header.height * header.width, partial(self.report, "compile"))
+        compiling.prepare(header.height * header.width, partial(self.report, "compile"))
 
     @classmethod
     def of_file(
@@ -267,7 +267,7 @@ class Tiles:
 
     @property
     def _compiled(self) -> bool:
-        return kernels.ready(self.model.device)
+        return kernels.usable(self.model.device)
 
     def _share(self, work: Callable[[T], object], parts: Sequence[T]) -> None:
         """Has work with priors done for all parts; in threads, if it lets go of Python's lock."""

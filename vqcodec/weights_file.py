@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from vqcodec import files, registry
+from vqcodec import compiling, files, registry
 from vqcodec.container import MODEL_ID
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
@@ -196,7 +196,7 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
     return Model(
         location.model_id,
         location.sha256,
-        autoencoder.eval(),
+        autoencoder.eval().requires_grad_(False),
         priors,
         torch.device(device),
         classes,
@@ -218,6 +218,7 @@ def load(model: str | Path, device: str = "cpu") -> Model:
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise CodecError(f"there is no device {device!r} here; use cpu")
+    compiling.look()
     return _loaded(registry.locate(model), device)
 
 

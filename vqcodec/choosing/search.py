@@ -2,24 +2,27 @@
 
 The analysis chooses once, from what the rate model expects. A sweep of the search knows more: what
 synthesis makes of the indices (by the gradient of the image's squared error), and what the spatial
-prior asks for every index, given all others. It chooses again, at every other position, by
+prior asks for every index, given all others. It chooses all of them again, by
 
     curvature * |step|^2 + gradient * step + weight * bits
 
-where a step leads from the code vectors chosen now to others. The next sweep takes the positions
-between, with the bits of the one before: the prior's time is better spent on more sweeps. Bases are
-orthonormal, but the curvature is far below 1: the networks behind have learnt to mistrust what is
-coded, and follow a step by a part of it. It is measured from sweep to sweep, around every position.
+where a step leads from the code vectors chosen now to others. Bases are orthonormal, but the
+curvature is far below 1: the networks behind have learnt to mistrust what is coded, and follow a
+step by a part of it. It is measured from sweep to sweep: around every position, by how much more
+the error grew than the gradient said, and along every latent, by how much the gradient changed. So
+it has in it that positions move at once, and see each other's steps in the next sweep only.
 
 Coarser levels are left as they are: searching them as well gained nothing.
 
 Source: choosing by rate and distortion, Chou et al. 1989; refining what is coded for the image at
-hand by gradients through the synthesis, Campos et al. 2019.
+hand by gradients through the synthesis, Campos et al. 2019; curvature from gradients, Barzilai and
+Borwein 1988.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +37,9 @@ CURVATURE = 0.3  # before it has been measured
 CURVATURE_LIMITS = (0.15, 1.5)
 RADIUS = 2  # positions around, over which the curvature is measured
 INERTIA = 3.0  # weight of the curvature so far against the mean measurement
+RATIO_LIMITS = (0.3, 3.0)  # of a latent's curvature to the mean one
+RATIO_INERTIA = 0.1  # weight of the mean curvature against the mean measurement of a latent
+ALL_ASK = 3  # first sweeps that ask the prior; of those after them every other one does
 
 
 def search(
@@ -59,12 +65,12 @@ def search(
             position, in bits: float32 [1, G, H/s * W/s, K].
         real: Which pixels are the image's and not padding: bool [H, W].
         free: Which positions may change: bool [H/s, W/s].
-        sweeps: How often to choose again, each time for one half of the positions.
+        sweeps: How often to choose again.
         rate_weight: How much more a bit costs than the quality says.
 
     Returns:
         int64 [1, G, H/s, W/s]: what the last sweep chose, unless an earlier choice cost less than
-        what the last two sweeps started from. The last choices themselves are not judged.
+        the last one that the prior was asked about. The last choice itself is not judged.
     """
     level = autoencoder.levels[-1]
     position = autoencoder.position(quality)
@@ -75,15 +81,13 @@ def search(
     ]
     before = autoencoder.decode(coarser, position) if coarser else None
     target = autoencoder.normalize(pixels)
-    rows, columns = (torch.arange(side, device=free.device) for side in free.shape)
-    parity = (rows[:, None] + columns) % 2
     curvature = torch.full_like(free, CURVATURE, dtype=torch.float32)[None]
+    ratio = torch.ones(level.quantizer.latent_size, device=free.device)
     own = best = indices[-1]
     least = float("inf")
-    last: tuple[Tensor, Tensor] | None = None
+    bits = torch.empty(0)
+    last: _Step | None = None
     for sweep in range(sweeps):
-        if sweep % 2 == 0:
-            bits = code_lengths(own)
         vectors = level.lookup(own.permute(0, 2, 3, 1), position).requires_grad_()
         with torch.enable_grad():
             decoded = autoencoder.decode([vectors], position, before)
@@ -91,23 +95,41 @@ def search(
             (gradient,) = torch.autograd.grad(errors.sum(), vectors)
         vectors = vectors.detach()
         error = space_to_depth(errors.detach(), level.stride).sum(3)
-        if sweep % 2 == 0:
+        if sweep < ALL_ASK or sweep % 2 == 0:
+            bits = bits.new_empty(0)  # they are large, and go before the next ones are made
+            bits = code_lengths(own)
             spent = bits.gather(-1, own.flatten(2)[..., None]).sum(dtype=torch.float64)
             cost = float(error.sum()) + weight * float(spent)
             if cost < least:
                 best, least = own, cost
         if last is not None:
-            forecast, moved = last
-            curvature = measured_curvature(curvature, _around(error - forecast), _around(moved))
-        chosen = _choose(level, position, vectors, gradient, curvature, BIT_WEIGHT * weight, bits)
-        if sweep % 2:
-            del bits  # before the next ones are made: they are large
-        now = free & (parity == sweep % 2)
-        own = torch.where(now, chosen, own)
+            more = _around(error - last.forecast)
+            curvature = measured_curvature(curvature, more, _around(last.moved))
+            ratio = measured_ratio(last.step, gradient - last.gradient)
+        scale = curvature[..., None] * ratio
+        chosen = _choose(level, position, vectors, gradient, scale, BIT_WEIGHT * weight, bits)
+        own = torch.where(free, chosen, own)
         step = level.lookup(own.permute(0, 2, 3, 1), position) - vectors
         # Were there no curvature, the step would lead to this error.
-        last = error + (gradient * step).sum(3), step.square().sum(3)
+        forecast = error + (gradient * step).sum(3)
+        last = _Step(step, gradient, forecast, (step.square() * ratio).sum(3))
     return own if cost == least else best
+
+
+class _Step(NamedTuple):
+    """What a sweep did, and expects of it.
+
+    Attributes:
+        step: [1, h, w, size].
+        gradient: Before it, [1, h, w, size].
+        forecast: Of the error, but for the curvature, [1, h, w].
+        moved: Square of the step, [1, h, w].
+    """
+
+    step: Tensor
+    gradient: Tensor
+    forecast: Tensor
+    moved: Tensor
 
 
 def _around(values: Tensor) -> Tensor:
@@ -122,12 +144,26 @@ def measured_curvature(curvature: Tensor, more: Tensor, moved: Tensor) -> Tensor
     return ((more + inertia * curvature) / (moved + inertia)).clamp_(*CURVATURE_LIMITS)
 
 
+def measured_ratio(step: Tensor, change: Tensor) -> Tensor:
+    """The curvature along each latent against the mean one, float32 [size].
+
+    Args:
+        step: What was taken, [1, h, w, size].
+        change: Of the gradient by it, [1, h, w, size].
+    """
+    along, moved = (step * change).sum((0, 1, 2)), step.square().sum((0, 1, 2))
+    tiny = torch.finfo(moved.dtype).tiny
+    mean = (along.sum() / (moved.sum() + tiny)).clamp(min=tiny)
+    inertia = RATIO_INERTIA * moved.mean() + tiny
+    return ((along + inertia * mean) / (moved + inertia) / mean).clamp(*RATIO_LIMITS)
+
+
 def _choose(
     level: Level,
     position: Tensor,
     vectors: Tensor,
     gradient: Tensor,
-    curvature: Tensor,
+    scale: Tensor,
     weight: float,
     bits: Tensor,
 ) -> Tensor:
@@ -138,7 +174,7 @@ def _choose(
         position: Among the knots, [1].
         vectors: What is chosen now, [1, h, w, size].
         gradient: Of the squared error by it, [1, h, w, size].
-        curvature: [1, h, w].
+        scale: The curvature, [1, h, w, size].
         weight: Of one bit against squared error.
         bits: Of all codes, [1, G, h * w, K].
 
@@ -146,10 +182,9 @@ def _choose(
         int64 [1, G, h, w].
     """
     quantizer = level.quantizer
-    scale = curvature[..., None]
     # Half the gradient over the curvature completes the square.
     wanted = (vectors - gradient / (2 * scale)).flatten(1, 2)
-    weights = (weight / scale).flatten(1, 2)
+    scale = scale.flatten(1, 2)
     coded = torch.zeros_like(wanted)
     indices = torch.zeros(bits.shape[:3], dtype=torch.int64, device=bits.device)
     for g, codebook in enumerate(quantizer.codebooks):
@@ -158,6 +193,7 @@ def _choose(
         part = quantizer.slices[g]
         book = codebook.vectors
         distance = book.square().sum(1) - 2 * (wanted - coded)[..., part] @ book.T
+        weights = weight / scale[..., part].mean(2, keepdim=True)
         cost = torch.addcmul(distance, weights, bits[:, g, :, : len(book)])
         indices[:, g] = cost.argmin(2)
         coded[..., part] += F.embedding(indices[:, g], book)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.entropy import kernels
+from vqcodec import kernels
 from vqcodec.entropy.frequencies import TEMPERATURE_ONE, Tables, frequencies
 from vqcodec.entropy.layers import (
     Activation,
@@ -33,7 +33,7 @@ from vqcodec.spec.cone import FULL3
 from vqcodec.spec.prior import Group, PriorConfig
 
 if TYPE_CHECKING:
-    from vqcodec.entropy.kernels.program import Program
+    from vqcodec.entropy.program import Program
 
 
 class Context:
@@ -236,7 +236,7 @@ class Prior:
             raise ValueError("maps of one batch need the same codebooks")
         number = counts.pop()
         if (program := self._compiled()) is not None:
-            from vqcodec.entropy.kernels.state import CompiledState
+            from vqcodec.entropy.compiled import CompiledState
 
             groups = self.heads_of(number).groups
             return CompiledState(program, groups, coarser, quality, label, height, width, steps)
@@ -245,10 +245,10 @@ class Prior:
 
     def _compiled(self) -> Program | None:
         """The prior as compiled steps take it, made once; None where PyTorch computes it."""
-        if self._unfit or not kernels.ready(self.embedding.device):
+        if self._unfit or not kernels.usable(self.embedding.device):
             return None
         if self._program is None:
-            from vqcodec.entropy.kernels.program import Program, UnfitError
+            from vqcodec.entropy.program import Program, UnfitError
 
             try:
                 self._program = Program(self)

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar, cast, overload
 import torch
 from torch import Tensor, nn
 
+from vqcodec.models.winograd import Convolution3
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -86,7 +88,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, knots: int = 0) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Convolution3(channels)
         self.linear = nn.Linear(channels, channels)
         self.scale = Knots(knots, channels) if knots else None
         with torch.no_grad():
@@ -96,7 +98,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """[B, H, W, C] and positions among the knots [B] to [B, H, W, C]."""
-        hidden = torch.relu(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        hidden = torch.relu(self.conv(x))
         if self.scale is not None:
             hidden = hidden * (1.0 + self.scale(position))[:, None, None, :]
         added: Tensor = self.linear(hidden)

@@ -15,7 +15,7 @@ from vqcodec.choosing import choice, search
 from vqcodec.choosing.choice import choose
 from vqcodec.choosing.effort import SWEEPS
 from vqcodec.container import Header
-from vqcodec.entropy.kernels.state import CompiledState
+from vqcodec.entropy.compiled import CompiledState
 from vqcodec.image import load
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+
+from vqcodec import compiling, kernels
 
 
 @pytest.fixture(params=["torch", "numba"])
@@ -10,4 +13,6 @@ def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Priors computed by PyTorch, then by compiled code."""
     way: str = request.param
     monkeypatch.setenv("VQCODEC_KERNELS", way)
+    compiling.look()
+    assert kernels.usable(torch.device("cpu")) == (way == "numba")
     return way

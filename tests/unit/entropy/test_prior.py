@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqcodec.entropy import layers, payload
+from vqcodec.entropy import compiled, layers, payload
 from vqcodec.entropy import prior as integer
 from vqcodec.entropy import state as reference
-from vqcodec.entropy.kernels import state as compiled
 from vqcodec.entropy.wavefront import steps
 from vqcodec.models import prior as trained
 from vqcodec.spec.cone import step_of

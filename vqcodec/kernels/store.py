@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -27,7 +27,7 @@ PREFIX = "vqcodec-kernels-"
 COMPLETE = "complete"
 CLAIM = "vqcodec-kernels.compiling"
 CLAIM_SECONDS = 600
-SOURCES = (Path(__file__).with_name("steps.py"), Path(__file__).with_name("tile.py"))
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
 
 
 def root() -> Path:
@@ -44,7 +44,7 @@ def root() -> Path:
 @cache
 def folder() -> Path | None:
     """Where this version's code for this processor is kept; None where nothing can be written."""
-    from vqcodec.entropy.kernels.tile import processor
+    from vqcodec.kernels.tile import processor
 
     parts = [*processor(), sys.version, *map(version, ("numba", "llvmlite", "numpy"))]
     for source in SOURCES:
@@ -92,7 +92,7 @@ def claim() -> bool:
 
 
 @contextmanager
-def kept() -> Iterator[bool]:
+def _kept() -> Iterator[bool]:
     """Has numba keep what is declared in the block in `folder`; gives whether it can."""
     import numba
 
@@ -103,3 +103,16 @@ def kept() -> Iterator[bool]:
         yield path is not None
     finally:
         config.CACHE_DIR = before
+
+
+def compiled(function: Callable[..., None], **options: Any) -> Any:
+    """A function that Python calls: without its lock, and kept for later processes."""
+    import numba
+
+    with _kept() as keeping:
+        return numba.njit(nogil=True, error_model="numpy", cache=keeping, **options)(function)
+
+
+def compiled_floats(function: Callable[..., None]) -> Any:
+    """The same of floats, whose sums may be taken in another order."""
+    return compiled(function, fastmath=True)

@@ -12,15 +12,14 @@ there is one function with products, and what it calls takes arrays and no tuple
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from vqcodec.entropy.kernels.store import kept
-from vqcodec.entropy.kernels.tile import FILTERS, QUAD, best_way, processor, tile
+from vqcodec.kernels.store import compiled
+from vqcodec.kernels.tile import FILTERS, QUAD, best_way, processor, tile
 from vqcodec.spec.prior import REQUANTIZE_BITS, TOTAL, TOTAL_BITS
 
 Bytes = npt.NDArray[np.uint8]
@@ -126,12 +125,6 @@ class Maps(NamedTuple):
     heads: int
     width: int
     factor: int
-
-
-def compiled(function: Callable[..., None]) -> Any:
-    """A function that Python calls: without its lock, and kept for later processes."""
-    with kept() as keeping:
-        return njit(nogil=True, error_model="numpy", cache=keeping)(function)
 
 
 part: Any = njit(nogil=True, error_model="numpy")  # a function that compiled functions call

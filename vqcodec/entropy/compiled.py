@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.entropy.kernels import steps
-from vqcodec.entropy.kernels.program import ContextProgram, Program
-from vqcodec.entropy.kernels.steps import Layers, Longs, Maps, Words
-from vqcodec.entropy.kernels.tile import QUAD
 from vqcodec.entropy.prior import GroupHeads
+from vqcodec.entropy.program import ContextProgram, Program
 from vqcodec.entropy.wavefront import Grid
 from vqcodec.entropy.wavefront import steps as wavefront
+from vqcodec.kernels import steps
+from vqcodec.kernels.steps import Layers, Longs, Maps, Words
+from vqcodec.kernels.tile import QUAD
 from vqcodec.spec.cone import CONE3, CONE5, FULL3, step_of
 from vqcodec.threads import spread
 

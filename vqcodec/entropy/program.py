@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.entropy.kernels import steps
-from vqcodec.entropy.kernels.steps import Bytes, Layers, Longs, Plan, Words
-from vqcodec.entropy.kernels.tile import FILTERS, QUAD
 from vqcodec.entropy.layers import Activation, Linear
 from vqcodec.entropy.prior import Context, GroupHeads, Prior
+from vqcodec.kernels import steps
+from vqcodec.kernels.steps import Bytes, Layers, Longs, Plan, Words
+from vqcodec.kernels.tile import FILTERS, QUAD
 from vqcodec.spec.prior import REQUANTIZE_BITS
 
 LIMIT = 1 << 30  # of anything that is kept in int32
