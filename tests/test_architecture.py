@@ -112,6 +112,13 @@ def test_only_entropy_imports_constriction() -> None:
     assert all(within(name, "vqcodec.entropy") for name in found)
 
 
+@pytest.mark.parametrize("package", ["numba", "llvmlite"])
+def test_only_kernels_import_compilers(package: str) -> None:
+    found = importers(package)
+    assert found
+    assert all(within(name, "vqcodec.kernels") for name in found)
+
+
 def test_training_is_imported_by_its_own_commands_only() -> None:
     outside = {
         name for name in importers("vqcodec.training") if not within(name, "vqcodec.training")

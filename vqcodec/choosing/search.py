@@ -152,7 +152,7 @@ def measured_ratio(step: Tensor, change: Tensor) -> Tensor:
         change: Of the gradient by it, [1, h, w, size].
     """
     along, moved = (step * change).sum((0, 1, 2)), step.square().sum((0, 1, 2))
-    tiny = torch.finfo(moved.dtype).tiny
+    tiny = 1e-12  # without a step, every ratio is 1
     mean = (along.sum() / (moved.sum() + tiny)).clamp(min=tiny)
     inertia = RATIO_INERTIA * moved.mean() + tiny
     return ((along + inertia * mean) / (moved + inertia) / mean).clamp(*RATIO_LIMITS)

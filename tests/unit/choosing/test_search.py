@@ -190,7 +190,20 @@ def test_curvature_is_measured() -> None:
     assert (wild == search.CURVATURE_LIMITS[0]).all()
 
 
-def test_two_sweeps_share_a_pass_of_the_prior(
+def test_the_curvature_of_each_latent_is_measured() -> None:
+    generator = torch.Generator().manual_seed(0)
+    step = torch.randn(1, 40, 40, 6, generator=generator)
+    true = torch.tensor([0.5, 0.5, 1.0, 1.0, 1.5, 1.5])
+    found = search.measured_ratio(step, 0.7 * true * step)
+    torch.testing.assert_close(found, true, atol=0.1, rtol=0)
+    still = torch.zeros_like(step)
+    torch.testing.assert_close(search.measured_ratio(still, still), torch.ones(6))
+    wild = search.measured_ratio(step, torch.tensor([1e6, 1, 1, 1, 1, 1]) * step)
+    assert wild[0] == search.RATIO_LIMITS[1]
+    assert (wild[1:] == search.RATIO_LIMITS[0]).all()
+
+
+def test_later_sweeps_share_passes_of_the_prior(
     tiny_model: Path, square: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[None] = []
@@ -202,7 +215,7 @@ def test_two_sweeps_share_a_pass_of_the_prior(
 
     monkeypatch.setattr(CompiledState, "code_lengths", counted)
     searched(tiny_model, square)  # four sweeps
-    assert len(passes) == 2
+    assert len(passes) == search.ALL_ASK
 
 
 def test_levels_decode_after_others_as_all_at_once(tiny_model: Path) -> None:

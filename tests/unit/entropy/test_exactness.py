@@ -17,13 +17,16 @@ VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VQCODEC_GEMM",
+    "VQCODEC_KERNELS",
 )
-PLAIN = {"OMP_NUM_THREADS": "1"}
+PLAIN = {"OMP_NUM_THREADS": "1", "VQCODEC_KERNELS": "torch"}
 # Every value of every variable once, in as few processes as that takes. oneDNN ignores what a
 # processor lacks; torch does not, so it is not asked for it: the matrix is as wide as the machine.
 AVX512 = "avx512" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "avx2"
 MATRIX = [
     {"OMP_NUM_THREADS": "2"},
+    {"VQCODEC_KERNELS": "numba"},
+    {"VQCODEC_KERNELS": "numba", "OMP_NUM_THREADS": "2", "ATEN_CPU_CAPABILITY": "default"},
     {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "VQCODEC_GEMM": "int8"},
     {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2"},
     {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": AVX512},
