@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec import container
+from vqcodec import container, kernels
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.images import fill, found_images, picture
 from vqcodec.bench.processes import fresh
@@ -30,6 +31,7 @@ from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.gemm import matrix_product
 from vqcodec.entropy.state import State
 from vqcodec.image import Image
+from vqcodec.kernels import CHOICE
 from vqcodec.registry import DEFAULT_MODEL
 from vqcodec.tiles import Tiles
 from vqcodec.tiling import Window
@@ -38,7 +40,9 @@ from vqcodec.weights_file import load
 PHOTOGRAPH = Path(__file__).parents[1] / "tests" / "fixtures" / "coffee.png"
 KODAK_SIZE = (512, 768)
 ATEN, ONEDNN, GEMM = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM"
-UNSET: dict[str, str | None] = {ATEN: None, ONEDNN: None, GEMM: None}
+NUMBA_NAME, NUMBA_FEATURES = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
+UNSET: dict[str, str | None] = dict.fromkeys((ATEN, ONEDNN, GEMM, NUMBA_NAME, NUMBA_FEATURES))
+PYTORCH, COMPILED = {CHOICE: "torch"}, {CHOICE: "numba"}
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,51 @@ CAPABILITIES = ("default", "avx2", "avx512")
 # PyTorch crashes where it is asked for what the processor lacks; oneDNN ignores it.
 HERE = CAPABILITIES.index(torch.backends.cpu.get_cpu_capability().lower()) + 1
 SETTINGS = (
-    Setting("as it comes"),
-    *(Setting(f"{ATEN}={value}", {ATEN: value}) for value in CAPABILITIES[:HERE]),
-    *(Setting(f"{ONEDNN}={value}", {ONEDNN: value}) for value in ("SSE41", "AVX2", "AVX512_CORE")),
-    Setting(f"{ATEN}=default {ONEDNN}=SSE41", {ATEN: "default", ONEDNN: "SSE41"}),
-    *(Setting(f"{GEMM}={value}", {GEMM: value}) for value in ("int8", "float32", "float64")),
-    *(Setting(f"tiles batched by {count}", batch=count) for count in (1, 16)),
+    Setting("PyTorch", PYTORCH),
+    *(Setting(f"{ATEN}={value}", PYTORCH | {ATEN: value}) for value in CAPABILITIES[:HERE]),
+    *(
+        Setting(f"{ONEDNN}={value}", PYTORCH | {ONEDNN: value})
+        for value in ("SSE41", "AVX2", "AVX512_CORE")
+    ),
+    Setting(f"{ATEN}=default {ONEDNN}=SSE41", PYTORCH | {ATEN: "default", ONEDNN: "SSE41"}),
+    *(
+        Setting(f"{GEMM}={value}", PYTORCH | {GEMM: value})
+        for value in ("int8", "float32", "float64")
+    ),
+    *(Setting(f"tiles batched by {count}", PYTORCH, count) for count in (1, 16)),
+    Setting("compiled", COMPILED),
+    *(
+        Setting(f"compiled {name}", COMPILED | {NUMBA_NAME: "generic", NUMBA_FEATURES: features})
+        for name, features in (
+            ("for AVX2", "+ssse3,+sse4.1,+avx,+avx2"),
+            ("for SSSE3", "+ssse3"),
+            ("for no vectors", ""),
+        )
+        if HERE > 1 or "avx2" not in features
+    ),
+    Setting(f"compiled, {ATEN}=default", COMPILED | {ATEN: "default"}),
 )
 GPU = Setting("GPU", device="cuda")
 THREADS = (1, 2)
 TILES = (128, 1024)  # sides: several small ones fill batches, a large one fills threads
+
+
+class Part(NamedTuple):
+    """What one process found in a tile of a level.
+
+    Attributes:
+        frequencies: How many, found twice.
+        indices: How many.
+        one_pass: Hash of the frequencies, found in one pass.
+        wavefront: The same, found by decoding.
+        decoded: Hash of the indices.
+    """
+
+    frequencies: int
+    indices: int
+    one_pass: str
+    wavefront: str
+    decoded: str
 
 
 @dataclass
@@ -73,26 +112,19 @@ class Found:
 
     Attributes:
         capability: PyTorch's, as it took the setting.
-        product: The integer matrix product in use.
-        frequencies: How many, found twice.
-        indices: How many.
+        product: What multiplied.
         seconds: Of everything but loading.
-        one_pass: Hashes of the frequencies of every tile and level, found in one pass.
-        wavefront: The same, found by decoding.
-        decoded: Hashes of the indices.
+        parts: By file, level and tile.
     """
 
     capability: str
     product: str
-    frequencies: int = 0
-    indices: int = 0
     seconds: float = 0.0
-    one_pass: list[str] = field(default_factory=list)
-    wavefront: list[str] = field(default_factory=list)
-    decoded: list[str] = field(default_factory=list)
+    parts: dict[tuple[int, int, Window], Part] = field(default_factory=dict)
 
     def look(
         self,
+        file: int,
         tiles: Tiles,
         coarser: Sequence[Tensor],
         payloads: Sequence[bytes],
@@ -103,23 +135,20 @@ class Found:
         """Decodes some tiles of a level for `Tiles.find`, and adds what there is in them."""
         of = dict(zip(tiles.windows, payloads, strict=True))
         indices, by_step = decoded(state, [of[window] for window in some], progress)
-        frequencies = tiles.start(coarser, some).parallel(indices).cpu()
-        self.frequencies += frequencies.numel()
-        self.indices += indices.numel()
-        self.one_pass += map(hashed, frequencies)
-        self.wavefront += map(hashed, by_step)
-        self.decoded += map(hashed, indices)
+        one_pass = tiles.start(coarser, some).parallel(indices).cpu()
+        for window, own, first, second in zip(some, indices, one_pass, by_step, strict=True):
+            self.parts[file, len(coarser), window] = Part(
+                first.numel(), own.numel(), hashed(first), hashed(second), hashed(own)
+            )
         return indices
 
     def differences(self, first: Found) -> tuple[int, int, int]:
         """In how many tiles one pass, wavefront and indices are not what another one pass says."""
-        pairs = (
-            (self.one_pass, first.one_pass),
-            (self.wavefront, first.one_pass),
-            (self.decoded, first.decoded),
-        )
-        one_pass, wavefront, decoded = (sum(map(str.__ne__, *pair)) for pair in pairs)
-        return one_pass, wavefront, decoded
+        pairs = [(self.parts[key], part) for key, part in first.parts.items()]
+        one_pass = sum(own.one_pass != part.one_pass for own, part in pairs)
+        wavefront = sum(own.wavefront != part.one_pass for own, part in pairs)
+        indices = sum(own.decoded != part.decoded for own, part in pairs)
+        return one_pass, wavefront, indices
 
 
 def decoded(
@@ -154,18 +183,27 @@ def find(model: str, files: Sequence[bytes], setting: Setting, threads: int) -> 
     gpu = loaded.device.type == "cuda"
     found = Found(
         torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability(),
-        matrix_product(loaded.device).__name__.strip("_"),
+        product_of(loaded.device),
     )
     start = time.perf_counter()
-    for data in files:
+    for file, data in enumerate(files):
         contents = container.unpack(data)
         tiles = Tiles(loaded, contents.header, setting.batch)
         indices: list[Tensor] = []
         for level, payloads in enumerate(contents.sections):
-            look = partial(found.look, tiles, indices, payloads)
+            look = partial(found.look, file, tiles, indices, payloads)
             indices.append(tiles.find(tiles.windows, indices, look, f"level {level}"))
     found.seconds = time.perf_counter() - start
     return found
+
+
+def product_of(device: torch.device) -> str:
+    """What multiplies: a kind of PyTorch's, or the compiled way."""
+    if not kernels.usable(device):
+        return matrix_product(device).__name__.strip("_")
+    from vqcodec.kernels.steps import WAY
+
+    return WAY.name
 
 
 def hashed(integers: Tensor) -> str:
@@ -199,9 +237,11 @@ def main(folder: Path | None, only: str, model: str | None) -> None:
             results.append(process.submit(find, model, files, setting, count).result())
     first = results[0]
     differences = [found.differences(first) for found in results]
+    frequencies = sum(part.frequencies for part in first.parts.values())
+    indices = sum(part.indices for part in first.parts.values())
     print_table(
-        f"{len(sources)} images, tiles of {', '.join(map(str, TILES))}: of {len(first.decoded)} "
-        f"tiles, with {first.frequencies} frequencies and {first.indices} indices, how many differ"
+        f"{len(sources)} images, tiles of {', '.join(map(str, TILES))}: of {len(first.parts)} "
+        f"tiles, with {frequencies} frequencies and {indices} indices, how many differ"
         f"{'' if torch.cuda.is_available() else ' (no GPU here, so its row is left out)'}",
         [
             *("setting", "threads", "batch", "runs as", "product"),
