@@ -25,6 +25,7 @@ from vqcodec.bench.images import middle
 from vqcodec.codec import compress
 from vqcodec.image import load
 from vqcodec.metrics.classifier_training import SmallResNet
+from vqcodec.tiling import split
 from vqcodec.training import checkpoint
 from vqcodec.weights_file import load as load_model
 
@@ -81,15 +82,22 @@ class TestExactness:
         first = exactness.find(model, files, exactness.Setting("here"), 1)
         found = exactness.find(model, files, exactness.Setting("here", batch=batch), 1)
         assert found.differences(first) == (0, 0, 0)
-        assert found.indices == 12 * 2 + 48 * 3 + 192 * 2
-        assert len(found.decoded) == 3 * 12
+        assert sum(each.indices for each in found.parts.values()) == 12 * 2 + 48 * 3 + 192 * 2
+        assert len(found.parts) == 3 * 12
 
     def test_counts_differences(self) -> None:
-        one = exactness.Found("", "", one_pass=["a", "b"], wavefront=["a", "b"], decoded=["c", "d"])
+        tiles = split(1, 2, 1)
+        alike = exactness.Part(1, 1, "a", "a", "b")
+        one = exactness.Found("", "", parts={(0, 0, tile): alike for tile in tiles})
+
+        def changed(count: int, **hashes: str) -> exactness.Found:
+            parts = {(0, 0, tile): alike._replace(**hashes) for tile in tiles[:count]}
+            return replace(one, parts=one.parts | parts)
+
         assert one.differences(one) == (0, 0, 0)
-        assert replace(one, wavefront=["a", "x"]).differences(one) == (0, 1, 0)
-        assert one.differences(replace(one, one_pass=["x", "y"])) == (2, 2, 0)
-        assert one.differences(replace(one, decoded=["x", "d"])) == (0, 0, 1)
+        assert changed(1, wavefront="x").differences(one) == (0, 1, 0)
+        assert one.differences(changed(2, one_pass="x")) == (2, 2, 0)
+        assert one.differences(changed(1, decoded="x")) == (0, 0, 1)
 
     def test_codebooks_in_groups(self, tmp_path: Path, astronaut: Path) -> None:
         model = tmp_path / "grouped.safetensors"
@@ -97,7 +105,7 @@ class TestExactness:
         files = [exactness.compressed(str(model), astronaut, 64, n) for n in (1, 5, 10)]
         found = exactness.find(str(model), files, exactness.Setting("here"), 1)
         assert found.differences(found) == (0, 0, 0)
-        assert found.frequencies > 0
+        assert sum(each.frequencies for each in found.parts.values()) > 0
 
     def test_it_runs(self, run: Run, one_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(exactness, "THREADS", (1,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vqcodec.errors import CodecError
 
-SWEEPS = (0, 1, 2, 4, 8, 12, 16, 24, 40)
+SWEEPS = (0, 1, 2, 3, 5, 7, 10, 14, 24)
 """Sweeps of `vqcodec.choosing.search` of every effort, from effort 1 on."""
 
 MAX_EFFORT = len(SWEEPS)

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqcodec import compiling
 from vqcodec.drawing.classes import check_classes, listed
 from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
@@ -300,6 +302,8 @@ class _Sampler:
         self, items: Sequence[_Item], batch: int | None, progress: Progress | None
     ) -> Iterator[Sample]:
         """Draws these images, some at a time."""
+        tell = None if progress is None else partial(progress, "compile")
+        compiling.prepare(len(items) * self.height * self.width, tell)
         shapes = self._shapes()
         work = [rows * columns for rows, columns in shapes]
         if batch is None:

@@ -19,8 +19,8 @@ from vqcodec.bench import profile
 from vqcodec.bench.images import Pixels
 from vqcodec.codec import compress
 from vqcodec.entropy import payload
-from vqcodec.entropy import prior as priors
 from vqcodec.entropy.coder import Decoder
+from vqcodec.entropy.compiled import CompiledState
 from vqcodec.image import Image
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
 from vqcodec.training.export import write_weights
@@ -219,18 +219,18 @@ class TestRaster:
     def test_notices_other_frequencies(
         self, model: str, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        parallel = priors.Prior.parallel
+        parallel = CompiledState.parallel
         found: list[int] = []
 
-        def drifting(self: priors.Prior, state: priors.State, indices: torch.Tensor) -> Any:
+        def drifting(self: CompiledState, indices: torch.Tensor) -> torch.Tensor:
             found.append(1)
-            return parallel(self, state, indices) + len(found)
+            return parallel(self, indices) + len(found)
 
         data = compress(Image(pictures[0], grey=False), model=model).data
         stages, contents = profile.opened(data, model)
         indices = profile.indices_of(stages, contents)
         assert profile.full_passes(stages, indices[:1], 2)[0]
-        monkeypatch.setattr(priors.Prior, "parallel", drifting)
+        monkeypatch.setattr(CompiledState, "parallel", drifting)
         assert not profile.full_passes(stages, indices[:1], 2)[0]
 
 
