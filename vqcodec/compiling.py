@@ -90,16 +90,20 @@ def _found() -> bool:
 
 
 @cache
-def _compile_in_background() -> None:
-    """Starts a process that compiles for later ones; does nothing where they could not find it."""
-    if store.claim():
-        subprocess.Popen(
-            [sys.executable, "-m", "vqcodec.compiling"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+def _compile_in_background() -> subprocess.Popen[bytes] | None:
+    """Starts a process that compiles for later ones, if they will find what it compiles.
+
+    The cache keeps the process: nobody waits for it.
+    """
+    if not store.claim():
+        return None
+    return subprocess.Popen(
+        [sys.executable, "-m", "vqcodec.compiling"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 if __name__ == "__main__":
