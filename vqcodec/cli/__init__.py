@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 # Threads that wait for the next piece of work sleep. Else they keep others from a processor that is
-# not theirs alone, and one image takes five times as long. Before torch loads.
+# not theirs alone, and one image takes three times as long. Before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from vqcodec import __version__

@@ -25,7 +25,6 @@ from vqcodec.spec.prior import REQUANTIZE_BITS, TOTAL, TOTAL_BITS
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 ROWS = 48  # at a time, so that their inputs stay in the processor's cache
 ZERO = 128  # the byte of a feature that is 0

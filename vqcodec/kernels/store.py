@@ -63,7 +63,10 @@ def folder() -> Path | None:
 
 def any_complete() -> bool:
     """Whether some code is there: what can be said without loading numba."""
-    return any(root().glob(f"{PREFIX}*/{COMPLETE}"))
+    try:
+        return any(root().glob(f"{PREFIX}*/{COMPLETE}"))
+    except (OSError, RuntimeError):  # no home
+        return False
 
 
 def complete() -> bool:
@@ -80,13 +83,13 @@ def finish() -> None:
 
 def claim() -> bool:
     """Whether this process is to see to compiling: no other has begun to in the last minutes."""
-    path = root() / CLAIM
     try:
+        path = root() / CLAIM
         root().mkdir(parents=True, exist_ok=True)
         if path.exists() and time.time() - path.stat().st_mtime > CLAIM_SECONDS:
             path.unlink()
         path.touch(exist_ok=False)
-    except OSError:  # somebody has, or nothing can be written
+    except (OSError, RuntimeError):  # somebody has, or nothing can be written, or no home
         return False
     return True
 

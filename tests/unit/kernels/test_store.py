@@ -56,6 +56,18 @@ def test_a_file_in_the_way_leaves_no_folder(root: Path) -> None:
     assert not store.claim()
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(store, "root", homeless)
+    store.folder.cache_clear()
+    assert not store.any_complete()
+    assert not store.complete()
+    assert not store.claim()
+    store.folder.cache_clear()
+
+
 def test_one_process_at_a_time_compiles(root: Path) -> None:
     assert store.claim()
     assert not store.claim()
