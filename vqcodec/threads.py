@@ -50,7 +50,7 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
         return
     left = iter(given)  # taking the next is one step to Python
     failed = threading.Event()
-    inference = torch.is_inference_mode_enabled()
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def some() -> None:
         _here.shared = True
@@ -66,7 +66,7 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
             _here.shared = False
 
     def others() -> None:
-        with torch.inference_mode(inference), single():
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients), single():
             some()
 
     others_at = [_pool().submit(others) for _ in range(min(threads, len(given)) - 1)]

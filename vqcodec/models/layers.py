@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, cast, overload
 import torch
 from torch import Tensor, nn
 
-from vqcodec.models.winograd import Convolution3
+from vqcodec.models import winograd
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -88,9 +88,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, knots: int = 0) -> None:
         super().__init__()
-        self.conv = Convolution3(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.linear = nn.Linear(channels, channels)
         self.scale = Knots(knots, channels) if knots else None
+        self._weights: winograd.Weights | None = None
         with torch.no_grad():
             self.linear.weight.mul_(0.5)
             if self.scale is not None:
@@ -98,11 +99,20 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """[B, H, W, C] and positions among the knots [B] to [B, H, W, C]."""
-        hidden = torch.relu(self.conv(x))
-        if self.scale is not None:
-            hidden = hidden * (1.0 + self.scale(position))[:, None, None, :]
+        scale = None if self.scale is None else 1.0 + self.scale(position)
+        if winograd.usable(x, self.conv.weight):
+            return winograd.residual(x, self._weights_now(), scale)
+        hidden = torch.relu(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        if scale is not None:
+            hidden = hidden * scale[:, None, None, :]
         added: Tensor = self.linear(hidden)
         return x + added
+
+    def _weights_now(self) -> winograd.Weights:
+        """Its weights for `winograd.residual`, made again when they have changed."""
+        if self._weights is None or not self._weights.fit(self.conv, self.linear):
+            self._weights = winograd.Weights(self.conv, self.linear)
+        return self._weights
 
 
 class ResidualBlocks(ListOf[ResidualBlock]):

@@ -1,27 +1,26 @@
-"""3x3 convolutions with fewer multiplications, for networks that are not being trained.
+"""Residual blocks with fewer multiplications, for networks that are not being trained.
 
-Sixteen results of a filter are found from 6x6 inputs with 36 multiplications in place of 144:
+Sixteen results of a 3x3 filter are found from 6x6 inputs with 36 multiplications in place of 144:
 inputs and filters are transformed, multiplied, and transformed back. Results differ from the usual
-sums by rounding, some 1e-5 of their size. Parts of an image that stay in the processor's cache are
-shared out among threads.
+sums by rounding, some 1e-5 of their size. What is compiled is in `vqcodec.kernels.residual`.
 
 Source: Lavin and Gray 2016, F(4x4, 3x3), section 4.
 """
 
 from __future__ import annotations
 
-import threading
-from functools import partial
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vqcodec import kernels
-from vqcodec.threads import share
+from vqcodec.threads import spread
 
-SIDE = 4  # of a block of results
-PART = 96  # blocks at a time
+LEAST = 24  # blocks that a thread takes at a time
 
 _FILTERS = torch.tensor(
     [
@@ -33,113 +32,154 @@ _FILTERS = torch.tensor(
         [0, 0, 1],
     ]
 )
-_here = threading.local()
 
 
-class Convolution3(nn.Conv2d):
-    """A 3x3 convolution with padding; over [B, H, W, C], unlike its base."""
+class Weights:
+    """Weights of a residual block, as compiled code takes them; each is made when it is needed.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, padding=1)
-        self._transformed: tuple[tuple[int, int], Tensor, Tensor] | None = None
+    Args:
+        convolution: [C, C, 3, 3] and its bias [C].
+        linear: [C, C] and its bias [C].
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        trained = torch.is_grad_enabled() and self.weight.requires_grad
-        if trained or x.dtype != torch.float32 or not kernels.usable(x.device):
-            return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        assert self.bias is not None
-        found: Tensor = _Filtered.apply(x, *self.transformed(), self.bias)  # type: ignore[no-untyped-call]
-        return found
+    def __init__(self, convolution: nn.Conv2d, linear: nn.Linear) -> None:
+        self._version = _version(convolution, linear)
+        self._filters = convolution.weight.detach()
+        self._linear = linear.weight.detach()
+        assert convolution.bias is not None
+        self.first_bias = convolution.bias.detach().numpy()
+        self.bias = linear.bias.detach().numpy()
 
-    def transformed(self) -> tuple[Tensor, Tensor]:
-        """The filters, and those of the gradient: [36, C, C] each, made when they have changed."""
-        weight = self.weight.detach()
-        known = (weight.data_ptr(), weight._version)
-        if self._transformed is None or self._transformed[0] != known:
-            with torch.inference_mode(False):
-                turned = weight.flip(2, 3).transpose(0, 1)
-                self._transformed = known, transformed(weight), transformed(turned)
-        return self._transformed[1:]
+    def fit(self, convolution: nn.Conv2d, linear: nn.Linear) -> bool:
+        """Whether these are still the weights of those."""
+        return self._version == _version(convolution, linear)
+
+    @cached_property
+    def filters(self) -> Any:
+        """float32 [36, C / n, C, n]."""
+        return _packed(_transformed(self._filters))
+
+    @cached_property
+    def turned_filters(self) -> Any:
+        """Those of the gradient."""
+        return _packed(_transformed(self._filters.flip(2, 3).transpose(0, 1)))
+
+    @cached_property
+    def linear(self) -> Any:
+        """float32 [C / n, C, n]."""
+        return _packed(self._linear.T)
+
+    @cached_property
+    def turned_linear(self) -> Any:
+        """Those of the gradient."""
+        return _packed(self._linear)
 
 
-class _Filtered(torch.autograd.Function):
-    """`filtered`, with the gradient of what is filtered."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, filters: Tensor, turned: Tensor, bias: Tensor) -> Tensor:
-        ctx.turned = turned
-        return filtered(x, filters, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        bias = gradients[0].new_zeros(ctx.turned.shape[2])
-        return filtered(gradients[0], ctx.turned, bias), None, None, None
+def _version(convolution: nn.Conv2d, linear: nn.Linear) -> list[tuple[int, int]]:
+    """What changes with the weights."""
+    parameters = [*convolution.parameters(), *linear.parameters()]
+    return [(each.data_ptr(), each._version) for each in parameters]
 
 
-def transformed(weight: Tensor) -> Tensor:
+def _transformed(weight: Tensor) -> Tensor:
     """Filters [O, C, 3, 3] to [36, C, O]."""
-    found = torch.einsum("ix,jy,ocxy->ijco", _FILTERS, _FILTERS, weight)
-    return found.flatten(0, 1).contiguous()
+    return torch.einsum("ix,jy,ocxy->ijco", _FILTERS, _FILTERS, weight).flatten(0, 1)
 
 
-@torch.no_grad()
-def filtered(x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
-    """Results of filters.
+def _packed(weight: Tensor) -> Any:
+    """[..., C, O] to [..., O / n, C, n]: n filters lie together, and those missing are 0."""
+    from vqcodec.kernels.residual import FILTERS
+
+    filled = F.pad(weight, (0, -weight.shape[-1] % FILTERS))
+    return filled.unflatten(-1, (-1, FILTERS)).transpose(-3, -2).contiguous().numpy()
+
+
+def usable(x: Tensor, weight: Tensor) -> bool:
+    """Whether `residual` can be used: nothing is trained, and compiled code is there."""
+    trained = torch.is_grad_enabled() and weight.requires_grad
+    return not trained and x.dtype == torch.float32 and kernels.usable(x.device)
+
+
+def residual(x: Tensor, weights: Weights, scale: Tensor | None) -> Tensor:
+    """x + Linear(ReLU(Conv3x3(x)) * scale), with a gradient for x alone.
 
     Args:
         x: float32 [B, H, W, C].
-        filters: What `transformed` gave, [36, C, O].
-        bias: Added to each, float32 [O].
-
-    Returns:
-        float32 [B, H, W, O].
+        weights: Of the block.
+        scale: float32 [B, C]; None for 1.
     """
-    b, h, w, _ = x.shape
-    found = x.new_empty(b, h, w, filters.shape[2])
-    rows = max(1, PART // -(-w // SIDE))
-    parts = [(n, row, rows) for n in range(b) for row in range(0, -(-h // SIDE), rows)]
-    share(partial(_filter, x.contiguous(), filters, bias, found), parts)
+    scale = x.new_ones(len(x), x.shape[3]) if scale is None else scale.detach().contiguous()
+    found: Tensor = _Residual.apply(x.contiguous(), weights, scale)  # type: ignore[no-untyped-call]
     return found
 
 
-@torch.no_grad()
-def _filter(
-    x: Tensor, filters: Tensor, bias: Tensor, found: Tensor, part: tuple[int, int, int]
-) -> None:
-    """The results of some rows of blocks: number of an image, first row, how many at most."""
-    from vqcodec.kernels import winograd
+class _Residual(torch.autograd.Function):
+    """See `residual`."""
 
-    n, first, rows = part
-    height, width, channels = x.shape[1:]
-    high = min(rows, -(-height // SIDE) - first)
-    blocks = high * -(-width // SIDE)
-    seen, products = _scratch(len(filters), blocks, channels, filters.shape[2])
-    winograd.inputs(x[n].numpy(), first, high, seen.numpy())
-    torch.bmm(seen, filters, out=products)
-    to = found[n].numpy()
-    winograd.results(products.numpy(), bias.detach().numpy(), first, high, to)
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Weights, scale: Tensor) -> Tensor:
+        from vqcodec.kernels import residual
 
-
-def _scratch(count: int, blocks: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
-    """[count, blocks, inputs] and [count, blocks, outputs]: a thread's own, to be used again."""
-    sizes = [count * blocks * channels for channels in (inputs, outputs)]
-    scratch = getattr(_here, "scratch", None)
-    if scratch is None or len(scratch) < sum(sizes):
+        b, h, w, c = x.shape
+        blocks = b * -(-h // residual.SIDE) * -(-w // residual.SIDE)
+        found = torch.empty_like(x)
+        positive = np.empty((blocks, residual.PLACES, c), np.bool_)
+        seen, scales, to = x.detach().numpy(), scale.numpy(), found.numpy()
         with torch.inference_mode(False):
-            _here.scratch = scratch = torch.empty(sum(sizes))
-    seen, products = scratch[: sum(sizes)].split(sizes)
-    return seen.view(count, blocks, inputs), products.view(count, blocks, outputs)
+            filters, linear = weights.filters, weights.linear
+
+        def some(first: int, end: int) -> None:
+            residual.forward(
+                seen, filters, weights.first_bias, scales, linear, weights.bias,
+                first, end, positive, to,
+            )  # fmt: skip
+
+        spread(some, blocks, LEAST)
+        ctx.weights, ctx.scales, ctx.positive = weights, scales, positive
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        from vqcodec.kernels import residual
+
+        weights, scales, positive = ctx.weights, ctx.scales, ctx.positive
+        after = gradients[0].detach().contiguous().numpy()
+        inner, found = np.empty_like(after), np.empty_like(after)
+        linear, filters = weights.turned_linear, weights.turned_filters
+
+        def outer(first: int, end: int) -> None:
+            residual.backward_linear(after, linear, scales, positive, first, end, inner)
+
+        def of_filters(first: int, end: int) -> None:
+            residual.backward_filters(inner, after, filters, first, end, found)
+
+        for some in (outer, of_filters):
+            spread(some, len(positive), LEAST)
+        return torch.from_numpy(found), None, None
 
 
 def fault() -> str | None:
     """Compiles what is not compiled, and says what is wrong with it, or None."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 9, 14, 24, generator=generator)
-    weight = torch.randn(24, 24, 3, 3, generator=generator) / 15
-    bias = torch.randn(24, generator=generator)
-    found = filtered(x, transformed(weight), bias)
-    usual = torch.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)
-    if float((found - usual).abs().max()) > 1e-3:
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    with torch.inference_mode(False), torch.enable_grad():
+        convolution, linear = nn.Conv2d(24, 24, 3, padding=1), nn.Linear(24, 24)
+        for parameter in (*convolution.parameters(), *linear.parameters()):
+            parameter.data = random(*parameter.shape) / 15
+            parameter.requires_grad_(False)
+        x, scale, wanted = (
+            random(2, 9, 14, 24).requires_grad_(),
+            random(2, 24),
+            random(2, 9, 14, 24),
+        )
+        hidden = torch.relu(convolution(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        usual = x + linear(hidden * scale[:, None, None])
+        found = residual(x, Weights(convolution, linear), scale)
+        gradients = [torch.autograd.grad(each, x, wanted)[0] for each in (usual, found)]
+    errors = ((found - usual).detach(), gradients[1] - gradients[0])
+    if any(float(error.abs().max()) > 1e-3 for error in errors):
         return "compiled convolutions do not find what PyTorch finds"
     return None
