@@ -38,12 +38,18 @@ def single() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
+def share(work: Callable[[T], object], parts: Iterable[T], threads: int | None = None) -> None:
     """Has `work` done for all parts, by this thread and others; they end in any order.
 
     What one of them raises is raised here, when the others have ended what they were at.
+
+    Args:
+        work: What to do.
+        parts: With what.
+        threads: How many, this one among them; None for `number()`.
     """
-    given, threads = list(parts), number()
+    given = list(parts)
+    threads = number() if threads is None else threads
     if threads == 1 or len(given) < 2:
         for part in given:
             work(part)

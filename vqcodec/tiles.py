@@ -8,12 +8,12 @@ Indices are kept as whole maps, so that tiles are borders for the priors alone: 
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,6 @@ from vqcodec.threads import share
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 from vqcodec.watch import stage
 from vqcodec.weights_file import Model, load
-
-T = TypeVar("T")
 
 HALO = 64
 BATCH_TILE = 1024
@@ -184,20 +182,20 @@ class Tiles:
         """
         level = len(indices) - 1
         payloads: dict[Window, bytes] = {}
-        bits: dict[Window, float] = {}
+        bits: list[float] = []
 
-        def encode(window: Window) -> None:
-            state = self.start(indices[:level], [window])
-            own = self.stacked(indices, level, [window])
-            (coded,), bits[window] = payload.encode(state, own)
+        def encode(windows: Sequence[Window]) -> None:
+            state = self.start(indices[:level], windows)
+            coded, length = payload.encode(state, self.stacked(indices, level, windows))
             with self._lock:
-                payloads[window] = coded
+                bits.append(length)
+                payloads.update(zip(windows, coded, strict=True))
                 self.report(f"encode level {level}", len(payloads), len(self.windows))
 
         with stage(f"level {level}, frequencies"):
-            self._share(encode, self.windows)
-        in_order = tuple(payloads[window] for window in self.windows)
-        return in_order, sum(bits[window] for window in self.windows)
+            parts = batches(self.windows, self._networks_batch)
+            share(encode, parts, kernels.threads(self.model.device))
+        return tuple(payloads[window] for window in self.windows), math.fsum(bits)
 
     def decode(
         self,
@@ -261,21 +259,11 @@ class Tiles:
             for window, part in zip(some, found, strict=True):
                 cut(whole, window // stride).copy_(part)
 
+        device = self.model.device
         # Compiled steps gain nothing from tiles side by side, and leave threads to them.
-        self._share(fill, list(batches(windows, 1 if self._compiled else self.batch)))
+        at_once = 1 if kernels.usable(device) else self.batch
+        share(fill, batches(windows, at_once), kernels.threads(device))
         return whole
-
-    @property
-    def _compiled(self) -> bool:
-        return kernels.usable(self.model.device)
-
-    def _share(self, work: Callable[[T], object], parts: Sequence[T]) -> None:
-        """Has work with priors done for all parts; in threads, if it lets go of Python's lock."""
-        if self._compiled:
-            share(work, parts)
-        else:
-            for part in parts:
-                work(part)
 
     def start(
         self,

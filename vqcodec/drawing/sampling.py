@@ -20,14 +20,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, mul
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec import compiling
+from vqcodec import compiling, kernels
 from vqcodec.drawing.classes import check_classes, listed
 from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
@@ -35,6 +36,7 @@ from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL, default_generator
+from vqcodec.threads import share
 from vqcodec.tiling import crop, padded
 from vqcodec.weights_file import Model, load
 
@@ -311,14 +313,12 @@ class _Sampler:
         for first in range(0, len(items), batch):
             some = items[first : first + batch]
 
-            def report(
-                level: int, done: int, of: int, before: int = first, count: int = len(some)
-            ) -> None:
+            def report(done: float, before: int = first, count: int = len(some)) -> None:
                 if progress is not None:
-                    share = sum(work[:level]) + work[level] * done // of
-                    progress("sample", before * sum(work) + count * share, len(items) * sum(work))
+                    share = before * sum(work) + round(count * done)
+                    progress("sample", share, len(items) * sum(work))
 
-            yield from self._decoded(some, self._indices(some, report))
+            yield from self._decoded(some, self._indices(some, work, report))
 
     def _shapes(self) -> list[tuple[int, int]]:
         """Rows and columns of every level."""
@@ -327,9 +327,31 @@ class _Sampler:
         return [(sides[0] // stride, sides[1] // stride) for stride in strides]
 
     def _indices(
+        self, items: Sequence[_Item], work: Sequence[int], report: Callable[[float], None]
+    ) -> list[Tensor]:
+        """Indices of one batch, int64 [N, G, h, w] per level; threads take a part each."""
+        threads = kernels.threads(self.model.device)
+        each = -(-len(items) // threads)
+        parts = [items[first : first + each] for first in range(0, len(items), each)]
+        found: list[list[Tensor]] = [[]] * len(parts)
+        done = [0.0] * len(parts)
+        lock = Lock()
+
+        def find(part: int) -> None:
+            def advance(level: int, steps: int, of: int) -> None:
+                with lock:
+                    done[part] = sum(work[:level]) + work[level] * steps / of
+                    report(sum(map(mul, done, map(len, parts))) / len(items))
+
+            found[part] = self._indices_of(parts[part], advance)
+
+        share(find, range(len(parts)), threads)
+        return [torch.cat(maps) for maps in zip(*found, strict=True)]
+
+    def _indices_of(
         self, items: Sequence[_Item], report: Callable[[int, int, int], None]
     ) -> list[Tensor]:
-        """Indices of one batch, int64 [N, G, h, w] per level."""
+        """Indices of some images, int64 [N, G, h, w] per level."""
         generators = [bit_generator(self.seed, *item) for item in items]
         labels = torch.tensor(
             [0 if index is None else index + 1 for index, _ in items], device=self.model.device
@@ -359,13 +381,16 @@ class _Sampler:
 
     def _images(self, indices: Sequence[Tensor]) -> list[Image]:
         quality = torch.tensor([self.quality], device=self.model.device)
-        # One by one: sums of floats, and so the pixels, depend on the size of the batch.
-        parts = zip(*(maps.split(1) for maps in indices), strict=True)
-        found = (self.model.autoencoder.synthesize(part, quality)[0] for part in parts)
-        return [
-            Image(crop(each.cpu().numpy(), self.height, self.width).copy(), grey=False)
-            for each in found
-        ]
+        found: dict[int, Image] = {}
+
+        def decode(n: int) -> None:
+            # One by one: sums of floats, and so the pixels, depend on the size of the batch.
+            one = [maps[n : n + 1] for maps in indices]
+            pixels = self.model.autoencoder.synthesize(one, quality)[0].cpu().numpy()
+            found[n] = Image(crop(pixels, self.height, self.width).copy(), grey=False)
+
+        share(decode, range(len(indices[0])), kernels.threads(self.model.device))
+        return [found[n] for n in range(len(found))]
 
 
 def _judged(

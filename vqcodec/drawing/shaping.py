@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vqcodec.entropy.frequencies import TEMPERATURE_ONE
 from vqcodec.entropy.payload import Choose
 from vqcodec.entropy.prior import Prior
+from vqcodec.entropy.state import State
 from vqcodec.errors import CodecError
 from vqcodec.spec.prior import TOTAL, TOTAL_BITS
 
@@ -109,17 +111,21 @@ def draw_with(
         shaping: How probabilities are changed.
     """
 
-    def draw(codebook: int, logits: Tensor) -> Tensor:
-        logits = logits.long()
+    def frequencies(state: State, step: int, group: int) -> npt.NDArray[np.int64]:
+        if shaping == UNSHAPED and not shaping.guided:
+            return state.read(step, group).astype(np.int64) + 1
+        logits = state.logits(step, group).long()
         if shaping.guided:
             logits = shaping.guide(*logits.chunk(2))
-        cumulative = shaping.frequencies(prior, logits).cumsum(-1)
+        return shaping.frequencies(prior, logits).cpu().numpy()
+
+    def draw(state: State, step: int, group: int) -> npt.NDArray[np.int32]:
+        cumulative = frequencies(state, step, group).cumsum(-1)
         # Raw bits, as numpy keeps these the same for ever, and not what it makes of them.
-        raw = np.stack([bits.random_raw(logits.shape[1]) for bits in generators])
-        points = torch.from_numpy((raw >> np.uint64(64 - TOTAL_BITS)).astype(np.int64))
-        chosen = points.to(logits.device)[..., None]
-        scaled = chosen * cumulative[..., -1:] >> TOTAL_BITS
-        symbols = torch.searchsorted(cumulative, scaled, right=True).squeeze(-1)
-        return symbols.repeat(2, 1) if shaping.guided else symbols
+        raw = np.stack([bits.random_raw(cumulative.shape[1]) for bits in generators])
+        points = (raw >> np.uint64(64 - TOTAL_BITS)).astype(np.int64)[..., None]
+        scaled = points * cumulative[..., -1:] >> TOTAL_BITS
+        symbols = (cumulative <= scaled).sum(-1, dtype=np.int32)
+        return np.tile(symbols, (2, 1)) if shaping.guided else symbols
 
     return draw

@@ -23,11 +23,9 @@ from vqcodec.entropy.state import State
 from vqcodec.threads import single
 from vqcodec.watch import stage
 
-Choose = Callable[[int, Tensor], Tensor]
-"""First codebook of a group of n, and the group's logits of one step, to symbols int64 [N, n * p].
-
-Logits are integers in float64 [N, n * p, K], in 1/16 nat, codebook by codebook.
-"""
+Choose = Callable[[State, int, int], "npt.NDArray[np.int32]"]
+"""A state and the numbers of a step of p positions and a group of n codebooks to symbols: int32
+[N, n * p], codebook by codebook."""
 
 StepsDone = Callable[[int, int], None]
 """Called with the number of steps done and of all steps."""
@@ -120,6 +118,5 @@ def find(state: State, choose: Choose, progress: StepsDone | None = None) -> Ten
         int64 [N, G, H, W], 0 for codebooks left out.
     """
     for step, group in order(state, progress):
-        symbols = choose(state.groups[group].codebooks.start, state.logits(step, group))
-        state.know(step, group, symbols.int().cpu().numpy())
+        state.know(step, group, choose(state, step, group))
     return state.maps

@@ -10,6 +10,8 @@ import os
 
 import torch
 
+from vqcodec.threads import number
+
 CHOICE = "VQCODEC_KERNELS"
 
 _loaded = False
@@ -18,6 +20,11 @@ _loaded = False
 def usable(device: torch.device) -> bool:
     """Whether a device's work may be done by compiled code: it is loaded, and not forbidden."""
     return _loaded and device.type == "cpu" and os.environ.get(CHOICE) != "torch"
+
+
+def threads(device: torch.device) -> int:
+    """In how many threads steps of priors may go on beside each other: compiled ones only do."""
+    return number() if usable(device) else 1
 
 
 def loaded() -> None:

@@ -33,7 +33,7 @@ part: Any = njit(nogil=True, error_model="numpy", fastmath=True)  # what compile
 
 @compiled_floats
 def forward(x, filters, first_bias, scale, linear, bias, first, end, positive, found):  # type: ignore[no-untyped-def]
-    """x + (ReLU(convolution of x) * scale) @ linear + bias, for some blocks.
+    """Residual blocks: x + (ReLU(convolution of x) * scale) @ linear + bias.
 
     Args:
         x: float32 [B, H, W, C].
@@ -228,7 +228,7 @@ def results(products, first, blocks, to):  # type: ignore[no-untyped-def]
 
 @part
 def put(sums, first, blocks, before, bias, to):  # type: ignore[no-untyped-def]
-    """before + bias + sums of some blocks: to [B, H, W, C]."""
+    """Adds sums of some blocks and a bias to what was before: to [B, H, W, C]."""
     _, height, width, channels = to.shape
     for block in range(blocks):
         image, top, left = corner(to, first + block)

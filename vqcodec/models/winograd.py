@@ -101,7 +101,7 @@ def usable(x: Tensor, weight: Tensor) -> bool:
 
 
 def residual(x: Tensor, weights: Weights, scale: Tensor | None) -> Tensor:
-    """x + Linear(ReLU(Conv3x3(x)) * scale), with a gradient for x alone.
+    """The residual block x + Linear(ReLU(Conv3x3(x)) * scale), with a gradient for x alone.
 
     Args:
         x: float32 [B, H, W, C].

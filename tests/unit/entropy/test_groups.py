@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
@@ -14,6 +15,7 @@ from torch import Tensor
 from vqcodec import codec
 from vqcodec.entropy import payload
 from vqcodec.entropy import prior as integer
+from vqcodec.entropy.state import State
 from vqcodec.entropy.wavefront import steps
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.image import Image
@@ -85,18 +87,15 @@ def test_the_wavefront_asks_for_the_same_frequencies(
     expected = parallel(prior, quality, coarser, own)
     of_each = torch.full((len(own),), quality - 1)
     state = prior.start([coarser], of_each, torch.zeros_like(of_each), *own.shape[2:])
-    order = iter(steps(*own.shape[2:]))
-    step = torch.empty(0)
     asked = []
 
-    def tell(codebook: int, logits: Tensor) -> Tensor:
-        nonlocal step
-        step = next(order) if codebook == 0 else step
-        books = slice(codebook, codebook + logits.shape[1] // len(step))
-        asked.append(codebook)
+    def tell(state: State, number: int, group: int) -> npt.NDArray[np.int32]:
+        step, books = state.steps[number], state.groups[group].books
+        logits = state.logits(number, group)
+        asked.append(books.start)
         wanted = expected[:, books, step, : logits.shape[2]].flatten(1, 2)
         assert torch.equal(prior.frequencies(logits).int(), wanted)
-        return own.flatten(2)[:, books, step].flatten(1, 2)
+        return own.flatten(2)[:, books, step].flatten(1, 2).int().numpy()
 
     assert torch.equal(payload.find(state, tell), own)
     groups = {2: [0, 1], 4: [0, 1, 2], 6: [0, 1, 2, 4]}[USED[quality]]

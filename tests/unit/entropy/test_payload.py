@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from tiny import GROUPED, tiny_autoencoder, tiny_priors
@@ -78,7 +79,9 @@ def test_every_index_is_asked_for_once_and_in_order(prior: Prior, quality: int) 
 
 
 def test_found_indices_are_those_chosen(prior: Prior) -> None:
-    found = payload.find(start(prior, 10), lambda book, logits: logits.argmax(-1))
+    found = payload.find(
+        start(prior, 10), lambda state, *at: state.read(*at).argmax(-1).astype(np.int32)
+    )
     coded, _ = payload.encode(start(prior, 10), found)
     assert torch.equal(payload.decode(start(prior, 10), coded), found)
 

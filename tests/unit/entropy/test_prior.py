@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from vqcodec.entropy import compiled, layers, payload
 from vqcodec.entropy import prior as integer
 from vqcodec.entropy import state as reference
-from vqcodec.entropy.wavefront import steps
+from vqcodec.entropy.state import State
 from vqcodec.models import prior as trained
 from vqcodec.spec.cone import step_of
 from vqcodec.spec.prior import TOTAL, TOTAL_BITS, PriorConfig
@@ -108,17 +110,13 @@ def stepwise(prior: integer.Prior, own: Tensor, before: Sequence[Tensor]) -> Ten
     quality = torch.ones(len(own), dtype=torch.int64)
     state = prior.start(before, quality, torch.zeros_like(quality), *own.shape[2:])
     known = own.flatten(2)
-    order = iter(steps(*own.shape[2:]))
     found = torch.zeros(*known.shape, max(prior.sizes), dtype=torch.int32)
-    step = torch.empty(0)
 
-    def tell(codebook: int, logits: Tensor) -> Tensor:
-        nonlocal step
-        frequencies = prior.frequencies(logits)
-        if codebook == 0:
-            step = next(order)
+    def tell(state: State, number: int, group: int) -> npt.NDArray[np.int32]:
+        step, codebook = state.steps[number], state.groups[group].codebooks.start
+        frequencies = prior.frequencies(state.logits(number, group))
         found[:, codebook, step, : frequencies.shape[-1]] = frequencies.int()
-        return known[:, codebook, step]
+        return known[:, codebook, step].int().numpy()
 
     result = payload.find(state, tell)
     assert torch.equal(result, own)
@@ -281,10 +279,11 @@ def test_temperature_draws_nearer_to_the_likeliest(key: tuple[int, ...]) -> None
         seen: list[Tensor] = []
 
         def likeliest(
-            codebook: int, logits: Tensor, seen: list[Tensor] = seen, at: int = temperature
-        ) -> Tensor:
-            seen.append(prior.frequencies(logits, at).amax(-1).flatten())
-            return logits.argmax(-1)
+            state: State, *at: int, seen: list[Tensor] = seen, temperature: int = temperature
+        ) -> npt.NDArray[np.int32]:
+            logits = state.logits(*at)
+            seen.append(prior.frequencies(logits, temperature).amax(-1).flatten())
+            return logits.argmax(-1).int().numpy()
 
         payload.find(state, likeliest)
         largest.append(torch.cat(seen).double().mean())
