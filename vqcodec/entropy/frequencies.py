@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,11 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.spec.prior import TOTAL, TOTAL_BITS
+from vqcodec.spec.prior import BITS_OF_LOGIT, RECIPROCAL_BITS, TOTAL, TOTAL_BITS
 
-RECIPROCAL_BITS = 20
 TEMPERATURE_ONE = 256
-LOGITS_PER_BIT = 16 * math.log(2)
 
 
 class Tables(NamedTuple):
@@ -90,7 +87,7 @@ def expected_code_lengths(logits: Tensor) -> Tensor:
     Returns:
         float32 [..., K], at most `TOTAL_BITS`.
     """
-    bits = (logits.amax(-1, keepdim=True) - logits).float().div_(LOGITS_PER_BIT)
+    bits = (logits.amax(-1, keepdim=True) - logits).float().mul_(BITS_OF_LOGIT)
     return bits.add_(torch.exp2(-bits).sum(-1, keepdim=True).log2_()).clamp_(max=TOTAL_BITS)
 
 

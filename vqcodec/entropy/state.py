@@ -66,7 +66,7 @@ class State(Protocol):
         """
 
     def logits(self, step: int, group: int) -> Tensor:
-        """The same as logits in 1/16 nat: integers in float64 [N, n * p, K]."""
+        """The same as logits in 1/16 nat: integers in float64 [N, n * p, K]; not after `see`."""
 
     def know(self, step: int, group: int, symbols: npt.NDArray[np.int32]) -> None:
         """Makes a group's indices known at a step that was asked about.

@@ -20,7 +20,14 @@ from numba import njit
 
 from vqcodec.kernels.store import compiled
 from vqcodec.kernels.tile import FILTERS, QUAD, best_way, processor, tile
-from vqcodec.spec.prior import REQUANTIZE_BITS, TOTAL, TOTAL_BITS
+from vqcodec.spec.prior import (
+    BITS_OF_LOGIT,
+    EXPONENTIAL_BITS,
+    RECIPROCAL_BITS,
+    REQUANTIZE_BITS,
+    TOTAL,
+    TOTAL_BITS,
+)
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.int32]
@@ -28,8 +35,6 @@ Longs = npt.NDArray[np.int64]
 
 ROWS = 48  # at a time, so that their inputs stay in the processor's cache
 ZERO = 128  # the byte of a feature that is 0
-RECIPROCAL_BITS = 20
-EXPONENTIAL_BITS = 20
 
 # Phases, in the first column of a plan; the others are `Plan`.
 ENTER, WRITE, BLOCK, ASK, ATTEND, FINISH, OPEN, HEAD, UPSAMPLE = range(9)
@@ -245,7 +250,7 @@ def add(sums, rows, channels, stream, first):  # type: ignore[no-untyped-def]
 
 
 @part
-def spread(sums, rows, channels, first, width, factor, finer):  # type: ignore[no-untyped-def]
+def upsample(sums, rows, channels, first, width, factor, finer):  # type: ignore[no-untyped-def]
     """Sums of rows in raster order to the stream of the next finer level."""
     for row in range(rows):
         line, x = divmod(first + row, width)
@@ -330,7 +335,7 @@ def compute(layers, maps, plan, first, end, hidden, found):  # type: ignore[no-u
                     for k in range(found.shape[2]):
                         found[number, start - first + r, k] = sums[r, k]
             elif phase == UPSAMPLE:
-                spread(sums, rows, channels, start, maps.width, maps.factor, found[0])
+                upsample(sums, rows, channels, start, maps.width, maps.factor, found[0])
 
 
 @compiled
@@ -421,7 +426,7 @@ def lengths(logits, exponential, places, found):  # type: ignore[no-untyped-def]
     """
     books, rows, size = logits.shape
     last = np.int32(len(exponential) - 1)
-    bits = np.float32(1 / (16 * np.log(2)))
+    bits = np.float32(BITS_OF_LOGIT)
     for book in range(books):
         for row in range(rows):
             own, to = logits[book, row], found[book, places[row]]

@@ -6,6 +6,7 @@ FORMAT.md specifies what is computed; a weights file holds the config as JSON.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ SIGMOID_STEP = 1 / 16
 GATE_STEP = 1 / 127
 ATTENTION_STEP = 1 / 16  # queries, keys, values
 LOGIT_STEP = 1 / 16  # nats
+BITS_OF_LOGIT = LOGIT_STEP / math.log(2)
 
 # Limits of the integers.
 WEIGHT_LIMIT = 63  # 7-bit weights: larger ones saturate in some processors' int8 products
@@ -28,6 +30,8 @@ EXACT_IN_FLOAT64 = 2.0**53
 MAX_SHIFT = 24
 TOTAL_BITS = 24  # of the sum of an index's frequencies
 TOTAL = 1 << TOTAL_BITS
+EXPONENTIAL_BITS = 20  # of exp(0)
+RECIPROCAL_BITS = 20
 
 
 class Group(NamedTuple):
