@@ -43,16 +43,18 @@ class Weights:
     """
 
     def __init__(self, convolution: nn.Conv2d, linear: nn.Linear) -> None:
-        self._version = _version(convolution, linear)
+        self._of = [(each, each._version) for each in _parameters(convolution, linear)]
         self._filters = convolution.weight.detach()
         self._linear = linear.weight.detach()
-        assert convolution.bias is not None
-        self.first_bias = convolution.bias.detach().numpy()
-        self.bias = linear.bias.detach().numpy()
+        self.first_bias, self.bias = (
+            each.detach().numpy() for each in _parameters(convolution, linear)[1::2]
+        )
 
     def fit(self, convolution: nn.Conv2d, linear: nn.Linear) -> bool:
         """Whether these are still the weights of those."""
-        return self._version == _version(convolution, linear)
+        now = _parameters(convolution, linear)
+        known = zip(now, self._of, strict=True)
+        return all(each is own and each._version == version for each, (own, version) in known)
 
     @cached_property
     def filters(self) -> Any:
@@ -75,10 +77,9 @@ class Weights:
         return _packed(self._linear)
 
 
-def _version(convolution: nn.Conv2d, linear: nn.Linear) -> list[tuple[int, int]]:
-    """What changes with the weights."""
-    parameters = [*convolution.parameters(), *linear.parameters()]
-    return [(each.data_ptr(), each._version) for each in parameters]
+def _parameters(convolution: nn.Conv2d, linear: nn.Linear) -> list[Tensor]:
+    assert convolution.bias is not None
+    return [convolution.weight, convolution.bias, linear.weight, linear.bias]
 
 
 def _transformed(weight: Tensor) -> Tensor:
@@ -178,7 +179,9 @@ def fault() -> str | None:
         hidden = torch.relu(convolution(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
         usual = x + linear(hidden * scale[:, None, None])
         found = residual(x, Weights(convolution, linear), scale)
-        gradients = [torch.autograd.grad(each, x, wanted)[0] for each in (usual, found)]
+        # Of sums, as PyTorch loads large modules for gradients of anything else.
+        sums = [(each * wanted).sum() for each in (usual, found)]
+        gradients = [torch.autograd.grad(each, x)[0] for each in sums]
     errors = ((found - usual).detach(), gradients[1] - gradients[0])
     if any(float(error.abs().max()) > 1e-3 for error in errors):
         return "compiled convolutions do not find what PyTorch finds"
