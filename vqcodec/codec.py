@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vqcodec import container
+from vqcodec import container, syntheses
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, Pictures, as_image, extras_of, image_of
@@ -62,6 +62,7 @@ def compress(
     size: int | None = None,
     psnr: float | None = None,
     effort: int | None = None,
+    synthesis: str | None = None,
     model: str | Path | None = None,
     tile: int = DEFAULT_TILE,
     batch: int = DEFAULT_BATCH,
@@ -83,6 +84,8 @@ def compress(
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
             image is nearer to the original, and the file may be larger or smaller. Only models with
             a rate model search; others, such as VQ-VAE, take 1 whatever is asked. None for 5.
+        synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
+            "natural"; None for nothing said, which is faithful. The indices are the same.
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
@@ -117,7 +120,7 @@ def compress(
         quality=loaded.checked_quality(quality),
         levels=len(loaded.strides),
     )
-    extras = extras_of(source)
+    extras = {**extras_of(source), **syntheses.extras_for(loaded, synthesis)}
     container.check(header, extras)  # before the work, not after
     fixed = sum(map(len, extras.values()))
     goal = rate_control.goal(
@@ -147,6 +150,7 @@ def decompress(
     data: bytes,
     *,
     model: str | Path | None = None,
+    synthesis: str | Path | None = None,
     levels: int | None = None,
     partial: bool = False,
     batch: int = DEFAULT_BATCH,
@@ -158,6 +162,9 @@ def decompress(
     Args:
         data: The bytes of a .vqz file.
         model: The weights file, or None for the packaged model that the file names.
+        synthesis: "faithful" for what is nearest to the original, "natural" for what looks most
+            like a photograph, or the weights file of a synthesis; None for the one that the file
+            was made for, or else the faithful one. From some of the levels only, it is faithful.
         levels: Restore from so many levels only, coarsest first; None for all there are.
         partial: Accept a file that is cut short, and restore the complete levels it holds.
         batch: Tiles at a time.
@@ -167,6 +174,7 @@ def decompress(
     Raises:
         FormatError: the data is no undamaged .vqz file.
         ModelError: its model is missing or is another one.
+        CodecError: the model has no such synthesis.
     """
     with stage("unpack"):
         contents = container.unpack(data, partial=partial)
@@ -174,8 +182,11 @@ def decompress(
     there = len(contents.sections)
     if levels is not None and not 1 <= levels <= there:
         raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
+    with stage("weights"):
+        chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
     indices = _decode(tiles, contents, levels or there)
-    return image_of(contents, tiles.synthesize(indices))
+    whole = len(indices) == contents.header.levels
+    return image_of(contents, tiles.synthesize(indices, chosen if whole else None))
 
 
 def verify(

@@ -94,6 +94,17 @@ MODELS: dict[str, Entry] = {
 }
 
 
+SYNTHESES: dict[str, Entry] = {
+    "hvq-photo-2": Entry(
+        model_id="hvq-photo-2",
+        filename="hvq-photo-2-natural.safetensors",
+        sha256="3594afc33d3b44ca1b43a16312c61db3d25fcfe4dabd9e67cc28a8aeb8c84e8a",
+        summary="sharper than the faithful synthesis, and further away by squared error",
+    ),
+}
+"""The natural syntheses of packaged models, by the model's id; a better one takes its place."""
+
+
 def weights_directory() -> Path:
     """The directory of the packaged weights, also in a source tree that is not installed."""
     spec = importlib.util.find_spec("vqcodec.weights")
@@ -121,16 +132,24 @@ def locate(model: str | Path) -> Location:
         known = ", ".join(MODELS) or "none"
         reason = f"model {model!r} is not known (known: {known})"
         raise UnknownModelError(f"{reason}; give its weights file with --model FILE")
-    registered = MODELS[model]
-    path = weights_directory() / registered.filename
+    return packaged(MODELS[model])
+
+
+def packaged(entry: Entry) -> Location:
+    """Finds a packaged file and compares its hash.
+
+    Raises:
+        WeightsError: The file is missing, or not the registered one.
+    """
+    path = weights_directory() / entry.filename
     if not path.is_file():
-        reason = f"no such file; the weights of {model} have SHA-256 {registered.sha256}"
+        reason = f"no such file; the weights of {entry.model_id} have SHA-256 {entry.sha256}"
         raise WeightsError(f"{reason}; install vqcodec anew").in_file(path)
     sha256 = sha256_of(path)
-    if sha256 != registered.sha256:
-        reason = f"has SHA-256 {sha256}, the weights of {model} have {registered.sha256}"
+    if sha256 != entry.sha256:
+        reason = f"has SHA-256 {sha256}, the weights of {entry.model_id} have {entry.sha256}"
         raise WeightsError(f"{reason}; install vqcodec anew").in_file(path)
-    return Location(path, model, sha256)
+    return Location(path, entry.model_id, sha256)
 
 
 def _locate_file(path: Path) -> Location:

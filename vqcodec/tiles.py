@@ -27,6 +27,7 @@ from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
 from vqcodec.progress import Progress
+from vqcodec.syntheses import Synthesis
 from vqcodec.threads import share
 from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
 from vqcodec.watch import stage
@@ -146,22 +147,26 @@ class Tiles:
                 self.report("analysis", done, len(self.windows))
         return maps
 
-    def synthesize(self, indices: Sequence[Tensor]) -> npt.NDArray[np.uint8]:
+    def synthesize(
+        self, indices: Sequence[Tensor], synthesis: Synthesis | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Indices to pixels.
 
         Args:
             indices: Of the first levels, one at least: int64 [G, H'/s, W'/s] each.
+            synthesis: Of the model; None for the faithful one.
 
         Returns:
             uint8 [H, W, 3].
         """
+        synthesis = synthesis or self.model.autoencoder
         whole = np.empty((*self.area, 3), np.uint8)
         done = 0
         with stage("synthesis"):
             for windows in self._batches_with_halo():
                 around = [self.grown(window) for window in windows]
                 crops = [self.stacked(indices, level, around) for level in range(len(indices))]
-                found = self.model.autoencoder.synthesize(crops, self.quality(len(windows)))
+                found = synthesis.synthesize(crops, self.quality(len(windows)))
                 for window, grown, part in zip(windows, around, found.cpu().numpy(), strict=True):
                     whole[window.slices] = part[window.within(grown).slices]
                 done += len(windows)

@@ -7,7 +7,7 @@ float16, `priors.N.*` in integers, and `tables.*`, which all priors share.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -117,12 +117,8 @@ def write(
     check_model_id(model_id)
     tensors = {f"tables.{name}": table for name, table in tables._asdict().items()}
     for name, tensor in autoencoder.state_dict().items():
-        if _unpacked(name):
-            continue
-        half = tensor.half() if tensor.is_floating_point() else tensor
-        if not torch.isfinite(half).all():
-            raise CodecError(f"{name}: not finite in float16; this autoencoder cannot be packed")
-        tensors[f"autoencoder.{name}"] = half.contiguous()
+        if not _unpacked(name):
+            tensors[f"autoencoder.{name}"] = tensor
     for n, prior in enumerate(priors):
         tensors |= {f"priors.{n}.{name}": tensor for name, tensor in prior.tensors.items()}
     config: dict[str, Any] = {
@@ -133,7 +129,7 @@ def write(
         config |= {"classes": classes, "side": side}
     metadata = {"format": FORMAT, "model_id": model_id, "config": json.dumps(config)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, _in_order(serialize(tensors, metadata)), force=True)
+    files.write_atomically(path, packed(tensors, metadata), force=True)
     return registry.sha256_of(path)
 
 
@@ -233,6 +229,21 @@ def check_model_id(model_id: str) -> None:
     """
     if not MODEL_ID.fullmatch(model_id):
         raise CodecError(f"{model_id!r} is no model id; give 1 to 32 of a-z, 0-9, '.' and '-'")
+
+
+def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file, floating-point tensors in float16; equal ones make equal files.
+
+    Raises:
+        CodecError: float16 cannot hold a tensor.
+    """
+    halves = {}
+    for name, tensor in tensors.items():
+        half = tensor.detach().half() if tensor.is_floating_point() else tensor
+        if not torch.isfinite(half).all():
+            raise CodecError(f"{name}: not finite in float16; these weights cannot be packed")
+        halves[name] = half.contiguous()
+    return _in_order(serialize(halves, dict(metadata)))
 
 
 def _in_order(content: bytes) -> bytes:

@@ -12,6 +12,7 @@ import vqcodec.training.autoencoder
 import vqcodec.training.export
 import vqcodec.training.indices
 import vqcodec.training.prior
+import vqcodec.training.synthesis
 import vqcodec.training.system
 from vqcodec.cli import main
 from vqcodec.training.settings import (
@@ -115,6 +116,30 @@ def test_export(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     assert recorder.arguments == expected
 
 
+def test_export_of_a_synthesis(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    monkeypatch.setattr(vqcodec.training.synthesis, "export", recorder)
+    invoke("export", "n.safetensors", "--synthesis", "c", "--model", "a-1")
+    assert recorder.arguments == (Path("c"), "a-1", Path("n.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--synthesis", "c"],
+        ["--synthesis", "c", "--model", "a", "--model-id", "b"],
+        ["--synthesis", "c", "--model", "a", "--prior", "p"],
+        ["--autoencoder", "c", "--prior", "p"],
+        ["--autoencoder", "c", "--model-id", "a"],
+        ["--autoencoder", "c", "--prior", "p", "--model-id", "a", "--model", "b"],
+        [],
+    ],
+)
+def test_export_is_of_one_thing(options: list[str]) -> None:
+    result = CliRunner().invoke(main, ["export", "w.safetensors", *options])
+    assert result.exit_code == 2
+    assert not Path("w.safetensors").exists()
+
+
 def test_export_keeps_an_existing_file(tmp_path: Path) -> None:
     target = tmp_path / "w.safetensors"
     target.write_bytes(b"precious")
@@ -138,6 +163,8 @@ def test_export_keeps_an_existing_file(tmp_path: Path) -> None:
             *["--model-id", "a"],
         ],
         ["export", "w", "--autoencoder", "missing", "--prior", "p", "--model-id", "a"],
+        ["export", "w", "--synthesis", "missing", "--model", "hvq-photo-2"],
+        ["train", "synthesis", "out", "--images", "a", "--model", "hvq-photo-2", "--lpips", "none"],
     ],
 )
 def test_unusable_input_is_one_line(

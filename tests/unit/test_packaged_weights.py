@@ -10,7 +10,7 @@ import pytest
 from vqcodec import codec, registry
 from vqcodec.drawing.grid import grid
 from vqcodec.drawing.sampling import sample
-from vqcodec.image import load
+from vqcodec.image import Image, load
 from vqcodec.weights_file import load as load_model
 
 LARGEST = 32 << 20  # bytes of one weights file
@@ -73,6 +73,25 @@ def test_a_seed_draws_the_same_images_for_ever() -> None:
     drawn = grid(sample(classes=[97, 1], count=2, seed=3), 2)
     expected = load(GOLDEN / f"{model_id}-samples.png")
     assert np.abs(drawn.pixels.astype(int) - expected.pixels).max() <= 1
+
+
+@pytest.mark.parametrize("model_id", registry.SYNTHESES)
+def test_a_natural_synthesis_restores_the_same_file(model_id: str, chelsea: Path) -> None:
+    entry = registry.SYNTHESES[model_id]
+    assert entry.model_id == model_id
+    assert entry.sha256 in (registry.weights_directory() / f"{model_id}.md").read_text()
+    assert registry.packaged(entry).path.stat().st_size < LARGEST // 8
+    original = load(chelsea)
+    crop = Image(original.pixels[64:192, 128:288].copy(), grey=False)
+    data = codec.compress(crop, quality=10, effort=1, model=model_id, synthesis="natural").data
+    natural = codec.decompress(data).pixels
+    faithful = codec.decompress(data, synthesis="faithful").pixels
+    assert not np.array_equal(natural, faithful)
+    assert psnr(faithful, crop.pixels) - 1.2 < psnr(natural, crop.pixels)
+    best = codec.compress(crop, quality=100, effort=1, model=model_id).data
+    assert np.array_equal(
+        codec.decompress(best, synthesis="natural").pixels, codec.decompress(best).pixels
+    )
 
 
 @pytest.mark.slow

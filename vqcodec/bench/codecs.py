@@ -191,6 +191,16 @@ PEERS = {
             options={"speed": 6, "subsampling": "4:2:0"},
             threads=("max_threads", 1),
         ),
+        PillowCodec(  # the other one is tuned for SSIMULACRA 2, since libavif 1.4
+            key="avif-psnr",
+            name="AVIF for PSNR",
+            settings="speed 6, 4:4:4, tune=psnr",
+            suffix=".avif",
+            qualities=(5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90),
+            format="AVIF",
+            options={"speed": 6, "subsampling": "4:4:4", "advanced": {"tune": "psnr"}},
+            threads=("max_threads", 1),
+        ),
         PillowCodec(
             key="jpeg2000",
             name="JPEG 2000",

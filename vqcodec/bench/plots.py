@@ -60,6 +60,7 @@ _MARKS = {
     "jpeg": ("blue", "s"),
     "webp": ("green", "^"),
     "avif": ("pink", "D"),
+    "avif-psnr": ("pink", "d"),
     "jpeg2000": ("brown", "v"),
     "jxl": ("sky", "P"),
 }

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 @quality_option
 @target_options
 @effort_option
+@click.option(
+    "--synthesis",
+    type=click.Choice(["faithful", "natural"]),
+    help="What decompress restores with unless told otherwise; nothing is said if not given.",
+)
 @model_option
 @device_option
 @click.option("--keep-metadata", is_flag=True, help="Keep the ICC profile and EXIF.")
@@ -51,6 +56,7 @@ def command(
     size: int | None,
     psnr: float | None,
     effort: int,
+    synthesis: str | None,
     model: str | None,
     device: str,
     keep_metadata: bool,
@@ -89,6 +95,7 @@ def command(
             size=size,
             psnr=psnr,
             effort=effort,
+            synthesis=synthesis,
             model=model,
             device=device,
             tile=tile,

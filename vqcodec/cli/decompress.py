@@ -19,6 +19,12 @@ from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_ato
     help="Decode only the N coarsest levels.",
 )
 @click.option("--partial", is_flag=True, help="Accept a file cut short; decode what is whole.")
+@click.option(
+    "--synthesis",
+    metavar="NAME|FILE",
+    help="faithful: nearest to the original; natural: most like a photograph; or weights that "
+    "`export --synthesis` wrote. What the file was made for, if not given.",
+)
 @model_option
 @device_option
 @force_option
@@ -33,6 +39,7 @@ def command(
     target: str,
     levels: int | None,
     partial: bool,
+    synthesis: str | None,
     model: str | None,
     device: str,
     force: bool,
@@ -51,6 +58,12 @@ def command(
 
     with naming(source), progress("decompress") as advance:
         image = decompress(
-            content, model=model, device=device, levels=levels, partial=partial, progress=advance
+            content,
+            model=model,
+            synthesis=synthesis,
+            device=device,
+            levels=levels,
+            partial=partial,
+            progress=advance,
         )
     write_atomically(target, dump(image, image_format), force=force)

@@ -18,7 +18,6 @@ _CHECKPOINT = click.Path(path_type=Path)
     "--autoencoder",
     type=_CHECKPOINT,
     metavar="FILE",
-    required=True,
     help="Checkpoint of `train autoencoder`.",
 )
 @click.option(
@@ -27,25 +26,47 @@ _CHECKPOINT = click.Path(path_type=Path)
     type=_CHECKPOINT,
     metavar="FILE",
     multiple=True,
-    required=True,
     help="Checkpoint of `train prior`; one per level, coarse to fine.",
 )
 @click.option(
     "--model-id",
     metavar="ID",
-    required=True,
     help="What files coded with these weights will name: 1 to 32 of a-z, 0-9, '.' and '-'.",
 )
+@click.option(
+    "--synthesis",
+    type=_CHECKPOINT,
+    metavar="FILE",
+    help="Checkpoint of `train synthesis`, instead of all these.",
+)
+@click.option("--model", metavar="ID|FILE", help="Whose synthesis that is.")
 @force_option
 def command(
-    target: str, autoencoder: Path, priors: tuple[Path, ...], model_id: str, force: bool
+    target: str,
+    autoencoder: Path | None,
+    priors: tuple[Path, ...],
+    model_id: str | None,
+    synthesis: Path | None,
+    model: str | None,
+    force: bool,
 ) -> None:
-    """Pack checkpoints into a weights file.
+    """Pack checkpoints into a weights file, of a model or of a natural synthesis.
 
     Prints the SHA-256 of OUT.
     """
     if target == STANDARD_STREAM:
         raise click.UsageError("Weights are written to a file: name one.")
+    if synthesis is not None:
+        if model is None or autoencoder is not None or priors or model_id is not None:
+            raise click.UsageError("--synthesis needs --model, and goes with nothing else.")
+        check_writable(target, force=force)
+
+        from vqcodec.training.synthesis import export as export_synthesis
+
+        click.echo(export_synthesis(synthesis, model, Path(target)))
+        return
+    if autoencoder is None or not priors or model_id is None or model is not None:
+        raise click.UsageError("A model needs --autoencoder, --prior and --model-id.")
     check_writable(target, force=force)
 
     from vqcodec.training.export import export

@@ -8,11 +8,16 @@ from typing import Any
 import click
 
 from vqcodec.cli.console import naming, print_error, print_values
-from vqcodec.container import EXTRA_ALPHA, EXTRA_EXIF, EXTRA_ICC, unpack
+from vqcodec.container import EXTRA_ALPHA, EXTRA_EXIF, EXTRA_ICC, EXTRA_SYNTHESIS, unpack
 from vqcodec.errors import CodecError
 from vqcodec.files import read_bytes
 
-_EXTRA_NAMES = {EXTRA_ALPHA: "alpha", EXTRA_ICC: "icc", EXTRA_EXIF: "exif"}
+_EXTRA_NAMES = {
+    EXTRA_ALPHA: "alpha",
+    EXTRA_ICC: "icc",
+    EXTRA_EXIF: "exif",
+    EXTRA_SYNTHESIS: "synthesis",
+}
 
 
 @click.command()

@@ -236,6 +236,53 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
 @command.command()
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_photograph_options
+@click.option(
+    "--model", metavar="ID|FILE", required=True, help="Whose indices it is to restore images from."
+)
+@click.option(
+    "--lpips",
+    type=_PATH,
+    metavar="FILE",
+    multiple=True,
+    required=True,
+    help="Weights of LPIPS, once of VGG16 and once of AlexNet; benchmarks/lpips_weights.py makes "
+    "them.",
+)
+@click.option(
+    "--start",
+    type=_PATH,
+    metavar="FILE",
+    help="Start from the weights of this checkpoint of `train synthesis`.",
+)
+@click.option(
+    "--part", type=_COUNT, metavar="N", help="Side of what VGG16 sees of a crop, in pixels (64)."
+)
+@click.option(
+    "--adversarial",
+    type=click.FloatRange(min=0),
+    metavar="R",
+    help="Train a discriminator as well, whose gradient at the pixels has R times the size of the "
+    "other losses'.",
+)
+@_run_options
+@_machine_options
+def synthesis(output: Path, sources: tuple[str, ...], **options: Any) -> None:
+    """Train a natural synthesis for the indices of a model, which stay as they are.
+
+    FOLDER takes checkpoint, log and settings; prints the checkpoint's name.
+    """
+    from vqcodec.photos import parse_source
+    from vqcodec.training.settings import SynthesisTraining, resolve
+    from vqcodec.training.synthesis import train
+
+    images = [parse_source(source) for source in sources]
+    options["lpips"] = list(options["lpips"])
+    click.echo(train(resolve(SynthesisTraining, output=output, sources=images, **options)))
+
+
+@command.command()
+@click.argument("output", metavar="FOLDER", type=_PATH)
+@_photograph_options
 @click.option("--preset", metavar="NAME", required=True, help="Architecture.")
 @click.option("--model-id", metavar="ID", required=True, help="See `vqcodec export`.")
 @click.option("--minutes", type=_POSITIVE, metavar="M", required=True, help="Of the whole.")

@@ -9,6 +9,7 @@ Source: Zhang et al. 2018, eq. 1, with the learned linear heads ("lin") of versi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,19 +80,31 @@ class Network(nn.Module):
         Returns:
             float64 [B].
         """
-        pairs = torch.cat([images, others])
+        halves = [stage.chunk(2) for stage in self.features(torch.cat([images, others]))]
+        return self.distance([one for one, _ in halves], [other for _, other in halves])
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What every stage finds in images [B, 3, H, W]: [B, C, h, w] each."""
         # As the heads were trained.
-        shift, scale = pairs.new_tensor([[-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]])
-        features = (pairs - shift.view(3, 1, 1)) / scale.view(3, 1, 1)
-        distances = images.new_zeros(len(images), dtype=torch.float64)
-        for stage, head in zip(self.stages, self.heads, strict=True):
-            features = stage(features)
-            directions = features / (features.norm(dim=1, keepdim=True) + EPSILON)
-            one, other = directions.chunk(2)
-            apart = (one - other).square().mean((2, 3))
+        shift, scale = images.new_tensor([[-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]])
+        found = [(images - shift.view(3, 1, 1)) / scale.view(3, 1, 1)]
+        for stage in self.stages:
+            found.append(stage(found[-1]))
+        return found[1:]
+
+    def distance(self, features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """How far images with these features are apart: float64 [B]."""
+        distances = features[0].new_zeros(len(features[0]), dtype=torch.float64)
+        for one, other, head in zip(features, others, self.heads, strict=True):
+            apart = (_directions(one) - _directions(other)).square().mean((2, 3))
             # Image by image, as products with matrices round by the size of the batch.
             distances = distances + torch.stack([head @ each for each in apart])
         return distances
+
+
+def _directions(features: Tensor) -> Tensor:
+    lengths: Tensor = features.norm(dim=1, keepdim=True)
+    return features / (lengths + EPSILON)
 
 
 class Lpips:

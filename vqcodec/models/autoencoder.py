@@ -289,10 +289,18 @@ class Refinement(nn.Module):
 
     def forward(self, prediction: Tensor, state: Tensor, quality: Tensor) -> Tensor:
         """Prediction [B, H, W, 3] and state [B, H/s, W/s, C] of the last level to [B, H, W, 3]."""
+        return self.refined(prediction, self.features(prediction, state, quality))
+
+    def features(self, prediction: Tensor, state: Tensor, quality: Tensor) -> Tensor:
+        """What the blocks make of the same: [B, H/s, W/s, C]."""
         hidden = self.pixels_in(space_to_depth(prediction, self.stride))
         hidden = hidden + depth_to_space(self.state_in(state), self.factor)
-        hidden = self.blocks(hidden, quality)
-        return prediction + depth_to_space(self.pixels_out(hidden), self.stride)
+        found: Tensor = self.blocks(hidden, quality)
+        return found
+
+    def refined(self, prediction: Tensor, features: Tensor) -> Tensor:
+        """The prediction with what the features change: [B, H, W, 3]."""
+        return prediction + depth_to_space(self.pixels_out(features), self.stride)
 
 
 class Autoencoder(Family):
@@ -403,8 +411,7 @@ class Autoencoder(Family):
             level.lookup(chosen.permute(0, 2, 3, 1), position)
             for level, chosen in zip(self.levels, indices, strict=False)
         ]
-        pixels = self.decode(vectors, position).pixels * PIXEL_SCALE + PIXEL_MEAN
-        return pixels.round_().clamp_(0, 255).to(torch.uint8)
+        return to_uint8(self.decode(vectors, position).pixels)
 
     def decode(
         self, vectors: Sequence[Tensor], position: Tensor, after: Decoded | None = None
@@ -430,3 +437,8 @@ class Autoencoder(Family):
         if self.refinement is not None and first + len(levels) == len(self.levels):
             pixels = self.refinement(pixels, state, position)
         return Decoded(pixels, state, first + len(levels))
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Pixels in network units to uint8."""
+    return (pixels * PIXEL_SCALE + PIXEL_MEAN).round_().clamp_(0, 255).to(torch.uint8)

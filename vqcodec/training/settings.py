@@ -220,7 +220,38 @@ class SystemTraining(Images):
     device: str | None = None
 
 
-_Settings = TypeVar("_Settings", AutoencoderTraining, Extraction, PriorTraining, SystemTraining)
+@dataclass(kw_only=True)
+class SynthesisTraining(Images, Training):
+    """Settings of the training of a natural synthesis, besides those of its images and every run.
+
+    Attributes:
+        model: A model id or a weights file, whose indices it restores.
+        lpips: Weights of LPIPS: of VGG16 and of AlexNet.
+        start: Checkpoint of `train synthesis` of the same shape to start from, or None.
+        part: Side of what VGG16 sees of a crop, in pixels; a multiple of 16.
+        adversarial: Size of the discriminator's gradient at the pixels, against that of the other
+            losses; 0 for no discriminator.
+        highest: Share of the range of qualities that is trained on.
+    """
+
+    model: str | Path
+    lpips: list[Path]
+    start: Path | None = None
+    part: int = 64
+    adversarial: float = 0.0
+    highest: float = 0.92
+    batch: int = 4
+    learning_rate: float = 4e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    decay: float = 0.4
+    average_decay: float = 0.998
+    largest_gradient: float = 1.0
+
+
+_Settings = TypeVar(
+    "_Settings", AutoencoderTraining, Extraction, PriorTraining, SystemTraining, SynthesisTraining
+)
 
 
 def resolve(kind: type[_Settings], **given: Any) -> _Settings:

@@ -15,32 +15,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from random_lpips import random_weights, write_random_lpips
 from safetensors.torch import load_file, save_file
 
 from vqcodec.errors import CodecError, WeightsError
-from vqcodec.metrics.lpips import FORMAT, KINDS, Lpips, Network
+from vqcodec.metrics.lpips import FORMAT, KINDS, Lpips
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def random_weights(kind: str) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    found = {}
-    for name, own in Network(KINDS[kind]).state_dict().items():
-        shape = own.shape
-        fan_in = max(1, shape[1:].numel()) if len(shape) == 4 else 1
-        weights = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-        found[name] = weights.abs() if name.startswith("heads") else weights
-    return found
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("lpips")
-    for kind in KINDS:
-        metadata = {"format": FORMAT, "kind": kind, "source": "random", "of": "0123"}
-        save_file(random_weights(kind), folder / f"{kind}.safetensors", metadata)
-    return {kind: folder / f"{kind}.safetensors" for kind in KINDS}
+    return write_random_lpips(tmp_path_factory.mktemp("lpips"))
 
 
 @pytest.fixture(scope="module")
