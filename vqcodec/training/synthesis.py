@@ -77,7 +77,7 @@ class Discriminator(nn.Module):
         return found
 
 
-class Rivals(nn.Module):
+class Adversaries(nn.Module):
     """What is trained: the synthesis, and perhaps a discriminator."""
 
     def __init__(self, synthesis: Natural, discriminator: Discriminator | None) -> None:
@@ -86,11 +86,11 @@ class Rivals(nn.Module):
         self.discriminator = discriminator
 
 
-class Looks(nn.Module):
+class PerceptualLoss(nn.Module):
     """The loss.
 
     Args:
-        rivals: What is trained.
+        adversaries: What is trained.
         autoencoder: Whose indices are restored.
         networks: Of LPIPS: VGG16 and AlexNet.
         config: Settings of the run.
@@ -98,13 +98,13 @@ class Looks(nn.Module):
 
     def __init__(
         self,
-        rivals: Rivals,
+        adversaries: Adversaries,
         autoencoder: Autoencoder,
         networks: dict[str, Network],
         config: SynthesisTraining,
     ) -> None:
         super().__init__()
-        self.rivals = rivals
+        self.adversaries = adversaries
         self._frozen = (autoencoder, networks)  # in a tuple, as they are no part of this
         self.config = config
 
@@ -124,7 +124,7 @@ class Looks(nn.Module):
         autoencoder, networks = self._frozen
         with torch.no_grad():
             vectors, labels, before = _coded(autoencoder, crops, position)
-        restored = self.rivals.synthesis(vectors, position, before).permute(0, 3, 1, 2)
+        restored = self.adversaries.synthesis(vectors, position, before).permute(0, 3, 1, 2)
         restored = restored * PIXEL_SCALE + PIXEL_MEAN
         target = crops.permute(0, 3, 1, 2).float()
         errors = (restored - target).square()
@@ -141,12 +141,12 @@ class Looks(nn.Module):
         structure = 1 - ms_ssim(
             restored.clamp(0, 255), target, data_range=255, weights=[0.2, 0.4, 0.4], win_size=7
         )
-        share = self.rivals.synthesis.share(position[:1]).squeeze()
+        share = self.adversaries.synthesis.share(position[:1]).squeeze()
         loss = MSE_WEIGHT * (2 - share) * (errors.mean() + flat) / 2
         loss = loss + share * (apart + whole + structure)
         means = {"mse": errors.mean(), "flat": flat, "vgg": apart, "alex": whole}
         means["ms_ssim"] = 1 - structure
-        if self.rivals.discriminator is None:
+        if self.adversaries.discriminator is None:
             return loss, means
         stride = autoencoder.config.strides[-1]
         height, width = (
@@ -164,12 +164,12 @@ class Looks(nn.Module):
         pull = gradients[0] + ratio * sizes[0] / (sizes[1] + 1e-12) * gradients[1]
         # Has this gradient at the pixels, and the value of the other losses.
         towards = (restored * pull).sum()
-        means |= {"told": told, "fooled": fooled}
+        means |= {"discriminator": told, "adversarial": fooled}
         return towards - towards.detach() + loss.detach() + told, means
 
     def _told(self, real: list[Tensor], restored: list[Tensor], labels: Tensor) -> Tensor:
         """The discriminator's loss: it has to tell indices of real images, and restored ones."""
-        discriminator = self.rivals.discriminator
+        discriminator = self.adversaries.discriminator
         assert discriminator is not None
         logits = discriminator(restored)
         none = torch.full_like(labels, logits.shape[1] - 1)
@@ -177,7 +177,7 @@ class Looks(nn.Module):
 
     def _fooled(self, restored: list[Tensor], labels: Tensor) -> Tensor:
         """The synthesis's loss: the discriminator has to tell the indices of restored images."""
-        discriminator = self.rivals.discriminator
+        discriminator = self.adversaries.discriminator
         assert discriminator is not None
         fixed = {name: each.detach() for name, each in discriminator.named_parameters()}
         return F.cross_entropy(functional_call(discriminator, fixed, (restored,)), labels)
@@ -264,7 +264,7 @@ def train(config: SynthesisTraining) -> Path:
             widths = [head.numel() for head in of["vgg"].heads][:STAGES]
             first = model.autoencoder.config.levels[-1].codebooks[0]
             discriminator = Discriminator(widths, first.num_embeddings)
-        rivals = Rivals(synthesis, discriminator).to(processes.device)
+        adversaries = Adversaries(synthesis, discriminator).to(processes.device)
         architecture = {
             **synthesis.config.to_dict(),
             "model": model.sha256,
@@ -273,7 +273,7 @@ def train(config: SynthesisTraining) -> Path:
         if not resume(config, architecture) and config.start is not None:
             tensors, _ = checkpoint.load(config.start)
             synthesis.load_state_dict(under("average.synthesis", tensors))
-        objective = Looks(rivals, model.autoencoder, of, config)
+        objective = PerceptualLoss(adversaries, model.autoencoder, of, config)
         last = model.autoencoder.config.last_knot
 
         def batches(first: int) -> Batches:
@@ -295,7 +295,7 @@ def train(config: SynthesisTraining) -> Path:
         def nothing(step: int, progress: float, batch: tuple[Tensor, ...]) -> None:
             pass
 
-        return run(config, processes, rivals, objective, architecture, batches, nothing)
+        return run(config, processes, adversaries, objective, architecture, batches, nothing)
 
 
 def export(trained: Path, model: str | Path, target: Path) -> str:

@@ -79,7 +79,7 @@ def test_a_run_trains_what_it_should(settings: dict[str, Any], adversarial: floa
     logged = rows(settings["output"])
     assert [row["step"] for row in logged] == [1, 2]
     assert all(np.isfinite(list(row.values())).all() for row in logged)
-    assert ("fooled" in logged[0]) == bool(adversarial)
+    assert ("adversarial" in logged[0]) == bool(adversarial)
 
 
 def test_it_goes_on_where_it_was(settings: dict[str, Any]) -> None:
