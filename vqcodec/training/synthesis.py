@@ -11,6 +11,7 @@ Source: LPIPS as a loss, Zhang et al. 2018; a discriminator that predicts indice
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -21,19 +22,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from vqcodec import registry
 from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError
 from vqcodec.metrics.lpips import Lpips, Network
 from vqcodec.models.autoencoder import PIXEL_MEAN, PIXEL_SCALE, Autoencoder, Decoded
 from vqcodec.models.natural import Natural, NaturalConfig
 from vqcodec.progress import bar
-from vqcodec.syntheses import write
+from vqcodec.syntheses import FORMAT, synthesis_of, write
 from vqcodec.training import checkpoint
 from vqcodec.training.crops import CropSampler, Draw
 from vqcodec.training.loop import Batches, resume, run
-from vqcodec.training.processes import Processes
+from vqcodec.training.processes import Processes, chosen_bfloat16
 from vqcodec.training.settings import SynthesisTraining
-from vqcodec.weights_file import load
+from vqcodec.weights_file import Model, load
 
 MSE_WEIGHT = 0.001  # of squared errors in levels of 8 bits, against LPIPS and 1 - MS-SSIM
 FLAT_SIDE = 8  # of the blocks whose activity is measured
@@ -107,6 +109,13 @@ class PerceptualLoss(nn.Module):
         self.adversaries = adversaries
         self._frozen = (autoencoder, networks)  # in a tuple, as they are no part of this
         self.config = config
+        device = next(adversaries.parameters()).device
+        self.autocast = partial(
+            torch.autocast,
+            device.type,
+            torch.bfloat16,
+            enabled=chosen_bfloat16(config.bfloat16, device),
+        )
 
     def forward(
         self, crops: Tensor, position: Tensor, corner: Tensor, step: Tensor
@@ -124,8 +133,9 @@ class PerceptualLoss(nn.Module):
         autoencoder, networks = self._frozen
         with torch.no_grad():
             vectors, labels, before = _coded(autoencoder, crops, position)
-        restored = self.adversaries.synthesis(vectors, position, before).permute(0, 3, 1, 2)
-        restored = restored * PIXEL_SCALE + PIXEL_MEAN
+        with self.autocast():
+            restored = self.adversaries.synthesis(vectors, position, before)
+        restored = restored.float().permute(0, 3, 1, 2) * PIXEL_SCALE + PIXEL_MEAN
         target = crops.permute(0, 3, 1, 2).float()
         errors = (restored - target).square()
         flat = (errors * flatness(target)).mean()
@@ -133,11 +143,11 @@ class PerceptualLoss(nn.Module):
         rows, columns = (slice(first, first + self.config.part) for first in (row, column))
         part, alike = (each[:, :, rows, columns] / 127.5 - 1 for each in (restored, target))
         vgg, alex = networks["vgg"], networks["alex"]
-        seen = vgg.features(part)
+        seen = self._features(vgg, part)
         with torch.no_grad():
-            real, other = vgg.features(alike), alex.features(target / 127.5 - 1)
+            real, other = self._features(vgg, alike), self._features(alex, target / 127.5 - 1)
         apart = vgg.distance(seen, real).mean()
-        whole = alex.distance(alex.features(restored / 127.5 - 1), other).mean()
+        whole = alex.distance(self._features(alex, restored / 127.5 - 1), other).mean()
         structure = 1 - ms_ssim(
             restored.clamp(0, 255), target, data_range=255, weights=[0.2, 0.4, 0.4], win_size=7
         )
@@ -167,20 +177,29 @@ class PerceptualLoss(nn.Module):
         means |= {"discriminator": told, "adversarial": fooled}
         return towards - towards.detach() + loss.detach() + told, means
 
+    def _features(self, network: Network, images: Tensor) -> list[Tensor]:
+        """Features of images in -1..1, float32."""
+        with self.autocast():
+            found = network.features(images)
+        return [each.float() for each in found]
+
     def _told(self, real: list[Tensor], restored: list[Tensor], labels: Tensor) -> Tensor:
         """The discriminator's loss: it has to tell indices of real images, and restored ones."""
         discriminator = self.adversaries.discriminator
         assert discriminator is not None
-        logits = discriminator(restored)
-        none = torch.full_like(labels, logits.shape[1] - 1)
-        return F.cross_entropy(discriminator(real), labels) + F.cross_entropy(logits, none)
+        with self.autocast():
+            of_real, of_restored = discriminator(real).float(), discriminator(restored).float()
+        none = torch.full_like(labels, of_real.shape[1] - 1)
+        return F.cross_entropy(of_real, labels) + F.cross_entropy(of_restored, none)
 
     def _fooled(self, restored: list[Tensor], labels: Tensor) -> Tensor:
         """The synthesis's loss: the discriminator has to tell the indices of restored images."""
         discriminator = self.adversaries.discriminator
         assert discriminator is not None
         fixed = {name: each.detach() for name, each in discriminator.named_parameters()}
-        return F.cross_entropy(functional_call(discriminator, fixed, (restored,)), labels)
+        with self.autocast():
+            logits = functional_call(discriminator, fixed, (restored,)).float()
+        return F.cross_entropy(logits, labels)
 
 
 def flatness(target: Tensor) -> Tensor:
@@ -224,6 +243,13 @@ def _coded(
             return choice.vectors, choice.indices[..., 0], before
         before = autoencoder.decode([choice.vectors], position, before)
     raise AssertionError
+
+
+def _start(path: Path, model: Model) -> dict[str, Tensor]:
+    """The tensors of a synthesis: of a file of it, or of a checkpoint."""
+    if registry.read_metadata(path).get("format") == FORMAT:
+        return synthesis_of(model, path).state_dict()
+    return under("average.synthesis", checkpoint.load(path)[0])
 
 
 def train(config: SynthesisTraining) -> Path:
@@ -271,8 +297,7 @@ def train(config: SynthesisTraining) -> Path:
             "discriminator": discriminator is not None,
         }
         if not resume(config, architecture) and config.start is not None:
-            tensors, _ = checkpoint.load(config.start)
-            synthesis.load_state_dict(under("average.synthesis", tensors))
+            synthesis.load_state_dict(_start(config.start, model))
         objective = PerceptualLoss(adversaries, model.autoencoder, of, config)
         last = model.autoencoder.config.last_knot
 
