@@ -14,7 +14,8 @@ from pathlib import Path
 from vqcodec import registry
 from vqcodec.bench.codecs import Missing
 from vqcodec.bench.images import Pixels
-from vqcodec.metrics import butteraugli, distortion
+from vqcodec.metrics import distortion
+from vqcodec.metrics.butteraugli import PROGRAM, butteraugli, program
 from vqcodec.metrics.dists import Dists
 from vqcodec.metrics.lpips import Lpips
 
@@ -83,7 +84,8 @@ def judges(weights: Mapping[str, Path]) -> tuple[list[Judge], list[Missing]]:
     Raises:
         WeightsError: a file is missing or of another kind.
     """
-    present, absent = [*ALWAYS], []
+    present: list[Judge] = [*ALWAYS]
+    absent: list[Missing] = []
     for key in LEARNT:
         if key in weights:
             own = _loaded(key, weights[key])
@@ -92,12 +94,11 @@ def judges(weights: Mapping[str, Path]) -> tuple[list[Judge], list[Missing]]:
         else:
             remedy = f"benchmarks/{key}_weights.py makes them; --{key} FILE"
             absent.append(Missing(key.upper(), "its weights were not given", remedy))
-    name, program = "Butteraugli (3-norm)", butteraugli.program()
-    if program is None:
-        reason = f"there is no program {butteraugli.PROGRAM}"
-        absent.append(Missing(name, reason, "install libjxl's tools (Debian: libjxl-devtools)"))
+    name, path = "Butteraugli (3-norm)", program()
+    if path is None:
+        reason, remedy = f"there is no program {PROGRAM}", "apt install libjxl-devtools, or alike"
+        absent.append(Missing(name, reason, remedy))
     else:
-        source = f"{butteraugli.PROGRAM}, {registry.sha256_of(program)}"
-        measure_it = butteraugli.butteraugli
-        present.append(Judge("butteraugli", name, measure_it, better="lower", source=source))
+        source = f"{PROGRAM}, {registry.sha256_of(path)}"
+        present.append(Judge("butteraugli", name, butteraugli, better="lower", source=source))
     return present, absent
