@@ -123,8 +123,10 @@ def bd_rate_low(results: Results) -> str:
 def limited(results: Results, bpp: float) -> Results:
     """Results with comparisons made anew, of rates up to a limit."""
     published = curves.published() if curves.is_kodak(results["images"]) else {}
-    what = (results[name] for name in ("points", "codecs", "metrics"))
-    return {**results, "comparisons": curves.comparisons(*what, published, most=bpp)}
+    compared = curves.comparisons(
+        results["points"], results["codecs"], results["metrics"], published, most=bpp
+    )
+    return {**results, "comparisons": compared}
 
 
 def bd_rate_short(results: Results) -> str:

@@ -80,7 +80,7 @@ class Network(nn.Module):
     def __init__(self, kind: Kind) -> None:
         super().__init__()
         self.stages = stages(kind, lambda: nn.MaxPool2d(kind.pooling, stride=2))
-        self.heads = nn.ParameterList(torch.empty(convs[-1][0]) for convs in kind.stages)
+        self.heads = nn.ParameterList(torch.empty(layers[-1][0]) for layers in kind.stages)
 
     def forward(self, images: Tensor, others: Tensor) -> Tensor:
         """How far images are apart, with gradients.
