@@ -14,7 +14,7 @@ from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.cost import measured
 from vqcodec.bench.curves import bjontegaard_deltas, rising
 from vqcodec.bench.images import found_images, picture
-from vqcodec.bench.results import METRICS
+from vqcodec.bench.judges import PSNR
 from vqcodec.choosing.effort import MAX_EFFORT
 from vqcodec.cli.options import model_option
 from vqcodec.metrics.distortion import psnr
@@ -54,7 +54,7 @@ def main(folder: Path, qualities: tuple[int, ...], threads: int | None, model: s
             [fmean(each) for each in zip(*(point(codec, path, n) for path in paths), strict=True)]
             for n in codec.qualities
         ]
-        curves.append(rising([{"bpp": bpp, "psnr": each} for bpp, each, _ in points], METRICS[0]))
+        curves.append(rising([{"bpp": bpp, "psnr": each} for bpp, each, _ in points], PSNR.metric))
         rate, _ = bjontegaard_deltas(curves[0], curves[-1], "pchip")
         seconds = fmean(seconds for *_, seconds in points)
         rows.append([codec.effort, f"{seconds:.2f}", None if rate is None else f"{rate:+.2f}"])

@@ -17,14 +17,14 @@ from vqcodec.bench.codecs import PEERS, spread
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.curves import OURS, bjontegaard_deltas, means, rising
 from vqcodec.bench.images import Pixels, found_images, picture
-from vqcodec.bench.results import METRICS
+from vqcodec.bench.judges import PSNR as JUDGE
 from vqcodec.metrics.distortion import psnr
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.tiling import pad
 from vqcodec.training import checkpoint
 from vqcodec.training.export import load_autoencoder
 
-PSNR = METRICS[0]
+PSNR = JUDGE.metric
 ANCHORS = ("jpeg", "webp", "avif")
 
 

@@ -16,6 +16,7 @@ from vqcodec.bench.images import found_images, picture
 from vqcodec.cli.options import model_option
 from vqcodec.image import as_image
 from vqcodec.metrics.distortion import ms_ssim, psnr, ssimulacra2
+from vqcodec.metrics.dists import Dists
 from vqcodec.metrics.lpips import Lpips
 from vqcodec.registry import DEFAULT_MODEL
 
@@ -25,6 +26,7 @@ from vqcodec.registry import DEFAULT_MODEL
 @click.option("--quality", "qualities", type=int, multiple=True, required=True, metavar="N")
 @click.option("--synthesis", default="natural", show_default=True, metavar="NAME|FILE")
 @click.option("--lpips", type=click.Path(path_type=Path), multiple=True, metavar="FILE")
+@click.option("--dists", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--effort", type=int, metavar="N", help="Of compress.")
 @click.option("--threads", type=int, metavar="N", help="Of the networks.")
 @click.option("--runs", type=click.IntRange(min=1), default=1, help="To time decoding.")
@@ -34,6 +36,7 @@ def main(
     qualities: tuple[int, ...],
     synthesis: str,
     lpips: tuple[Path, ...],
+    dists: Path | None,
     effort: int | None,
     threads: int | None,
     runs: int,
@@ -42,7 +45,10 @@ def main(
     """Compresses the images in FOLDER, and restores every file with both syntheses."""
     if threads is not None:
         torch.set_num_threads(threads)
-    paths, model, networks = found_images([folder]), model or DEFAULT_MODEL, list(map(Lpips, lpips))
+    paths, model = found_images([folder]), model or DEFAULT_MODEL
+    networks: list[Lpips | Dists] = [*map(Lpips, lpips)]
+    if dists is not None:
+        networks.append(Dists(dists))
     rows = []
     for quality in tracked(qualities, "qualities"):
         of_each: dict[str, list[list[float]]] = {"faithful": [], synthesis: []}

@@ -65,6 +65,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_synthesis(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Weights file of another synthesis of the tiny model, which restores other pixels."""
+    from tiny import write_tiny_synthesis
+
+    path = tmp_path_factory.mktemp("weights") / "smooth.safetensors"
+    write_tiny_synthesis(path, tiny_model)
+    return path
+
+
+@pytest.fixture(scope="session")
 def class_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights file of a tiny model with classes, of random weights."""
     from tiny_classes import write_tiny_class_model

@@ -5,6 +5,7 @@ The curves are smooth inventions; their sizes are those of a real run.
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from pathlib import Path
@@ -143,6 +144,20 @@ def results(images: int = 2) -> dict[str, Any]:
         ],
         "profile": profile(),
     }  # fmt: skip
+
+
+def with_natural(results: dict[str, Any]) -> dict[str, Any]:
+    """The same with the curve of another synthesis, which is a little worse in everything."""
+    found = copy.deepcopy(results)
+    key, name = "vqcodec-natural", "vqcodec, natural"
+    found["codecs"].insert(1, {"key": key, "name": name, "settings": "natural", "measured": "all"})
+    for part in ("rows", "points", "comparisons", "above"):
+        main = [each for each in found[part] if each.get("codec", "vqcodec") == "vqcodec"]
+        found[part] += [{**each, "codec": key} for each in copy.deepcopy(main)]
+    for point in found["points"]:
+        if point["codec"] == key:
+            point["psnr"] -= 1.5
+    return found
 
 
 def profile() -> dict[str, Any]:

@@ -9,12 +9,15 @@ from torch import nn
 
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
 from vqcodec.models.family import Family
+from vqcodec.models.natural import Natural, NaturalConfig
 from vqcodec.models.prior import Activation, Convolution, Prior
 from vqcodec.models.quantizer import CodebookConfig
 from vqcodec.spec.prior import PriorConfig
+from vqcodec.syntheses import write
 from vqcodec.training.export import write_weights
 from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of
+from vqcodec.weights_file import load
 
 CONFIG = AutoencoderConfig(
     levels=(
@@ -102,3 +105,14 @@ def write_tiny_model(path: Path, config: AutoencoderConfig = CONFIG) -> str:
     """Writes a tiny model's weights file and returns its SHA-256."""
     autoencoder = tiny_autoencoder(config)
     return write_weights(path, MODEL_ID, autoencoder, tiny_priors(autoencoder))
+
+
+def write_tiny_synthesis(path: Path, model_path: Path) -> str:
+    """Writes another synthesis of a tiny model and returns the file's SHA-256."""
+    model = load(model_path)
+    assert isinstance(model.autoencoder, Autoencoder)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        natural = Natural(model.autoencoder, NaturalConfig(1, 1, 8))
+        nn.init.normal_(natural.texture.pixels_out.weight, std=0.1)
+    return write(path, model, natural)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import bd_rate
 import click
 import effort
 import exactness
@@ -16,8 +17,10 @@ import PIL.Image
 import pytest
 import rate_model
 import same_samples
+import synthesis
 import torch
 from click.testing import CliRunner
+from random_dists import write_random_dists
 from tiny import GROUPED, tiny_autoencoder, tiny_priors, write_tiny_model
 from tiny_classes import write_tiny_class_model
 
@@ -59,6 +62,28 @@ def test_effort(run: Run, one_image: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "1 images, qualities [1, 2, 3]" in printed
     assert "BD-rate against effort 1" in printed
     assert "weights tiny-test, SHA-256" in printed
+
+
+def test_synthesis(run: Run, one_image: Path, tmp_path: Path, tiny_synthesis: Path) -> None:
+    measures = ["--synthesis", tiny_synthesis, "--dists", write_random_dists(tmp_path)]
+    printed = run(synthesis.main, one_image, "--quality", 2, "--effort", 1, *measures)
+    header, faithful, other = (
+        [cell.strip() for cell in line.replace("┃", "│").strip("│").split("│")]
+        for line in printed.splitlines()
+        if line[:1] in "┃│"
+    )
+    assert header[-2:] == ["DISTS", "decompress, s"]
+    assert faithful[:3] == ["2", other[1], "faithful"]
+    assert 0 < float(faithful[-2]) < 1
+
+
+def test_bd_rate_of_stored_results() -> None:
+    path = Path(bd_rate.__file__).parent / "results" / "hvq-photo-2" / "results.json"
+    result = CliRunner().invoke(bd_rate.main, [str(path), "--below", "0.3"])
+    assert result.exit_code == 0, result.output
+    avif = next(line for line in result.output.splitlines() if line.startswith("| AVIF |"))
+    assert "0.076 to 0.300" in avif
+    assert "Measured on 2026-11-23" in result.output
 
 
 def test_integer_cost(tiny_model: Path, astronaut: Path) -> None:

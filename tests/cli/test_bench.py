@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import PIL.Image
 import pytest
 from click.testing import CliRunner, Result
+from random_dists import write_random_dists
 
+from vqcodec.bench.codecs import PEERS
 from vqcodec.cli import main
+from vqcodec.cli.bench import FILE_PEERS
+from vqcodec.registry import sha256_of
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -22,18 +26,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(folder: Path, astronaut: Path, chelsea: Path, tiny_model: Path) -> dict[str, Any]:
-    """Of a run with two images and two peers, which leaves everything in `folder`."""
+def results(
+    folder: Path, astronaut: Path, chelsea: Path, tiny_model: Path, tiny_synthesis: Path
+) -> dict[str, Any]:
+    """Of a run with two images, syntheses and peers, which leaves everything in `folder`."""
     second = folder / "chelsea.png"
     with PIL.Image.open(chelsea) as picture:
         picture.crop((100, 50, 292, 226)).save(second)  # as large as MS-SSIM needs
     arguments = [astronaut, second, "--out", folder, "--model", tiny_model, "--runs", 1, "--keep"]
     arguments += ["--quality", 1, "--quality", 3, "--peer", "jpeg", "--peer", "webp"]
-    finished = invoke(*arguments)
+    arguments += ["--synthesis", "faithful", "--synthesis", tiny_synthesis]
+    arguments += ["--dists", write_random_dists(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder))  # without Butteraugli, whether it is installed or not
+        finished = invoke(*arguments)
     assert finished.exit_code == 0, finished.output
     assert "missing: LPIPS" in finished.stderr
-    assert "quality 3" in finished.stdout
-    assert "BD-rate against JPEG" in finished.stdout
+    for of in ("vqcodec tiny-test", "vqcodec, smooth"):
+        assert f"quality 3 of {of}" in finished.stdout
+        assert f"BD-rate of {of} against JPEG" in finished.stdout
     found: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return found
 
@@ -43,7 +54,9 @@ def invoke(*arguments: object) -> Result:
 
 
 @pytest.mark.slow
-def test_results_name_what_they_depend_on(results: dict[str, Any], tiny_model: Path) -> None:
+def test_results_name_what_they_depend_on(
+    results: dict[str, Any], tiny_model: Path, tiny_synthesis: Path
+) -> None:
     made = results["made"]
     assert made["model_id"] == "tiny-test"
     assert made["weights_bytes"] == tiny_model.stat().st_size
@@ -51,14 +64,18 @@ def test_results_name_what_they_depend_on(results: dict[str, Any], tiny_model: P
     assert made["seconds"] > 0
     assert {"vqcodec", "torch", "pillow", "pillow's webp"} <= set(made["versions"])
     assert made["machine"]["threads"] >= 1
-    assert [codec["key"] for codec in results["codecs"]] == ["vqcodec", "jpeg", "webp"]
-    assert [each["name"] for each in results["missing"]] == ["LPIPS"]
+    assert [codec["key"] for codec in results["codecs"]] == [
+        *("vqcodec", "vqcodec-smooth", "jpeg", "webp")
+    ]
+    assert [each["name"] for each in results["missing"]] == ["LPIPS", "Butteraugli (3-norm)"]
+    assert made["dists"] == "random, 0123"
+    assert made["syntheses"] == {"vqcodec": None, "vqcodec-smooth": sha256_of(tiny_synthesis)}
     assert [image["name"] for image in results["images"]] == ["astronaut-crop.png", "chelsea.png"]
 
 
 @pytest.mark.slow
 def test_rows_are_of_the_files_on_the_disk(results: dict[str, Any], folder: Path) -> None:
-    suffixes = {"vqcodec": "vqz", "jpeg": "jpg", "webp": "webp"}
+    suffixes = {"vqcodec": "vqz", "vqcodec-smooth": "vqz", "jpeg": "jpg", "webp": "webp"}
     files = {path for path in (folder / "files").rglob("*") if path.is_file()}
     for row in results["rows"]:
         name = f"{Path(row['image']).stem}-{row['quality']}.{suffixes[row['codec']]}"
@@ -86,10 +103,32 @@ def test_points_are_means(results: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+def test_a_further_synthesis_has_distortions_of_its_own(results: dict[str, Any]) -> None:
+    main, further = (
+        [row for row in results["rows"] if row["codec"] == key]
+        for key in ("vqcodec", "vqcodec-smooth")
+    )
+    same = [
+        [(row["image"], row["quality"], row["bytes"]) for row in own] for own in (main, further)
+    ]
+    assert same[0] == same[1]
+    assert [row["psnr"] for row in main] != [row["psnr"] for row in further]
+    compared = [(each["codec"], each["anchor"], each["metric"]) for each in results["comparisons"]]
+    assert compared == [
+        (codec, anchor, metric["key"])
+        for codec in ("vqcodec", "vqcodec-smooth")
+        for anchor in ("JPEG", "WebP")
+        for metric in results["metrics"]
+    ]
+
+
+@pytest.mark.slow
 def test_page_and_plots_are_there(results: dict[str, Any], folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert "tiny-test" in page
     assert "astronaut-crop.png" in page
+    assert "vqcodec, smooth, quality 1" in page
+    assert (folder / "plots" / "rd-dists.png").is_file()
     assert (folder / "plots" / "rd-psnr.png").read_bytes().startswith(b"\x89PNG")
     assert results["profile"] is None
 
@@ -111,6 +150,9 @@ def test_earlier_results_are_kept(results: dict[str, Any], folder: Path, astrona
         (["a.png", "b/a.png"], "has the name of another image"),
         (["text.png"], "of no known kind"),
         (["a.png", "--lpips", "text.png"], "no usable weights file of LPIPS"),
+        (["a.png", "--dists", "text.png"], "no usable weights file of DISTS"),
+        (["a.png", "--synthesis", "soft"], "there is no synthesis 'soft'"),
+        (["a.png", "--synthesis", "x.safetensors"], "No such file"),
         (["a.png", "--model", "nonsense"], "not known"),
         (["a.png", "--quality", "200"], "no quality 200"),
         (["a.png", "--view", "nothing.png"], "holds no images"),
@@ -130,6 +172,21 @@ def test_bad_input_is_one_line(
     assert len(finished.stderr.splitlines()) == 1
     assert message in finished.stderr.decode()
     assert not (tmp_path / "results" / "results.json").exists()
+
+
+def test_two_syntheses_of_one_name(
+    run: Run, tmp_path: Path, astronaut: Path, tiny_model: Path, tiny_synthesis: Path
+) -> None:
+    copy = tmp_path / tiny_synthesis.name
+    copy.write_bytes(tiny_synthesis.read_bytes())
+    twice = ["--synthesis", copy, "--synthesis", tiny_synthesis, "--synthesis", tiny_synthesis]
+    finished = run("bench", astronaut, "--out", "results", "--model", tiny_model, *twice)
+    assert finished.returncode == 1
+    assert b"two syntheses are called smooth; rename the file of one" in finished.stderr
+
+
+def test_every_peer_can_be_asked_for() -> None:
+    assert {*FILE_PEERS} == PEERS.keys()
 
 
 def test_an_extra_that_is_not_installed_is_named(

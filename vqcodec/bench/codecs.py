@@ -12,7 +12,8 @@ import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.features
@@ -41,6 +42,24 @@ class Encoded:
     level_bits: list[float] | None = None
 
 
+class Variant(NamedTuple):
+    """A way to use a model.
+
+    Attributes:
+        synthesis: What restores: "faithful", "natural", or a file of one.
+    """
+
+    synthesis: str = "faithful"
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return Path(self.synthesis).stem
+
+
+USUAL = Variant()
+
+
 @dataclass(frozen=True)
 class Vqcodec:
     """This project's codec.
@@ -51,6 +70,8 @@ class Vqcodec:
         qualities: Of the model.
         threads: Of torch.
         effort: Of the search for indices.
+        variant: How it is used.
+        main: Whether it is the one that all is compared with; further ones are beside it.
     """
 
     model: str
@@ -58,18 +79,25 @@ class Vqcodec:
     qualities: tuple[int, ...]
     threads: int
     effort: int = DEFAULT_EFFORT
-    key = "vqcodec"
+    variant: Variant = USUAL
+    main: bool = True
     suffix = ".vqz"
 
     @property
+    def key(self) -> str:
+        """Short name, as `curves.is_ours` knows it."""
+        return "vqcodec" if self.main else f"vqcodec-{self.variant.name}"
+
+    @property
     def settings(self) -> str:
-        """The effort, and nothing else that is not the default."""
-        return f"effort {self.effort}"
+        """The effort, and what else is not the default."""
+        told = [] if self.variant == USUAL else [self.variant.name]
+        return ", ".join([f"effort {self.effort}", *told])
 
     @property
     def name(self) -> str:
-        """With the model's id."""
-        return f"vqcodec {self.model_id}"
+        """Of the main one with the model's id, of the others with what tells them apart."""
+        return f"vqcodec {self.model_id}" if self.main else f"vqcodec, {self.variant.name}"
 
     def prepare(self) -> None:
         """Sets the number of threads."""
@@ -80,16 +108,23 @@ class Vqcodec:
     def encode(self, pixels: Pixels, quality: int) -> Encoded:
         """As `vqcodec compress` does."""
         from vqcodec.codec import compress
+        from vqcodec.syntheses import NATURAL
 
-        image = Image(pixels, grey=False)
-        compressed = compress(image, quality=quality, effort=self.effort, model=self.model)
+        compressed = compress(
+            Image(pixels, grey=False),
+            quality=quality,
+            effort=self.effort,
+            # Files need not say that they are for the faithful one, and cannot name another file.
+            synthesis=NATURAL if self.variant.synthesis == NATURAL else None,
+            model=self.model,
+        )
         return Encoded(compressed.data, compressed.ideal_bits)
 
     def decode(self, data: bytes) -> Pixels:
         """As `vqcodec decompress` does, the checksum of all indices included."""
         from vqcodec.codec import decompress
 
-        return decompress(data, model=self.model).pixels
+        return decompress(data, model=self.model, synthesis=self.variant.synthesis).pixels
 
 
 @dataclass(frozen=True)
@@ -261,7 +296,13 @@ def missing(peer: PillowCodec) -> Missing | None:
 
 
 def vqcodec(
-    model: str, qualities: Sequence[int], threads: int, effort: int = DEFAULT_EFFORT
+    model: str,
+    qualities: Sequence[int],
+    threads: int,
+    effort: int = DEFAULT_EFFORT,
+    variant: Variant = USUAL,
+    *,
+    main: bool = True,
 ) -> Vqcodec:
     """This project's codec with some of its model's qualities.
 
@@ -270,16 +311,20 @@ def vqcodec(
         qualities: Some of the model's; if empty all, or evenly spread ones of many.
         threads: Of torch.
         effort: Of the search for indices.
+        variant: How to use the model.
+        main: Whether it is the one that all is compared with.
 
     Raises:
-        CodecError: no such model or quality, or a model of another kind.
+        CodecError: no such model, quality or synthesis, or a model of another kind.
     """
+    from vqcodec.syntheses import synthesis_of
     from vqcodec.weights_file import load
 
     loaded = load(model)
     chosen = sorted({loaded.checked_quality(quality) for quality in qualities})
     spread_out = tuple(chosen or spread(loaded.qualities))
-    return Vqcodec(model, loaded.model_id, spread_out, threads, effort)
+    synthesis_of(loaded, variant.synthesis)  # is there
+    return Vqcodec(model, loaded.model_id, spread_out, threads, effort, variant, main)
 
 
 def spread(count: int) -> list[int]:

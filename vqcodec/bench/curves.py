@@ -23,6 +23,7 @@ Curve = list[tuple[float, float]]
 """Points (bpp, value on the scale of comparison), both rising."""
 
 OURS = "vqcodec"
+"""Key of our codec; further ones of ours begin with it and a hyphen."""
 METHODS = ("pchip", "akima")
 SPEED_BPP = 0.3
 """Bits per pixel at which codecs' speeds are compared."""
@@ -30,8 +31,13 @@ COSTS = ("encode_seconds", "decode_seconds", "encode_peak", "decode_peak")
 
 _PUBLISHED = Path(__file__).with_name("published_kodak.csv")
 # Metric -> column. Published LPIPS is left out: of which network it is, is not certain.
-PUBLISHED_COLUMNS = {"psnr": "psnr_db", "ms_ssim": "ms_ssim"}
+PUBLISHED_COLUMNS = {"psnr": "psnr_db", "ms_ssim": "ms_ssim", "dists": "dists"}
 _KODAK_SIZES = {(768, 512), (512, 768)}
+
+
+def is_ours(codec: str) -> bool:
+    """Whether a codec is vqcodec or a further one of ours, by its key."""
+    return codec == OURS or codec.startswith(f"{OURS}-")
 
 
 # Points
@@ -206,12 +212,21 @@ def overlap(anchor: Curve, curve: Curve, axis: int) -> tuple[float, float] | Non
     return (lowest, highest) if lowest < highest else None
 
 
-def gap(anchor: Curve, bpp: float, value: float) -> float | None:
-    """How far a point is above a curve at its rate; None outside of the curve."""
-    if len(anchor) < 2 or not anchor[0][0] <= bpp <= anchor[-1][0]:
+def value_at(curve: Curve, bpp: float) -> float | None:
+    """What a curve reaches at a rate; None outside of the curve."""
+    if len(curve) < 2 or not curve[0][0] <= bpp <= curve[-1][0]:
         return None
-    curve = PchipInterpolator([math.log(rate) for rate, _ in anchor], [each for _, each in anchor])
-    return value - float(curve(math.log(bpp)))
+    found = PchipInterpolator([math.log(rate) for rate, _ in curve], [each for _, each in curve])
+    return float(found(math.log(bpp)))
+
+
+def below(curve: Curve, bpp: float | None) -> Curve:
+    """The part of a curve up to a rate, with a point there; all of it for None."""
+    if bpp is None:
+        return curve
+    end = value_at(curve, bpp)
+    kept = [point for point in curve if point[0] < bpp]
+    return kept if end is None else [*kept, (bpp, end)]
 
 
 # Comparisons
@@ -222,8 +237,9 @@ def comparisons(
     codecs: Sequence[Row],
     metrics: Sequence[Row],
     published: Mapping[str, Sequence[Row]],
+    most: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Bjontegaard deltas of vqcodec against every anchor, by every metric.
+    """Bjontegaard deltas of each codec of ours against every anchor, by every metric.
 
     Args:
         points: From `means`.
@@ -231,27 +247,38 @@ def comparisons(
         metrics: "key", "name" and "better" of each.
         published: From `published` if `is_kodak`, else empty. A curve counts for those of
             `PUBLISHED_COLUMNS` that it has.
+        most: Bits per pixel above which no curve counts, or None.
 
     Returns:
-        By anchor and metric: "bd_rate_percent" and "bd_distortion" by `METHODS` as
+        By codec, anchor and metric: "bd_rate_percent" and "bd_distortion" by `METHODS` as
         `bjontegaard_deltas` gives them, MS-SSIM in dB; "overlap_metric" (MS-SSIM as it is) and
         "overlap_bpp", [lowest, highest]. Null where there is no common range.
     """
+    anchors = [
+        ({"anchor": anchor["name"], "source": "measured", "metric": metric["key"]}, metric, theirs)
+        for anchor in _anchors(codecs)
+        for metric in metrics
+        for theirs in [rising(_of(points, anchor["key"]), metric)]
+    ]
+    anchors += [
+        ({"anchor": name, "source": "published", "metric": metric["key"]}, metric, theirs)
+        for name, curve in published.items()
+        for metric in metrics
+        if (column := PUBLISHED_COLUMNS.get(metric["key"]))
+        and (theirs := rising(curve, metric, column))
+    ]
     found = []
-    for anchor in _anchors(codecs):
-        for metric in metrics:
-            theirs = rising(_of(points, anchor["key"]), metric)
-            found.append(_comparison(anchor["name"], "measured", points, theirs, metric))
-    for name, curve in published.items():
-        for metric in metrics:
-            column = PUBLISHED_COLUMNS.get(metric["key"])
-            if column and (theirs := rising(curve, metric, column)):
-                found.append(_comparison(name, "published", points, theirs, metric))
+    for own in _own(points):
+        curves = {each["key"]: below(rising(_of(points, own), each), most) for each in metrics}
+        found += [
+            {"codec": own, **what, **_deltas(below(theirs, most), curves[metric["key"]], metric)}
+            for what, metric, theirs in anchors
+        ]
     return found
 
 
 def above(points: Sequence[Row], codecs: Sequence[Row], metrics: Sequence[Row]) -> list[Row]:
-    """PSNR of vqcodec above the measured anchors' curves at the same rate.
+    """PSNR of each codec of ours above the measured anchors' curves at the same rate.
 
     Args:
         points: From `means`.
@@ -259,40 +286,42 @@ def above(points: Sequence[Row], codecs: Sequence[Row], metrics: Sequence[Row]) 
         metrics: As for `comparisons`.
 
     Returns:
-        "anchor", "quality" and "db" by anchor and rising rate; null outside of the anchor's curve.
+        "codec", "anchor", "quality" and "db" by codec, anchor and rising rate; null outside of the
+        anchor's curve.
     """
     psnr = next(metric for metric in metrics if metric["key"] == "psnr")
     return [
         {
+            "codec": own,
             "anchor": anchor["name"],
             "quality": point["quality"],
-            "db": gap(theirs, point["bpp"], point["psnr"]),
+            "db": None if reached is None else point["psnr"] - reached,
         }
+        for own in _own(points)
         for anchor in _anchors(codecs)
         for theirs in [rising(_of(points, anchor["key"]), psnr)]
-        for point in _of(points, OURS)
+        for point in _of(points, own)
         if point["psnr"] is not None
+        for reached in [value_at(theirs, point["bpp"])]
     ]
 
 
+def _own(points: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(point["codec"] for point in points if is_ours(point["codec"])))
+
+
 def _anchors(codecs: Sequence[Row]) -> list[Row]:
-    return [each for each in codecs if each["key"] != OURS and each["measured"] == "all"]
+    return [each for each in codecs if not is_ours(each["key"]) and each["measured"] == "all"]
 
 
 def _of(points: Sequence[Row], codec: str) -> list[Row]:
     return [point for point in points if point["codec"] == codec]
 
 
-def _comparison(
-    anchor: str, source: str, points: Sequence[Row], theirs: Curve, metric: Row
-) -> dict[str, Any]:
-    ours = rising(_of(points, OURS), metric)
+def _deltas(theirs: Curve, ours: Curve, metric: Row) -> dict[str, Any]:
     deltas = {method: bjontegaard_deltas(theirs, ours, method) for method in METHODS}
     values, rates = overlap(theirs, ours, 1), overlap(theirs, ours, 0)
     return {
-        "anchor": anchor,
-        "source": source,
-        "metric": metric["key"],
         "bd_rate_percent": {method: rate for method, (rate, _) in deltas.items()},
         "bd_distortion": {method: distortion for method, (_, distortion) in deltas.items()},
         "overlap_metric": values and sorted(natural(value, metric) for value in values),

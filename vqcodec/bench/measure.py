@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,16 @@ from vqcodec.bench import coding
 from vqcodec.bench.codecs import Codec
 from vqcodec.bench.curves import means
 from vqcodec.bench.images import picture
+from vqcodec.bench.judges import PSNR, Judge
 from vqcodec.bench.processes import fresh
-from vqcodec.bench.results import METRICS
 from vqcodec.errors import CodecError
-from vqcodec.metrics import distortion
-from vqcodec.metrics.lpips import Lpips
 from vqcodec.progress import Progress
 
 
-def _judge(source: Path, pixels: Path, lpips: Path | None) -> dict[str, float | None]:
+def _judge(source: Path, pixels: Path, judges: Sequence[Judge]) -> dict[str, float | None]:
     original, restored = picture(source), np.load(pixels)
     pixels.unlink()
-    found = {
-        "ms_ssim": distortion.ms_ssim(original, restored),
-        "ssimulacra2": distortion.ssimulacra2(original, restored),
-    }
-    if lpips is not None:
-        found["lpips"] = _lpips(lpips).distance(original, restored)
-    return found
-
-
-@lru_cache(maxsize=1)
-def _lpips(weights: Path) -> Lpips:
-    return Lpips(weights)
+    return {judge.key: judge.measure(original, restored) for judge in judges}
 
 
 @dataclass(frozen=True)
@@ -54,16 +41,16 @@ class Measuring:
         sources: The images' files.
         folder: Where the codecs' files go, a folder a codec.
         runs: How often an image is encoded, and decoded, at each quality.
-        judges: Processes that judge distortion at the same time.
-        lpips: Weights of LPIPS, or None to leave it out.
+        judges: Of distortion.
+        processes: That judge at the same time.
         progress: Called with (stage, done, total).
     """
 
     sources: Sequence[Path]
     folder: Path
     runs: int
-    judges: int
-    lpips: Path | None
+    judges: Sequence[Judge]
+    processes: int
     progress: Progress
 
     def measure(
@@ -87,7 +74,7 @@ class Measuring:
         with (
             fresh(codec.prepare) as encoding,
             fresh(codec.prepare) as decoding,
-            fresh(partial(torch.set_num_threads, 1), count=self.judges) as judging,
+            fresh(partial(torch.set_num_threads, 1), count=self.processes) as judging,
         ):
 
             def code(source: Path, quality: int, runs: int) -> dict[str, Any]:
@@ -106,7 +93,6 @@ class Measuring:
                     "quality": quality,
                     "bytes": size,
                     "bpp": 8 * size / (original.shape[0] * original.shape[1]),
-                    "psnr": distortion.psnr(original, restored),
                     "encode_seconds": encode.seconds,
                     "decode_seconds": decode.seconds,
                     "encode_peak": encode.peak,
@@ -126,7 +112,7 @@ class Measuring:
                     _judge,
                     self.sources,
                     [folder / f"{source.stem}-{quality}.npy" for source in self.sources],
-                    [self.lpips] * len(found),
+                    [self.judges] * len(found),
                 )
                 rows += [{**row, **more} for row, more in zip(found, judged, strict=True)]
                 if enough(rows):
@@ -142,7 +128,7 @@ def covered(rows: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
         ours: Of the other codec.
     """
     ends = [
-        [max(point[axis] for point in means(some, METRICS[:1])) for axis in ("bpp", "psnr")]
+        [max(point[axis] for point in means(some, [PSNR.metric])) for axis in ("bpp", PSNR.key)]
         for some in (rows, ours)
     ]
     return all(theirs > best for theirs, best in zip(*ends, strict=True))

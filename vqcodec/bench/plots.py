@@ -27,7 +27,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
-from vqcodec.bench.curves import OURS, PUBLISHED_COLUMNS
+from vqcodec.bench.curves import OURS, PUBLISHED_COLUMNS, is_ours
 
 Results = Mapping[str, Any]
 Published = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -64,6 +64,7 @@ _MARKS = {
     "jpeg2000": ("brown", "v"),
     "jxl": ("sky", "P"),
 }
+_FURTHER_MARKS = [("violet", "o"), ("level-0", "X"), ("level-1", "p")]  # of ours
 _OTHER_MARKS = [("violet", "X"), ("blue", "<"), ("green", ">"), ("pink", "p"), ("brown", "h")]
 
 _BPP_TICKS = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in (1, 2, 3, 5)]
@@ -101,15 +102,17 @@ class Curve(NamedTuple):
     Attributes:
         key: Names the curve in a figure, the same for every metric: c0, c1...
         name: Of the codec.
+        label: Its name beside the curve.
         colour: A key of `COLOURS`.
         marker: As matplotlib calls it, or "" for a thin line.
         measured: Whether it was measured in this run, else published.
-        ours: Whether it is vqcodec's.
+        ours: Whether it is vqcodec's, or a further one of ours.
         points: (bpp, value, quality or None), rising in bpp.
     """
 
     key: str
     name: str
+    label: str
     colour: str
     marker: str
     measured: bool
@@ -129,19 +132,24 @@ def curves(results: Results, published: Published, metric: Mapping[str, str]) ->
     """
     key, column = metric["key"], PUBLISHED_COLUMNS.get(metric["key"], "")
     measured = [codec for codec in results["codecs"] if codec["measured"] == "all"]
-    measured.sort(key=lambda codec: codec["key"] != OURS)
-    others = itertools.cycle(_OTHER_MARKS)
-    marks = {codec["name"]: _MARKS.get(codec["key"]) or next(others) for codec in measured}
+    measured.sort(key=lambda codec: not is_ours(codec["key"]))
+    further, others = itertools.cycle(_FURTHER_MARKS), itertools.cycle(_OTHER_MARKS)
+    marks = {
+        codec["name"]: _MARKS.get(codec["key"])
+        or next(further if is_ours(codec["key"]) else others)
+        for codec in measured
+    }
     found: list[Curve] = []
     for codec in measured:
-        name, ours = codec["name"], codec["key"] == OURS
+        name, ours = codec["name"], is_ours(codec["key"])
+        label = OURS if codec["key"] == OURS else name
         own = [point for point in results["points"] if point["codec"] == codec["key"]]
         points = _drawable(own, key, key)
-        found.append(Curve(f"c{len(found)}", name, *marks[name], True, ours, points))
+        found.append(Curve(f"c{len(found)}", name, label, *marks[name], True, ours, points))
     for name, rows in published.items():
         colour, _ = marks.get(name, ("published", ""))
         points = _drawable(rows, column, key)
-        found.append(Curve(f"c{len(found)}", name, colour, "", False, False, points))
+        found.append(Curve(f"c{len(found)}", name, name, colour, "", False, False, points))
     return found
 
 
@@ -317,7 +325,7 @@ def _label_ends(axes: Axes, drawn: Sequence[Curve]) -> None:
         axes.text(
             1.031,
             height,
-            OURS if curve.ours else curve.name,
+            curve.label,
             transform=axes.transAxes,
             color=COLOURS["faint"][0] if curve.colour == "published" else colour,
             fontsize=10 if curve.ours else 9 if curve.measured else 8,

@@ -23,8 +23,10 @@ import PIL.Image
 from markupsafe import Markup
 
 from vqcodec.bench import curves, plots
-from vqcodec.bench.curves import OURS
+from vqcodec.bench.curves import OURS, is_ours
 from vqcodec.bench.plots import Published, Results
+from vqcodec.bench.results import decimals
+from vqcodec.bench.tables import own_names
 from vqcodec.errors import CodecError
 from vqcodec.files import write_atomically
 
@@ -34,8 +36,6 @@ _WEBP_SIDE = 16383  # the longest of a WebP file
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
-# Decimals of a metric, as it is stored.
-_DECIMALS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4, "bpp": 3}
 # owner/name@commit:path, as the sources of published curves are given
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{7,40}):(\S+)")
 
@@ -137,7 +137,7 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
             "source": source,
             "swatch": plots.swatch,
             "data_uri": data_uri,
-            "decimals": lambda key: _DECIMALS.get(key, 3),
+            "decimals": decimals,
         }
     )
     drawn = _plots(results, published)
@@ -150,12 +150,15 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
         missing=results["missing"],
         metrics=metrics,
         codecs=codecs,
-        peers=[codec["name"] for codec in codecs if codec["key"] != OURS],
         colours=plots.COLOURS,
         findings=findings(results),
         plots=drawn,
         curves=plots.curves(results, published, metrics[0]) if metrics else [],
-        comparisons=_comparisons(results),
+        comparisons=[
+            {"name": name, **compared}
+            for codec, name in own_names(results).items()
+            if any((compared := _comparisons(results, codec)).values())
+        ],
         qualities=_qualities(results),
         level_colours=plots.LEVELS,
         level_name=plots.level_name,
@@ -257,7 +260,7 @@ def findings(results: Results) -> list[Finding]:
         metric["key"]: metric["name"].partition(" (")[0].replace(" ", "\N{NO-BREAK SPACE}")
         for metric in results["metrics"][1:]
     }
-    for name, by_metric in _comparisons(results)["measured"].items():
+    for name, by_metric in _comparisons(results, OURS)["measured"].items():
         first = results["metrics"][0]
         delta = _bd_rate(by_metric.get(first["key"]))
         if delta is None:
@@ -291,10 +294,12 @@ def _bd_rate(comparison: Mapping[str, Any] | None) -> float | None:
     return delta
 
 
-def _comparisons(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
-    """Source -> anchor -> metric -> comparison, anchors from the weakest to the strongest."""
+def _comparisons(results: Results, codec: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of a codec of ours: source -> anchor -> metric -> comparison, the weakest anchors first."""
     by_source: dict[str, dict[str, dict[str, Any]]] = {"measured": {}, "published": {}}
     for comparison in results["comparisons"]:
+        if comparison.get("codec", OURS) != codec:
+            continue
         by_anchor = by_source[comparison["source"]].setdefault(comparison["anchor"], {})
         by_anchor[comparison["metric"]] = comparison
     first = results["metrics"][0]["key"] if results["metrics"] else ""
@@ -310,19 +315,25 @@ def _comparisons(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _qualities(results: Results) -> dict[str, Any]:
-    """A row for each quality of ours: its point, what it is above each anchor, its bits."""
-    above: dict[str, dict[float, float | None]] = defaultdict(dict)
+    """A row for each quality of ours: its point, what it is above each anchor, its bits.
+
+    Bits are those of vqcodec, not of further ones of ours.
+    """
+    above: dict[str, dict[tuple[str, float], float | None]] = defaultdict(dict)
     for row in results["above"]:
-        above[row["anchor"]][row["quality"]] = row["db"]
-    shares = {row["quality"]: row for row in plots.bit_shares(results)}
+        above[row["anchor"]][row.get("codec", OURS), row["quality"]] = row["db"]
+    shares = {(OURS, row["quality"]): row for row in plots.bit_shares(results)}
+    names = own_names(results)
     rows = [
         {
             "point": point,
-            "above": [by_quality.get(point["quality"]) for by_quality in above.values()],
-            "shares": shares.get(point["quality"]),
+            "name": names[point["codec"]],
+            "above": [by_point.get(which) for by_point in above.values()],
+            "shares": shares.get(which),
         }
         for point in results["points"]
-        if point["codec"] == OURS
+        if is_ours(point["codec"])
+        for which in [(point["codec"], point["quality"])]
     ]
     levels = max((len(row["levels"]) for row in shares.values()), default=0)
     return {"anchors": list(above), "rows": rows, "levels": levels}
@@ -335,7 +346,7 @@ def _speed(results: Results) -> list[dict[str, Any]]:
     for row in rows:
         codec = row["codec"]
         only = codec["measured"] == "speed"
-        row |= {"name": codec["name"], "ours": codec["key"] == OURS, "only": only, "faster": None}
+        row |= {"name": codec["name"], "ours": is_ours(codec["key"]), "only": only, "faster": None}
         images = {each["image"] for each in results["speed"] if each["codec"] == codec["key"]}
         same = [
             each
@@ -380,8 +391,8 @@ def _tooltip(
     curve = next(curve for curve in drawn if curve.key == mark.curve)
     quality = "" if mark.quality is None else f"quality {mark.quality:g}, "
     unit = "dB" if metric["key"] == "ms_ssim" else metric.get("unit", "")
-    decimals = 2 if metric["key"] == "ms_ssim" else _DECIMALS.get(metric["key"], 3)
-    value = f"{number(mark.value, decimals)} {unit}"
+    digits = 2 if metric["key"] == "ms_ssim" else decimals(metric["key"])
+    value = f"{number(mark.value, digits)} {unit}"
     return {
         "curve": mark.curve,
         "x": mark.x,

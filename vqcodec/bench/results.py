@@ -4,7 +4,8 @@ A dict of plain values with the entries
 
 - `format`: 1, raised when an entry changes its meaning;
 - `made`: command, date, seconds, commit and whether the sources differ from it, the model with the
-  hash and size of its weights, where those of LPIPS are from, versions of libraries, machine;
+  hash and size of its weights, by the key of a metric what else it depends on, versions of
+  libraries, machine;
 - `images`, `metrics`, `codecs`, `missing`: what was measured, by what, and what was not there;
 - `rows`: a codec, image and quality each: bytes of the file, bpp, distortion, median seconds and
   peak memory of both ways, and of vqcodec the ideal bits of each level;
@@ -27,13 +28,13 @@ from vqcodec.errors import CodecError
 
 FORMAT = 1
 
-METRICS = (
-    {"key": "psnr", "name": "PSNR", "unit": "dB", "better": "higher"},
-    {"key": "ms_ssim", "name": "MS-SSIM", "unit": "", "better": "higher"},
-    {"key": "ssimulacra2", "name": "SSIMULACRA 2", "unit": "", "better": "higher"},
-)
-
 _SIGNIFICANT = 6
+_DECIMALS = {"psnr": 2, "ssimulacra2": 1}
+
+
+def decimals(metric: str) -> int:
+    """Digits after the point that a reader sees of a metric, by its key."""
+    return _DECIMALS.get(metric, 4)
 
 
 def rounded(value: Any) -> Any:

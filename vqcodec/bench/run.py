@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -17,31 +17,31 @@ from typing import Any
 
 import torch
 
+from vqcodec import registry
 from vqcodec.bench import compressai, curves, machine, profile, report, results
 from vqcodec.bench.codecs import (
     Codec,
     Missing,
     PillowCodec,
+    Variant,
     Vqcodec,
     chosen_peers,
     matched,
     vqcodec,
 )
 from vqcodec.bench.images import Pixels, found_images, middle, picture
+from vqcodec.bench.judges import judges
 from vqcodec.bench.measure import Measuring, covered, runs_for
 from vqcodec.bench.report import Version, View
-from vqcodec.errors import OutputError
+from vqcodec.errors import CodecError, OutputError
 from vqcodec.files import check_writable
 from vqcodec.metrics import distortion
-from vqcodec.metrics.lpips import Lpips
 from vqcodec.progress import Progress
+from vqcodec.syntheses import NATURAL
 
 RESULTS, CODED = "results.json", "files"
 SPEED_RUNS = 3
 VIEW_SIDE = 1024  # of larger images the page shows the middle
-LPIPS_MISSING = Missing(
-    "LPIPS", "its weights were not given", "benchmarks/lpips_weights.py makes them; --lpips FILE"
-)
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class Settings:
         model: A model id, or the path of a weights file.
         qualities: Of the model; see `codecs.vqcodec` for none.
         effort: Of the search for indices.
+        variants: How to use the model, the main way first; at least one.
         peers: Keys of `codecs.PEERS` and of `compressai.MODELS`.
         views: Image files to look at in the page; the first of the images if empty.
-        lpips: Weights of LPIPS, or None to leave it out.
+        weights: Of `judges.LEARNT`; those that are not here are left out.
         runs: How often each image is encoded and decoded; None for as often as a quality needs to
             have five timings.
         threads: Of every codec that can be told, or None for torch's default.
@@ -71,9 +72,10 @@ class Settings:
     model: str
     qualities: Sequence[int]
     effort: int
+    variants: Sequence[Variant]
     peers: Sequence[str]
     views: Sequence[Path]
-    lpips: Path | None
+    weights: Mapping[str, Path]
     runs: int | None
     threads: int | None
     profile: bool
@@ -97,15 +99,11 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     _check_out(settings)
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     threads = torch.get_num_threads()
-    ours = vqcodec(settings.model, settings.qualities, threads, settings.effort)
+    ours = _ours(settings, threads)
     timed = [peer for peer in settings.peers if peer in compressai.MODELS]
     peers, missing = chosen_peers([peer for peer in settings.peers if peer not in timed], threads)
-    metrics = list(results.METRICS)
-    lpips = None if settings.lpips is None else Lpips(settings.lpips)
-    if lpips is None:
-        missing.append(LPIPS_MISSING)
-    else:
-        metrics.append({"key": "lpips", "name": lpips.name, "unit": "", "better": "lower"})
+    judging, unjudged = judges(settings.weights)
+    missing += unjudged
     if timed and (reason := compressai.available()) is not None:
         missing += [Missing(name, reason, compressai.REMEDY) for name in timed]
         timed = []
@@ -116,12 +114,14 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
             sources,
             Path(folder),
             runs=settings.runs or runs_for(len(sources)),
-            judges=os.cpu_count() or 1,
-            lpips=settings.lpips,
+            judges=judging,
+            processes=os.cpu_count() or 1,
             progress=progress,
         )
-        own = measuring.measure(ours)
+        own = measuring.measure(ours[0])
         rows = list(own)
+        for further in ours[1:]:
+            rows += measuring.measure(further)
         for peer in peers:
             rows += measuring.measure(peer, enough=lambda theirs: covered(theirs, own))
     speed = []
@@ -130,13 +130,14 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
         cost = compressai.measure(name, sources[0], settings.runs or SPEED_RUNS, threads)
         speed.append({"codec": name, "image": sources[0].name, **cost})
 
-    measured: list[Codec] = [ours, *peers]
+    measured: list[Codec] = [*ours, *peers]
     codecs = [
         {"key": each.key, "name": each.name, "settings": each.settings, "measured": "all"}
         for each in measured
     ]
     codecs += [compressai.described(name) for name in timed]
     published = curves.published() if curves.is_kodak(images) else {}
+    metrics = [judge.metric for judge in judging]
     points = curves.means(rows, metrics)
     found: dict[str, Any] = {
         "format": results.FORMAT,
@@ -154,11 +155,12 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     }
     if settings.profile:
         profiling = time.perf_counter()
-        parts = profile.profile(settings.model, sources, progress, qualities=ours.qualities)
+        parts = profile.profile(settings.model, sources, progress, qualities=ours[0].qualities)
         found["profile"] = {**parts, "seconds": time.perf_counter() - profiling}
     found["made"] |= {
         "seconds": time.perf_counter() - start,
-        "lpips": None if lpips is None else lpips.source,
+        **{judge.key: judge.source for judge in judging if judge.source is not None},
+        "syntheses": {each.key: _synthesis(each) for each in ours},
         **machine.made(settings.model),
     }
     found = results.rounded(found)
@@ -166,6 +168,26 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
     pages = [_view(source, ours, peers) for source in views or sources[:1]]
     report.write(settings.out, found, pages, published)
     return found
+
+
+def _ours(settings: Settings, threads: int) -> list[Vqcodec]:
+    model, qualities, effort = settings.model, settings.qualities, settings.effort
+    found = [
+        vqcodec(model, qualities, threads, effort, variant, main=n == 0)
+        for n, variant in enumerate(dict.fromkeys(settings.variants))
+    ]
+    names = [each.variant.name for each in found]
+    if twice := next((name for n, name in enumerate(names) if name in names[:n]), None):
+        raise CodecError(f"two syntheses are called {twice}; rename the file of one")
+    return found
+
+
+def _synthesis(codec: Vqcodec) -> str | None:
+    """The hash of a codec's synthesis, if that is not a part of the model."""
+    name = codec.variant.synthesis
+    if name.endswith(registry.WEIGHTS_SUFFIX):
+        return registry.sha256_of(name)
+    return registry.SYNTHESES[codec.model_id].sha256 if name == NATURAL else None
 
 
 def _check_out(settings: Settings) -> None:
@@ -188,7 +210,7 @@ def _size(source: Path) -> dict[str, Any]:
     return {"name": source.name, "width": width, "height": height}
 
 
-def _view(source: Path, ours: Vqcodec, peers: Sequence[PillowCodec]) -> View:
+def _view(source: Path, ours: Sequence[Vqcodec], peers: Sequence[PillowCodec]) -> View:
     """An image as vqcodec restores it at its middle quality, and the peers in as many bytes."""
     original = picture(source)
     area = original.shape[0] * original.shape[1]
@@ -197,16 +219,16 @@ def _view(source: Path, ours: Vqcodec, peers: Sequence[PillowCodec]) -> View:
         psnr = distortion.psnr(original, restored)
         return Version(label, len(data), 8 * len(data) / area, psnr, middle(restored, VIEW_SIDE))
 
-    quality = ours.qualities[(len(ours.qualities) - 1) // 2]
-    coded = ours.encode(original, quality).data
+    qualities = ours[0].qualities
+    quality = qualities[(len(qualities) - 1) // 2]
+    coded = [codec.encode(original, quality).data for codec in ours]
     size = source.stat().st_size
-    versions = [
-        Version("Original", size, 8 * size / area, None, middle(original, VIEW_SIDE)),
-        version(f"{ours.name}, quality {quality}", coded, ours.decode(coded)),
-    ]
+    versions = [Version("Original", size, 8 * size / area, None, middle(original, VIEW_SIDE))]
+    for codec, data in zip(ours, coded, strict=True):
+        versions.append(version(f"{codec.name}, quality {quality}", data, codec.decode(data)))
     for peer in peers:
         peer.prepare()
-        chosen, data = matched(peer, original, len(coded))
+        chosen, data = matched(peer, original, len(coded[0]))
         what = "ratio" if peer.compression_ratios else "quality"
         versions.append(version(f"{peer.name}, {what} {chosen}", data, peer.decode(data)))
     height, width = versions[0].pixels.shape[:2]

@@ -17,17 +17,17 @@ import click
 
 from vqcodec.bench import curves
 from vqcodec.bench.command import Command
-from vqcodec.bench.curves import OURS
+from vqcodec.bench.curves import OURS, is_ours
 from vqcodec.bench.machine import sentence
-from vqcodec.bench.results import read
+from vqcodec.bench.results import decimals, read
 from vqcodec.errors import CodecError
 from vqcodec.files import read_bytes, write_atomically
 
 Results = Mapping[str, Any]
 
 METHOD = "pchip"
+LOW_BPP = 0.5  # up to it the table of low rates compares
 SHORT = {"BPG 4:4:4", "VTM", "cheng2020-anchor"}  # published anchors of the short table
-DIGITS = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "lpips": 4}
 BLOCK = re.compile(
     r"^<!-- table (\S+)(?: of (\S+))? -->\n(.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL
 )
@@ -78,25 +78,29 @@ def profile(results: Results, part: str) -> Any:
 
 def rate(results: Results) -> str:
     """Rate, distortion and dB above the measured peers, by quality."""
-    above = {(each["anchor"], each["quality"]): each["db"] for each in results["above"]}
-    anchors = list(dict.fromkeys(anchor for anchor, _ in above))
-    metrics = results["metrics"]
+    above = {
+        (each.get("codec", OURS), each["anchor"], each["quality"]): each["db"]
+        for each in results["above"]
+    }
+    anchors = list(dict.fromkeys(anchor for _, anchor, _ in above))
+    metrics, names = results["metrics"], own_names(results)
     return markdown(
         [
-            "quality",
-            "bpp",
+            *("quality", "codec", "bpp"),
             *(", ".join(filter(None, (each["name"], each["unit"]))) for each in metrics),
             *(f"dB above {anchor}" for anchor in anchors),
         ],
         (
             [
-                point["quality"],
-                number(point["bpp"], 3),
-                *(number(point.get(each["key"]), DIGITS[each["key"]]) for each in metrics),
-                *(number(above.get((anchor, point["quality"])), 2, "+") for anchor in anchors),
+                *(point["quality"], names[point["codec"]], number(point["bpp"], 3)),
+                *(number(point.get(each["key"]), decimals(each["key"])) for each in metrics),
+                *(
+                    number(above.get((point["codec"], anchor, point["quality"])), 2, "+")
+                    for anchor in anchors
+                ),
             ]
             for point in results["points"]
-            if point["codec"] == OURS
+            if is_ours(point["codec"])
         ),
     )
 
@@ -111,35 +115,58 @@ def bd_rate_measured(results: Results) -> str:
     return _bd_rate(results, {"measured"})
 
 
+def bd_rate_low(results: Results) -> str:
+    """The same as `bd_rate` at rates up to `LOW_BPP`."""
+    return bd_rate(limited(results, LOW_BPP))
+
+
+def limited(results: Results, bpp: float) -> Results:
+    """Results with comparisons made anew, of rates up to a limit."""
+    published = curves.published() if curves.is_kodak(results["images"]) else {}
+    compared = curves.comparisons(
+        results["points"], results["codecs"], results["metrics"], published, most=bpp
+    )
+    return {**results, "comparisons": compared}
+
+
 def bd_rate_short(results: Results) -> str:
     """The same beside a few published ones, without the ranges."""
-    found = {
-        anchor + ", published" * (source == "published"): compared
-        for (anchor, source), compared in _compared(results).items()
+    rows = (
+        [anchor + ", published" * (source == "published"), codec, *_bd_rates(results, compared)]
+        for (codec, anchor, source), compared in _compared(results).items()
         if source == "measured" or anchor in SHORT
-    }
+    )
     names = (f"by {metric['name']}, %" for metric in results["metrics"])
-    rows = ([name, *_bd_rates(results, compared)] for name, compared in found.items())
-    return markdown(["BD-rate against", *names], rows)
+    return markdown(["BD-rate against", "of", *names], rows)
 
 
 def _bd_rate(results: Results, sources: Collection[str]) -> str:
     rows = []
-    for (anchor, source), compared in _compared(results).items():
+    for (codec, anchor, source), compared in _compared(results).items():
         if source in sources:
             psnr = compared.get("psnr")
             common = psnr and [span(psnr["overlap_bpp"], 3), span(psnr["overlap_metric"], 1)]
-            rows.append([anchor, source, *_bd_rates(results, compared), *(common or ["", ""])])
+            rows.append(
+                [anchor, codec, source, *_bd_rates(results, compared), *(common or ["", ""])]
+            )
     names = (f"BD-rate by {metric['name']}, %" for metric in results["metrics"])
     common = ("bpp in common, by PSNR", "PSNR in common, dB")
-    return markdown(["anchor", "source", *names, *common], rows)
+    return markdown(["anchor", "codec", "source", *names, *common], rows)
 
 
-def _compared(results: Results) -> dict[tuple[str, str], dict[str, Any]]:
-    """By anchor and source, and by metric."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+def own_names(results: Results) -> dict[str, str]:
+    """What tables call vqcodec and the further ones of ours, by key; nothing if there is one."""
+    own = [codec for codec in results["codecs"] if is_ours(codec["key"])]
+    return {codec["key"]: codec["name"] if len(own) > 1 else "" for codec in own}
+
+
+def _compared(results: Results) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """By the codec's name, anchor and source, and by metric."""
+    names = own_names(results)
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for each in results["comparisons"]:
-        found.setdefault((each["anchor"], each["source"]), {})[each["metric"]] = each
+        key = names[each.get("codec", OURS)], each["anchor"], each["source"]
+        found.setdefault(key, {})[each["metric"]] = each
     return found
 
 
@@ -258,6 +285,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "bd-rate": bd_rate,
     "bd-rate-measured": bd_rate_measured,
     "bd-rate-short": bd_rate_short,
+    "bd-rate-low": bd_rate_low,
     "speed": speed,
     "bits": bits,
     "stages": stages,

@@ -15,7 +15,7 @@ from vqcodec.errors import CodecError
 from vqcodec.registry import DEFAULT_MODEL
 
 _PATH = click.Path(path_type=Path)
-_FILE_PEERS = ("jpeg", "webp", "avif", "jpeg2000", "jxl")
+FILE_PEERS = ("jpeg", "webp", "avif", "avif-psnr", "jpeg2000", "jxl")
 _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
 
 
@@ -35,14 +35,23 @@ _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
 )
 @effort_option
 @click.option(
+    "--synthesis",
+    "syntheses",
+    multiple=True,
+    default=["faithful"],
+    metavar="NAME|FILE",
+    help="What restores: faithful, natural, or weights that `export --synthesis` wrote; "
+    "repeatable. The first is the main one, each other one has curves of its own.",
+)
+@click.option(
     "--peer",
     "peers",
-    type=click.Choice([*_FILE_PEERS, *_SPEED_PEERS, "none"]),
+    type=click.Choice([*FILE_PEERS, *_SPEED_PEERS, "none"]),
     multiple=True,
-    default=[*_FILE_PEERS, *_SPEED_PEERS],
+    default=[*FILE_PEERS, *_SPEED_PEERS],
     metavar="NAME",
     help="A codec to measure beside: "
-    f"{', '.join(_FILE_PEERS)}; for time alone {', '.join(_SPEED_PEERS)}; none. Repeatable; all if "
+    f"{', '.join(FILE_PEERS)}; for time alone {', '.join(_SPEED_PEERS)}; none. Repeatable; all if "
     "not given. What is not installed is named in the results.",
 )
 @click.option(
@@ -55,6 +64,7 @@ _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
     "given.",
 )
 @click.option("--lpips", type=_PATH, metavar="FILE", help="Weights of LPIPS, to measure that too.")
+@click.option("--dists", type=_PATH, metavar="FILE", help="Weights of DISTS, to measure that too.")
 @click.option(
     "--runs",
     type=click.IntRange(1),
@@ -78,9 +88,11 @@ def command(
     model: str | None,
     qualities: tuple[int, ...],
     effort: int,
+    syntheses: tuple[str, ...],
     peers: tuple[str, ...],
     views: tuple[Path, ...],
     lpips: Path | None,
+    dists: Path | None,
     runs: int | None,
     threads: int | None,
     profile: bool,
@@ -93,8 +105,10 @@ def command(
     bitrate, distortion, seconds and memory are compared.
     """
     try:
+        from vqcodec.bench.codecs import Variant
         from vqcodec.bench.report import PAGE
         from vqcodec.bench.run import RESULTS, Settings, run
+        from vqcodec.bench.tables import own_names
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("vqcodec"):
             raise
@@ -108,9 +122,14 @@ def command(
         model=model or DEFAULT_MODEL,
         qualities=qualities,
         effort=effort,
+        variants=[Variant(synthesis) for synthesis in syntheses],
         peers=[peer for peer in peers if peer != "none"],
         views=views,
-        lpips=lpips,
+        weights={
+            metric: path
+            for metric, path in (("lpips", lpips), ("dists", dists))
+            if path is not None
+        },
         runs=runs,
         threads=threads,
         profile=profile,
@@ -124,20 +143,20 @@ def command(
         click.echo(
             f"missing: {missing['name']}: {missing['reason']}; {missing['remedy']}", err=True
         )
+    of = {key: f" of {name}" if name else "" for key, name in own_names(results).items()}
     print_values(
         {
-            f"quality {each['quality']}": point_text(each)
+            f"quality {each['quality']}{of[each['codec']]}": point_text(each)
             for each in results["points"]
-            if _ours(each)
+            if each["codec"] in of
         }
-        | {f"BD-rate against {each['anchor']}": _delta(each) for each in _measured(results)}
+        | {
+            f"BD-rate{of[each['codec']]} against {each['anchor']}": _delta(each)
+            for each in _measured(results)
+        }
         | {"seconds": f"{results['made']['seconds']:.0f}"}
         | {"results": out / RESULTS, "page": out / PAGE}
     )
-
-
-def _ours(point: dict[str, Any]) -> bool:
-    return bool(point["codec"] == "vqcodec")
 
 
 def point_text(point: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ Source: Zhang et al. 2018, eq. 1, with the learned linear heads ("lin") of versi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,24 +52,35 @@ KINDS = {
 }
 
 
+def stages(kind: Kind, pooling: Callable[[], nn.Module]) -> nn.ModuleList:
+    """The stages of a network, with a pooling of one's own.
+
+    Args:
+        kind: Which network.
+        pooling: Makes what halves the sides of features.
+    """
+    found = nn.ModuleList()
+    inputs = 3
+    for n, convolutions in enumerate(kind.stages):
+        stage = nn.Sequential()
+        if n in kind.pooled:
+            stage.add_module("pool", pooling())
+        for m, (outputs, side, stride, padding) in enumerate(convolutions):
+            # Convolutions alone have numbers, as in the files of weights.
+            stage.add_module(f"{m}", nn.Conv2d(inputs, outputs, side, stride, padding))
+            stage.add_module(f"relu{m}", nn.ReLU())
+            inputs = outputs
+        found.append(stage)
+    return found
+
+
 class Network(nn.Module):
     """A network, and a weight for each channel of a stage's features."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__()
-        self.stages, self.heads = nn.ModuleList(), nn.ParameterList()
-        inputs = 3
-        for n, convolutions in enumerate(kind.stages):
-            stage = nn.Sequential()
-            if n in kind.pooled:
-                stage.add_module("pool", nn.MaxPool2d(kind.pooling, stride=2))
-            for m, (outputs, side, stride, padding) in enumerate(convolutions):
-                # Convolutions alone have numbers, as in the files of weights.
-                stage.add_module(f"{m}", nn.Conv2d(inputs, outputs, side, stride, padding))
-                stage.add_module(f"relu{m}", nn.ReLU())
-                inputs = outputs
-            self.stages.append(stage)
-            self.heads.append(torch.empty(inputs))
+        self.stages = stages(kind, lambda: nn.MaxPool2d(kind.pooling, stride=2))
+        self.heads = nn.ParameterList(torch.empty(layers[-1][0]) for layers in kind.stages)
 
     def forward(self, images: Tensor, others: Tensor) -> Tensor:
         """How far images are apart, with gradients.
@@ -107,6 +119,33 @@ def _directions(features: Tensor) -> Tensor:
     return features / (lengths + EPSILON)
 
 
+@contextmanager
+def weights_of(
+    path: Path, metric: str, file_format: str
+) -> Iterator[tuple[dict[str, str], dict[str, Tensor]]]:
+    """Metadata and tensors of a metric's weights file.
+
+    Args:
+        path: Of the file.
+        metric: What a reader calls the metric.
+        file_format: What the file must name as its format.
+
+    Raises:
+        WeightsError: the file is missing or of another kind, or what is done with it fails.
+    """
+    try:
+        with safe_open(path, "pt") as opened:
+            metadata = opened.metadata() or {}
+            if metadata.get("format") != file_format:
+                raise ValueError(f"its format is not {file_format}")
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        yield metadata, weights
+    except (SafetensorError, OSError, LookupError, RuntimeError, ValueError) as error:
+        reason = f"is no usable weights file of {metric} ({type(error).__name__}: {error})"
+        script = f"benchmarks/{metric.lower()}_weights.py"
+        raise WeightsError(f"{reason}; make one with {script}").in_file(path) from error
+
+
 class Lpips:
     """The distance, with the weights of one of the networks.
 
@@ -123,23 +162,13 @@ class Lpips:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            with safe_open(path, "pt") as opened:
-                metadata = opened.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is not {FORMAT}")
-                self.kind = KINDS[metadata["kind"]]
-                # Not the hash of this file, in which the order of its metadata is random.
-                self.source = f"{metadata['source']}, {metadata['of']}"
-                weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        with weights_of(path, "LPIPS", FORMAT) as (metadata, weights):
+            self.kind = KINDS[metadata["kind"]]
+            # Not the hash of this file, in which the order of its metadata is random.
+            self.source = f"{metadata['source']}, {metadata['of']}"
             with torch.device("meta"):  # draws no weights
                 self.network = Network(self.kind)
             self.network.load_state_dict(weights, assign=True)
-        except (SafetensorError, OSError, LookupError, RuntimeError, ValueError) as error:
-            reason = f"is no usable weights file of LPIPS ({type(error).__name__}: {error})"
-            raise WeightsError(f"{reason}; make one with benchmarks/lpips_weights.py").in_file(
-                path
-            ) from error
         self.network.requires_grad_(False)
 
     @property

@@ -89,6 +89,39 @@ def test_vqcodec_with_some_qualities(tiny_model: Path, photograph: np.ndarray) -
         codecs.vqcodec(str(tiny_model), [9], 1)
 
 
+def test_a_variant_restores_the_same_indices_otherwise(
+    tiny_model: Path, tiny_synthesis: Path, photograph: np.ndarray
+) -> None:
+    variant = codecs.Variant(str(tiny_synthesis))
+    main = codecs.vqcodec(str(tiny_model), [2], 1)
+    further = codecs.vqcodec(str(tiny_model), [2], 1, variant=variant, main=False)
+    assert (main.key, main.name) == ("vqcodec", "vqcodec tiny-test")
+    assert (further.key, further.name) == ("vqcodec-smooth", "vqcodec, smooth")
+    assert (main.settings, further.settings) == ("effort 5", "effort 5, smooth")
+    data = main.encode(photograph, 2).data
+    assert further.encode(photograph, 2).data == data
+    assert not np.array_equal(main.decode(data), further.decode(data))
+    with pytest.raises(CodecError, match="tiny-test has no natural synthesis"):
+        codecs.vqcodec(str(tiny_model), [2], 1, variant=codecs.Variant("natural"))
+
+
+def test_files_for_the_natural_synthesis_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    class Compressed:
+        data, ideal_bits = b"", ()
+
+    def compress(image: object, **options: object) -> type[Compressed]:
+        asked.update(options)
+        return Compressed
+
+    monkeypatch.setattr("vqcodec.codec.compress", compress)
+    pixels = np.zeros((1, 1, 3), np.uint8)
+    for name, said in (("faithful", None), ("natural", "natural"), ("mine.safetensors", None)):
+        codecs.Vqcodec("m", "m", (1,), 1, variant=codecs.Variant(name)).encode(pixels, 1)
+        assert asked["synthesis"] == said
+
+
 def test_costs_are_of_the_action() -> None:
     def action() -> int:
         return len(bytearray(64 << 20))

@@ -23,6 +23,8 @@ PSNR = {"key": "psnr", "name": "PSNR", "unit": "dB", "better": "higher"}
 MS_SSIM = {"key": "ms_ssim", "name": "MS-SSIM", "unit": "", "better": "higher"}
 ALEX = {"key": "lpips", "name": "LPIPS (AlexNet)", "unit": "", "better": "lower"}
 VGG = {"key": "lpips", "name": "LPIPS (VGG)", "unit": "", "better": "lower"}
+DISTS = {"key": "dists", "name": "DISTS", "unit": "", "better": "lower"}
+BUTTERAUGLI = {"key": "butteraugli", "name": "Butteraugli", "unit": "", "better": "lower"}
 
 # Means over the 24 Kodak images, Pillow 13: bpp and PSNR.
 JPEG = [  # optimized, progressive, 4:2:0
@@ -144,12 +146,23 @@ def test_deltas_where_only_one_axis_overlaps() -> None:
     assert distortion == pytest.approx(15)
 
 
-def test_gap_to_a_curve() -> None:
-    anchor = logarithmic([0.1, 0.2, 0.4, 0.8], 0)
-    (bpp, value), outside = logarithmic([0.3, 1.0], 2)
-    assert curves.gap(anchor, bpp, value) == pytest.approx(2)
-    assert curves.gap(anchor, *outside) is None
-    assert curves.gap(anchor, *anchor[-1]) == pytest.approx(0)
+def test_value_at_a_rate() -> None:
+    curve = logarithmic([0.1, 0.2, 0.4, 0.8], 0)
+    ((bpp, value),) = logarithmic([0.3], 0)
+    assert curves.value_at(curve, bpp) == pytest.approx(value)
+    assert curves.value_at(curve, 1.0) is None
+    assert curves.value_at(curve, 0.8) == pytest.approx(curve[-1][1])
+
+
+def test_below_a_rate() -> None:
+    curve = logarithmic([0.1, 0.2, 0.4, 0.8], 0)
+    assert curves.below(curve, None) == curve
+    assert curves.below(curve, 1.0) == curve
+    *kept, end = curves.below(curve, 0.3)
+    assert kept == curve[:2]
+    assert end == pytest.approx(logarithmic([0.3], 0)[0])
+    assert curves.below(curve, 0.4) == [*curve[:2], pytest.approx(curve[2])]
+    assert curves.below(curve, 0.05) == []
 
 
 # Comparisons
@@ -219,6 +232,49 @@ def test_less_lpips_at_the_same_rate_is_better() -> None:
     assert found["bd_rate_percent"]["pchip"] < -40
     assert found["bd_distortion"]["pchip"] > 0
     assert found["overlap_metric"] == pytest.approx([0.075, 0.15])
+
+
+@pytest.mark.parametrize("metric", [PSNR, ALEX, DISTS, BUTTERAUGLI])
+def test_half_the_bits_at_every_distortion_is_a_bd_rate_of_minus_half(
+    metric: dict[str, str],
+) -> None:
+    sign, key = (1 if metric["better"] == "higher" else -1), metric["key"]
+    anchor = [(rate, sign * math.log2(rate)) for rate in (0.1, 0.2, 0.4, 0.8)]
+    both = points("jpeg", anchor, key)
+    both += points(curves.OURS, [(rate / 2, value) for rate, value in anchor], key)
+    (found,) = curves.comparisons(both, [codec("jpeg")], [metric], {})
+    assert found["bd_rate_percent"]["pchip"] == pytest.approx(-50)
+    assert found["bd_distortion"]["pchip"] == pytest.approx(1)  # better by what doubles the rate
+    assert found["overlap_metric"] == pytest.approx(sorted((anchor[0][1], anchor[-1][1])))
+
+
+def test_every_codec_of_ours_is_compared_with_every_peer() -> None:
+    ours = logarithmic([0.1, 0.2, 0.4], 0)
+    both = points("jpeg", [(2 * rate, value) for rate, value in ours])
+    both += points(curves.OURS, ours)
+    both += points("vqcodec-natural", [(4 * rate, value) for rate, value in ours])
+    codecs = [codec(key) for key in (curves.OURS, "vqcodec-natural", "jpeg")]
+    found = curves.comparisons(both, codecs, [PSNR], {})
+    assert [(each["codec"], each["anchor"]) for each in found] == [
+        (curves.OURS, "JPEG"),
+        ("vqcodec-natural", "JPEG"),
+    ]
+    rates = [each["bd_rate_percent"]["pchip"] for each in found]
+    assert rates == pytest.approx([-50, 100])
+    above = curves.above(both, codecs, [PSNR])
+    assert [each["codec"] for each in above] == [curves.OURS] * 3 + ["vqcodec-natural"] * 3
+
+
+def test_comparisons_below_a_rate() -> None:
+    """Twice as good as the anchor up to 0.4 bpp, and as good as it from 0.8 on."""
+    anchor = logarithmic([0.05, 0.1, 0.2, 0.4, 0.8, 1.6], 0)
+    ours = [*logarithmic([0.05, 0.1, 0.2, 0.4], 5), *anchor[-1:]]
+    both = points(curves.OURS, ours) + points("jpeg", anchor)
+    (whole,) = curves.comparisons(both, [codec("jpeg")], [PSNR], {})
+    (low,) = curves.comparisons(both, [codec("jpeg")], [PSNR], {}, most=0.4)
+    assert low["bd_rate_percent"]["pchip"] == pytest.approx(-50)
+    assert low["overlap_bpp"] == pytest.approx([0.05, 0.4])
+    assert whole["bd_rate_percent"]["pchip"] > -50
 
 
 def test_anchors_are_measured_peers_and_published_curves_that_have_the_metric() -> None:
@@ -297,7 +353,8 @@ def test_published_curves_have_sources_and_plausible_values() -> None:
 
 def test_published_curves_rise_and_lose_no_point() -> None:
     for name, curve in curves.published().items():
-        for metric, column in ((PSNR, "psnr_db"), (MS_SSIM, "ms_ssim"), (ALEX, "lpips")):
+        columns = ((PSNR, "psnr_db"), (MS_SSIM, "ms_ssim"), (ALEX, "lpips"), (DISTS, "dists"))
+        for metric, column in columns:
             known = [row for row in curve if row[column] is not None]
             assert len(curves.rising(curve, metric, column)) == len(known), (name, column)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vqcodec.bench import codecs
+from vqcodec.bench.judges import ALWAYS
 from vqcodec.bench.measure import Measuring, covered, runs_for
 from vqcodec.image import load
 from vqcodec.metrics import distortion
@@ -18,7 +19,7 @@ def measuring(tmp_path: Path, astronaut: Path) -> Measuring:
     def silent(stage: str, done: int, total: int) -> None:
         assert done <= total, stage
 
-    return Measuring([astronaut], tmp_path / "files", 1, 1, None, silent)
+    return Measuring([astronaut], tmp_path / "files", 1, ALWAYS, 1, silent)
 
 
 @pytest.mark.slow

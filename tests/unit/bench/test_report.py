@@ -101,6 +101,16 @@ class TestPage:
         scripts = [attributes.get("type") for tag, attributes in elements.tags if tag == "script"]
         assert scripts == ["application/json", None]
 
+    def test_further_codecs_of_ours_are_named(self, results: dict[str, Any], page: str) -> None:
+        changed = reports.with_natural(results)
+        text = Elements(report.page(changed, [], reports.published())).text
+        against = ("against what was measured here", "against published curves")
+        for name in ("vqcodec hvq-photo-1", "vqcodec, natural"):
+            assert all(f"{name}: {each}" in text for each in against)
+        assert text.count("vqcodec, natural") > len(against) + len(changed["metrics"])
+        assert "Against what was measured here" in Elements(page).text
+        assert "vqcodec, natural" not in page
+
     def test_marks_are_json_that_ends_no_script(self, results: dict[str, Any]) -> None:
         changed = copy.deepcopy(results)
         changed["codecs"][1]["name"] = "</script><b>$x$"
@@ -293,6 +303,12 @@ class TestCurves:
         points = plots.curves(changed, {}, MS_SSIM)[0].points
         assert len(points) == 6
         assert points[0] == (changed["points"][1]["bpp"], pytest.approx(10.0), 2)
+
+    def test_a_further_codec_of_ours(self, results: dict[str, Any]) -> None:
+        found = plots.curves(reports.with_natural(results), reports.published(), PSNR)
+        assert [curve.ours for curve in found] == [True] * 2 + [False] * 7
+        assert [curve.label for curve in found[:3]] == ["vqcodec", "vqcodec, natural", "JPEG"]
+        assert len({curve.colour for curve in found[:7]}) == 7
 
     def test_published_lpips_is_left_out(self, results: dict[str, Any]) -> None:
         rows = [{"bpp": 0.2, "psnr_db": 30.0, "ms_ssim": 0.9, "lpips": 0.1, "source": "s"}]

@@ -172,6 +172,46 @@ def test_bd_rate() -> None:
     ]
 
 
+def with_another_synthesis() -> dict[str, Any]:
+    results = copy.deepcopy(RESULTS)
+    natural = {"key": "vqcodec-natural", "name": "vqcodec, natural", "settings": "natural"}
+    results["codecs"].insert(1, natural | {"measured": "all"})
+    results["points"].insert(2, point("vqcodec-natural", 5, 0.2618, 28.0))
+    against = comparison("JPEG", "measured", "psnr", -30.0)
+    results["comparisons"].append(against | {"codec": "vqcodec-natural"})
+    above = {"codec": "vqcodec-natural", "anchor": "JPEG", "quality": 5, "db": 1.2}
+    results["above"].append(above)
+    return results
+
+
+def test_rows_of_a_further_codec_name_it() -> None:
+    results = with_another_synthesis()
+    assert [row[:2] + row[-1:] for row in cells("rate", results)] == [
+        ["quality", "codec", "dB above JPEG"],
+        ["1", "vqcodec", ""],
+        ["5", "vqcodec", "+3.63"],
+        ["5", "vqcodec, natural", "+1.20"],
+    ]
+    for table in ("bd-rate", "bd-rate-short"):
+        rows = [row[:2] for row in cells(table, results)]
+        assert rows[1] == ["JPEG", "vqcodec"]
+        assert rows[-1] == ["JPEG", "vqcodec, natural"]
+
+
+def test_low_rates_are_compared_anew() -> None:
+    curves = {"vqcodec": (0.1, 0.2, 0.4, 0.8), "jpeg": (0.2, 0.4, 0.8, 1.6)}
+    levels = (26.0, 28.0, 30.0, 32.0)
+    points = [
+        point(codec, n, bpp, psnr)
+        for codec, rates in curves.items()
+        for n, (bpp, psnr) in enumerate(zip(rates, levels, strict=True))
+    ]
+    (header, row) = cells("bd-rate-low", RESULTS | {"points": points})
+    assert header[-2:] == ["bpp in common, by PSNR", "PSNR in common, dB"]
+    assert row[:3] == ["JPEG", "measured", "-50.0"]
+    assert row[-2] == "0.200 to 0.500"
+
+
 def test_speed_is_taken_near_one_rate_and_random_weights_are_flagged() -> None:
     assert cells("speed") == [
         ["codec", "settings", "at", "encode, s", "decode, s", "encode, MB"],

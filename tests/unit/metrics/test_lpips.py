@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import io
 import pickle
-import tarfile
 from pathlib import Path
 
 import lpips_weights
@@ -15,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from random_lpips import random_weights, write_random_lpips
+from random_lpips import archive_of, damaged, pickled, write_random_lpips
 from safetensors.torch import load_file, save_file
 
 from vqcodec.errors import CodecError, WeightsError
@@ -32,12 +31,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def photograph(astronaut: Path) -> Pixels:
     return np.asarray(Image.open(astronaut))
-
-
-def damaged(pixels: Pixels, quality: int) -> Pixels:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    return np.asarray(Image.open(stream))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,36 +164,6 @@ def test_weights_of_another_kind(metadata: dict[str, str], reason: str, tmp_path
 
 
 # The script
-
-
-def archive_of(path: Path, member: str, content: bytes) -> Path:
-    with tarfile.open(path, "w") as archive:
-        information = tarfile.TarInfo(member)
-        information.size = len(content)
-        archive.addfile(information, io.BytesIO(content))
-    return path
-
-
-def pickled(kind: str, network: str) -> bytes:
-    """The tree of the archive, of arrays [side, side, in, out]."""
-    weights = random_weights(kind)
-    convolutions = [name for name in weights if name.endswith(".weight")]
-    layers = {
-        f"Conv_{n}": {
-            "kernel": weights[name].permute(2, 3, 1, 0).numpy().copy(),
-            "bias": weights[name.replace("weight", "bias")].numpy(),
-        }
-        for n, name in enumerate(convolutions)
-    }
-    heads = {
-        f"NetLinLayer_{n}": {
-            "Conv_0": {"kernel": weights[f"heads.{n}"].numpy()[None, None, :, None]}
-        }
-        for n in range(5)
-    }
-    written = pickle.dumps({network: layers, **heads}, protocol=3)
-    # NumPy 1 wrote the archive.
-    return written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
 
 @pytest.mark.parametrize("kind", KINDS)
