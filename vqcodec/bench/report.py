@@ -120,31 +120,11 @@ def plot_files(results: Results, published: Published) -> dict[str, bytes]:
 
 def page(results: Results, views: Sequence[View], published: Published) -> str:
     """The report as one HTML document."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        {
-            "number": number,
-            "signed": signed,
-            "percent": percent,
-            "seconds": seconds,
-            "memory": memory,
-            "source": source,
-            "swatch": plots.swatch,
-            "data_uri": data_uri,
-            "decimals": lambda key: _DECIMALS.get(key, 3),
-        }
-    )
     drawn = _plots(results, published)
     metrics = results["metrics"]
     codecs = results["codecs"]
     profile = results["profile"] or {}
-    return environment.get_template("report.html").render(
+    return environment().get_template(PAGE).render(
         made=results["made"],
         images=results["images"],
         missing=results["missing"],
@@ -172,6 +152,31 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
         },
         marks={plot["key"]: plot["marks"] for plot in drawn},
     )
+
+
+def environment() -> jinja2.Environment:
+    """What renders the pages: the templates beside this module, with its filters."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(
+        {
+            "number": number,
+            "signed": signed,
+            "percent": percent,
+            "seconds": seconds,
+            "memory": memory,
+            "source": source,
+            "swatch": plots.swatch,
+            "data_uri": data_uri,
+            "decimals": lambda key: _DECIMALS.get(key, 3),
+        }
+    )
+    return found
 
 
 # --- numbers -------------------------------------------------------------------------------------

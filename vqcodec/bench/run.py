@@ -31,7 +31,7 @@ from vqcodec.bench.images import Pixels, found_images, middle, picture
 from vqcodec.bench.measure import Measuring, covered, runs_for
 from vqcodec.bench.report import Version, View
 from vqcodec.errors import OutputError
-from vqcodec.files import check_writable
+from vqcodec.files import check_writable, make_folder
 from vqcodec.metrics import distortion
 from vqcodec.metrics.lpips import Lpips
 from vqcodec.progress import Progress
@@ -169,11 +169,7 @@ def run(settings: Settings, progress: Progress) -> dict[str, Any]:
 
 
 def _check_out(settings: Settings) -> None:
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"cannot be made a folder ({error.strerror}); choose another place"
-        raise OutputError(reason).in_file(settings.out) from error
+    make_folder(settings.out)
     for name in (RESULTS, report.PAGE):
         check_writable(settings.out / name, settings.force)
     for name in (report.PLOTS, *([CODED] if settings.keep else [])):
