@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from vqcodec import registry, syntheses
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
 from vqcodec.models.family import Family
+from vqcodec.models.natural import Natural, NaturalConfig
 from vqcodec.models.prior import Activation, Convolution, Prior
 from vqcodec.models.quantizer import CodebookConfig
+from vqcodec.registry import Entry
 from vqcodec.spec.prior import PriorConfig
 from vqcodec.training.export import write_weights
 from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of
+from vqcodec.weights_file import Model
 
 CONFIG = AutoencoderConfig(
     levels=(
@@ -51,6 +56,7 @@ GROUPED = AutoencoderConfig(
 )
 """Qualities 1 to 3 have 2 codebooks at the finer level, 4 to 6 four, the others all six."""
 MODEL_ID = "tiny-test"
+NATURAL_CONFIG = NaturalConfig(blocks=1, fine_blocks=1, fine_channels=8)
 
 
 def tiny_autoencoder(config: AutoencoderConfig = CONFIG) -> Autoencoder:
@@ -102,3 +108,19 @@ def write_tiny_model(path: Path, config: AutoencoderConfig = CONFIG) -> str:
     """Writes a tiny model's weights file and returns its SHA-256."""
     autoencoder = tiny_autoencoder(config)
     return write_weights(path, MODEL_ID, autoencoder, tiny_priors(autoencoder))
+
+
+def write_tiny_natural(path: Path, model: Model) -> None:
+    """Writes a natural synthesis of a tiny model, which changes something."""
+    torch.manual_seed(5)
+    assert isinstance(model.autoencoder, Autoencoder)
+    natural = Natural(model.autoencoder, NATURAL_CONFIG)
+    nn.init.normal_(natural.texture.pixels_out.weight, std=0.1)
+    syntheses.write(path, model, natural)
+
+
+def register(path: Path, model: Model, patch: pytest.MonkeyPatch) -> None:
+    """Lets a natural synthesis be the registered one of its model."""
+    entry = Entry(model.model_id, path.name, registry.sha256_of(path), "of a test")
+    patch.setitem(registry.SYNTHESES, model.model_id, entry)
+    patch.setattr(registry, "weights_directory", lambda: path.parent)

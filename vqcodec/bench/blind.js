@@ -35,6 +35,7 @@ function keep() {
 
 let shown = null; // since when there is something to judge
 let zoomed = false;
+let across = 0.5; // which part of a picture is in view, where there is no room for all
 let looked = {}; // what this comparison was looked at with
 
 function layOut() {
@@ -48,7 +49,21 @@ function layOut() {
   frames.style.setProperty("--columns", columns);
   frames.style.setProperty("--width", `${width * scale}px`);
   frames.style.setProperty("--height", `${height * scale}px`);
-  one("#cut").hidden = width * scale <= one(".frame").clientWidth + 1;
+  one("#cut").hidden = one(".frame").clientWidth >= Math.floor(width * scale);
+  place();
+}
+
+// In steps of the screen's pixels: between them pictures would be blurred.
+function place() {
+  const ratio = window.devicePixelRatio;
+  const width = parseFloat(frames.style.getPropertyValue("--width"));
+  const spare = one("#cut").hidden ? 0 : one(".frame").clientWidth - width;
+  frames.style.setProperty("--shift", `${Math.round(spare * across * ratio) / ratio}px`);
+}
+
+function pan(to) {
+  across = Math.max(0, Math.min(1, to));
+  place();
 }
 
 async function show() {
@@ -110,19 +125,13 @@ function zoom() {
   layOut();
 }
 
-function pan(across) {
-  frames.style.setProperty("--across", Math.max(0, Math.min(1, across)));
-}
-
-const panned = () => parseFloat(frames.style.getPropertyValue("--across") || 0.5);
-
 // --- keys, buttons, pointer ----------------------------------------------------------------------
 
 const KEYS = {
   arrowleft: () => answer("left"), a: () => answer("left"),
   arrowright: () => answer("right"), b: () => answer("right"),
   arrowdown: () => answer("none"), " ": () => answer("none"),
-  "shift arrowleft": () => pan(panned() - 0.25), "shift arrowright": () => pan(panned() + 0.25),
+  "shift arrowleft": () => pan(across - 0.25), "shift arrowright": () => pan(across + 0.25),
   o: () => hold(true), z: zoom, backspace: undo,
 };
 const pressing = (event) => event.key === " " || event.key === "Enter";

@@ -6,8 +6,8 @@ Every comparison has vqcodec on one side at least: its two syntheses of one file
 beside a peer. The peer comes as near to a rate as its qualities let it, and vqcodec meets the bytes
 of the peer's file: it takes no more, and at most 2 % fewer. What cannot be compared so is named.
 
-The page is `blind.html`, a Jinja2 template that includes `report.css`, `blind.css` and `blind.js`.
-Like the report it loads nothing.
+The page is `blind.html`, a Jinja2 template that includes `head.html`, `report.css`, `blind.css` and
+`blind.js`. Like the report it loads nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vqcodec import registry
@@ -216,19 +217,24 @@ class Ours:
         return compress(image, size=size, effort=self.effort, model=self.model)
 
     def restored(self, compressed: Compressed) -> list[Restoration]:
-        """What each synthesis makes of a file."""
+        """What each synthesis makes of a file, without those that make the same as the first."""
         data, header = compressed.data, compressed.header
-        return [
-            Restoration(
-                f"vqcodec-{synthesis}",
-                f"vqcodec {synthesis}",
-                f"quality {header.quality}",
-                len(data),
-                8 * len(data) / (header.height * header.width),
-                decompress(data, model=self.model, synthesis=synthesis).pixels,
+        found: list[Restoration] = []
+        for synthesis in self.syntheses:
+            pixels = decompress(data, model=self.model, synthesis=synthesis).pixels
+            if found and np.array_equal(pixels, found[0].pixels):
+                continue
+            found.append(
+                Restoration(
+                    codec=f"vqcodec-{synthesis}",
+                    name=f"vqcodec {synthesis}",
+                    setting=f"quality {header.quality}",
+                    bytes=len(data),
+                    bpp=8 * len(data) / (header.height * header.width),
+                    pixels=pixels,
+                )
             )
-            for synthesis in self.syntheses
-        ]
+        return found
 
 
 def pairs_at(
@@ -249,7 +255,7 @@ def pairs_at(
     size = max(1, round(rate * area / 8))
     beside: list[Pair] = []
     left_out: list[str] = []
-    both: list[Restoration] = []  # of one file, whichever comes first
+    both: list[Restoration] = []  # of one file, the first
     for peer in peers:
         quality, data = matched(peer, original, size)
         bpp = 8 * len(data) / area
@@ -261,10 +267,15 @@ def pairs_at(
         except CodecError as error:
             left_out.append(f"vqcodec beside {peer.name}: {error}")
             continue
+        theirs = Restoration(
+            codec=peer.key,
+            name=peer.name,
+            setting=f"{'ratio' if peer.compression_ratios else 'quality'} {quality}",
+            bytes=len(data),
+            bpp=bpp,
+            pixels=peer.decode(data),
+        )
         own = ours.restored(compressed)
-        what = "ratio" if peer.compression_ratios else "quality"
-        restored = peer.decode(data)
-        theirs = Restoration(peer.key, peer.name, f"{what} {quality}", len(data), bpp, restored)
         beside += [(each, theirs) for each in own]
         both = both or own
     if not both and len(ours.syntheses) > 1:
@@ -272,6 +283,8 @@ def pairs_at(
             both = ours.restored(ours.of_size(original, size))
         except CodecError as error:
             left_out.append(f"vqcodec: {error}")
+    if 0 < len(both) < len(ours.syntheses):
+        left_out.append("the natural synthesis makes the same as the faithful one")
     return [*itertools.combinations(both, 2), *beside], left_out
 
 
@@ -287,7 +300,9 @@ def drawn_crops(original: Pixels, count: int, seed: str) -> list[Window]:
     height, width = original.shape[:2]
     down, across = min(CROP_SIDE, height), min(CROP_SIDE, width)
     drawn = [
-        Window(generator.randint(0, height - down), generator.randint(0, width - across), down, across)
+        Window(
+            generator.randint(0, height - down), generator.randint(0, width - across), down, across
+        )
         for _ in range(count)
     ]
     return list(dict.fromkeys(drawn))

@@ -228,8 +228,9 @@ def _check_given(context: click.Context, blind: bool) -> None:
             why = "measures, and --blind doesn't" if blind else "is for --blind"
             raise click.UsageError(f"{parameter.opts[0]} {why}; leave it out.")
     if blind and _is_given(context, "peers"):
-        for peer in set(context.params["peers"]) & set(_SPEED_PEERS):
-            raise click.UsageError(f"{peer} has time alone to show, and --blind shows images.")
+        for peer in context.params["peers"]:
+            if peer in _SPEED_PEERS:
+                raise click.UsageError(f"{peer} has time alone to show, and --blind shows images.")
 
 
 def _is_given(context: click.Context, name: str) -> bool:
