@@ -205,11 +205,13 @@ const rates = [...new Set(comparisons.map((each) => each.rate))].sort((a, b) => 
 
 // Every answer with what it is about.
 function answered() {
+  const withoutPicture = ({ picture, ...rest }) => rest;
   return answers.map((given, n) => {
-    const { image, rate, crop, left, right } = comparisons[n];
-    const side = { left, right }[given.answer];
-    const described = ({ picture, ...rest }) => rest;
-    return { image, crop, bpp: rate, left: described(left), right: described(right), nearer: side?.codec ?? null, ...given };
+    const { image, crop, rate } = comparisons[n];
+    const left = withoutPicture(comparisons[n].left);
+    const right = withoutPicture(comparisons[n].right);
+    const nearer = { left, right }[given.answer]?.codec ?? null;
+    return { image, crop, bpp: rate, left, right, nearer, ...given };
   });
 }
 
@@ -221,23 +223,25 @@ function wilson(share, count) {
   return [middle - half, middle + half].map((end) => end / (1 + (z * z) / count));
 }
 
-// What was found of a pair of codecs at a rate, or at all of them if it is null.
+// What was found of a pair of codecs at a rate, or at all of them if it is null; nothing if nothing was.
 function tally(first, second, bpp) {
-  const about = answered().filter(
-    ({ left, right, bpp: rate }) =>
-      [left.codec, right.codec].sort().join() === [first, second].sort().join() && (bpp === null || rate === bpp),
-  );
+  const about = answered().filter((each) => {
+    const both = [each.left.codec, each.right.codec];
+    return both.includes(first) && both.includes(second) && (bpp === null || each.bpp === bpp);
+  });
+  if (!about.length) return [];
   const count = (nearer) => about.filter((each) => each.nearer === nearer).length;
-  const found = { first, second, bpp, first_nearer: count(first), no_difference: count(null), second_nearer: count(second) };
-  const share = about.length ? (found.first_nearer + found.no_difference / 2) / about.length : null;
-  return { ...found, share, interval: about.length ? wilson(share, about.length) : null };
+  const counts = { first_nearer: count(first), no_difference: count(null), second_nearer: count(second) };
+  const share = (counts.first_nearer + counts.no_difference / 2) / about.length;
+  return [{ first, second, bpp, ...counts, share, interval: wilson(share, about.length) }];
 }
 
+// A list of each pair that was judged: what was found at every rate, and at all.
 function tallies() {
   const pairs = codecs.flatMap((first, n) => codecs.slice(n + 1).map((second) => [first, second]));
   const scopes = rates.length > 1 ? [...rates, null] : [null];
   return pairs
-    .map(([first, second]) => scopes.map((bpp) => tally(first, second, bpp)).filter((each) => each.interval))
+    .map((pair) => scopes.flatMap((bpp) => tally(...pair, bpp)))
     .filter((found) => found.length);
 }
 
@@ -276,13 +280,13 @@ function showResults() {
     const heads = ["bpp", first, "neither", second, `share of ${first}`];
     return [element("h2", `${first} and ${second}`), element("table", table(heads, found.map(row)))];
   }));
-  const text = (side) => `${side.name}, ${side.setting}, ${side.bytes} bytes`;
+  const described = (side) => [side.name, element("small", `${side.setting}, ${side.bytes} bytes`)];
   const rows = answered().map((each, n) => element("tr", [
     element("th", String(n + 1), { scope: "row" }),
-    ...[each.image, `${each.bpp} bpp`, text(each.left), text(each.right),
-      { left: "A", right: "B", none: "none" }[each.answer], `${each.seconds.toFixed(1)} s`].map((cell) => element("td", cell)),
+    ...[each.image, String(each.bpp), described(each.left), described(each.right),
+      { left: "A", right: "B", none: "neither" }[each.answer], `${each.seconds.toFixed(1)} s`].map((cell) => element("td", cell)),
   ]));
-  one("#every").replaceChildren(...table(["", "Image", "Rate", "A", "B", "Nearer", "Took"], rows));
+  one("#every").replaceChildren(...table(["", "Image", "bpp", "A", "B", "Nearer", "Took"], rows));
 }
 
 function save() {

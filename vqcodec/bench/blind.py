@@ -177,8 +177,9 @@ def run(settings: Settings, progress: Progress) -> Session:
                 for pair in pairs
             ]
     if not comparisons:
-        why = "; ".join(left_out) or "there is one codec only, add others with --peer"
-        raise CodecError(f"nothing can be compared: {why}")
+        why, *more = left_out
+        others = f", and {len(more)} more" if more else ""
+        raise CodecError(f"nothing can be compared: {why}{others}; give other rates or peers")
     made = {
         "command": settings.command,
         "date": date.today().isoformat(),
