@@ -163,7 +163,7 @@ def run(settings: Settings, progress: Progress) -> Session:
     ours = Ours(settings.model, settings.effort, syntheses)
 
     comparisons: list[Comparison] = []
-    steps = list(itertools.product(sources, settings.rates))
+    steps = list(itertools.product(sources, dict.fromkeys(settings.rates)))
     for done, (source, rate) in enumerate(steps):
         name = source.name
         progress(f"{name} at {rate:g} bpp", done, len(steps))
