@@ -1,4 +1,4 @@
-"""Results of a benchmark that nobody ran, for tests of its report.
+"""Results of a benchmark that nobody ran, for tests of its pages.
 
 The curves are smooth inventions; their sizes are those of a real run.
 """
@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from vqcodec.bench.blind import Comparison, Restoration, Session
 from vqcodec.bench.report import Version, View
+from vqcodec.tiling import Window
 
 # key, name, quality -> bpp of the first quality, growth, PSNR at 0.3 bpp
 PEERS = [
@@ -260,3 +262,28 @@ def matched(original: PIL.Image.Image, kind: str, limit: int = 8000) -> bytes:
             best = stream.getvalue()
         low, high = (quality + 1, high) if stream.tell() <= limit else (low, quality - 1)
     return best
+
+
+CODECS = {
+    "vqcodec-faithful": "vqcodec faithful",
+    "vqcodec-natural": "vqcodec natural",
+    "avif": "AVIF",
+}
+
+
+def session(photograph: Path, side: int = 48) -> Session:
+    """A blind comparison of three codecs at two rates, six in all, with crops of a photograph."""
+    with PIL.Image.open(photograph) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    window = Window(5, 9, side, side)
+    original = pixels[window.slices].copy()
+    comparisons = []
+    for rate in (0.12, 0.25):
+        restored = [
+            Restoration(key, name, f"quality {n}", 1000 - n, rate, original // (n + 2) * (n + 2))
+            for n, (key, name) in enumerate(CODECS.items())
+        ]
+        pairs = [(restored[0], restored[1]), (restored[2], restored[0]), (restored[1], restored[2])]
+        comparisons += [Comparison(HOSTILE, rate, window, original, *pair) for pair in pairs]
+    made = {"seed": 3, **results()["made"]}
+    return Session(comparisons, [f"{HOSTILE} at 0.06 bpp: AVIF comes no nearer"], made)

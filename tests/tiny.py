@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from vqcodec import registry
 from vqcodec.models.autoencoder import Autoencoder, AutoencoderConfig, LevelConfig
 from vqcodec.models.family import Family
 from vqcodec.models.natural import Natural, NaturalConfig
 from vqcodec.models.prior import Activation, Convolution, Prior
 from vqcodec.models.quantizer import CodebookConfig
+from vqcodec.registry import Entry
 from vqcodec.spec.prior import PriorConfig
 from vqcodec.syntheses import write
 from vqcodec.training.export import write_weights
 from vqcodec.training.presets import books
 from vqcodec.training.prior import groups_of
-from vqcodec.weights_file import load
+from vqcodec.weights_file import Model, load
 
 CONFIG = AutoencoderConfig(
     levels=(
@@ -54,6 +57,7 @@ GROUPED = AutoencoderConfig(
 )
 """Qualities 1 to 3 have 2 codebooks at the finer level, 4 to 6 four, the others all six."""
 MODEL_ID = "tiny-test"
+NATURAL_CONFIG = NaturalConfig(blocks=1, fine_blocks=1, fine_channels=8)
 
 
 def tiny_autoencoder(config: AutoencoderConfig = CONFIG) -> Autoencoder:
@@ -109,10 +113,21 @@ def write_tiny_model(path: Path, config: AutoencoderConfig = CONFIG) -> str:
 
 def write_tiny_synthesis(path: Path, model_path: Path) -> str:
     """Writes another synthesis of a tiny model and returns the file's SHA-256."""
-    model = load(model_path)
+    return write_tiny_natural(path, load(model_path))
+
+
+def write_tiny_natural(path: Path, model: Model) -> str:
+    """Writes a natural synthesis, which changes something, and returns the file's SHA-256."""
     assert isinstance(model.autoencoder, Autoencoder)
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        natural = Natural(model.autoencoder, NaturalConfig(1, 1, 8))
+        natural = Natural(model.autoencoder, NATURAL_CONFIG)
         nn.init.normal_(natural.texture.pixels_out.weight, std=0.1)
     return write(path, model, natural)
+
+
+def register(path: Path, model: Model, patch: pytest.MonkeyPatch) -> None:
+    """Lets a natural synthesis be the registered one of its model."""
+    entry = Entry(model.model_id, path.name, registry.sha256_of(path), "of a test")
+    patch.setitem(registry.SYNTHESES, model.model_id, entry)
+    patch.setattr(registry, "weights_directory", lambda: path.parent)

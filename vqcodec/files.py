@@ -121,6 +121,19 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
             temporary.unlink()
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be made a folder ({_reason(error)}); choose another place"
+        raise OutputError(reason).in_file(folder) from error
+
+
 def class_folder(folder: Path, name: str) -> Path:
     """The folder of a class in another one, which is itself that of images without a class.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner, Result
 from random_dists import write_random_dists
+from tiny import register, write_tiny_natural
 
 from vqcodec.bench.codecs import PEERS
 from vqcodec.cli import main
 from vqcodec.cli.bench import FILE_PEERS
 from vqcodec.registry import sha256_of
+from vqcodec.weights_file import load
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -187,6 +190,80 @@ def test_two_syntheses_of_one_name(
 
 def test_every_peer_can_be_asked_for() -> None:
     assert {*FILE_PEERS} == PEERS.keys()
+
+
+class TestBlind:
+    @pytest.fixture
+    def photograph(self, coffee: Path, tmp_path: Path) -> Path:
+        path = tmp_path / "coffee.png"
+        with PIL.Image.open(coffee) as picture:
+            picture.crop((0, 0, 160, 128)).save(path)
+        return path
+
+    @pytest.fixture
+    def model(self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """The tiny one, with a natural synthesis."""
+        loaded = load(tiny_model)
+        write_tiny_natural(tmp_path / "natural.safetensors", loaded)
+        register(tmp_path / "natural.safetensors", loaded, monkeypatch)
+        return tiny_model
+
+    def test_writes_one_page(self, run: Run, photograph: Path, model: Path, tmp_path: Path) -> None:
+        words = [photograph, "--out", "a/b", "--blind", "--model", model, "--effort", 1]
+        words += ["--bpp", 0.316, "--bpp", 0.05, "--crops", 2, "--peer", "jpeg", "--seed", 4]
+        finished = run("bench", *words)
+        assert finished.returncode == 0
+        left_out = [line for line in finished.stderr.decode().splitlines() if " 0.05 bpp:" in line]
+        assert len(left_out) == 2
+        assert left_out[0].startswith("left out: coffee.png at 0.05 bpp: JPEG comes no nearer")
+        assert "vqcodec: 128 bytes (0.05 bpp) are out of reach" in left_out[1]
+        assert b"blind.html" in finished.stdout
+        assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["blind.html"]
+        page = (tmp_path / "a" / "b" / "blind.html").read_text("utf-8")
+        found = re.search(r'id="session">(.*?)</script>', page)
+        assert found is not None
+        session = json.loads(found[1])
+        assert session["made"]["seed"] == 4
+        assert session["made"]["model_id"] == "tiny-test"
+        asked = session["comparisons"]
+        assert asked
+        assert f"comparisons  {len(asked)}" in finished.stdout.decode()
+        for each in asked:
+            ours, theirs = sorted(
+                (each["left"], each["right"]), key=lambda side: side["codec"] == "jpeg"
+            )
+            assert 0.98 * theirs["bytes"] <= ours["bytes"] <= theirs["bytes"]
+
+        again = run("bench", *words)
+        assert again.returncode == 1
+        assert b"exists already; use --force" in again.stderr
+
+    def test_nothing_to_compare(
+        self, run: Run, photograph: Path, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        words = [photograph, "--out", "out", "--blind", "--model", tiny_model, "--peer", "none"]
+        finished = run("bench", *words)
+        assert finished.returncode == 1
+        assert len(finished.stderr.splitlines()) == 1
+        assert b"nothing can be compared: tiny-test has no natural synthesis" in finished.stderr
+        assert not (tmp_path / "out" / "blind.html").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--blind", "--quality", 3], "--quality measures, and --blind doesn't"),
+            (["--blind", "--profile"], "--profile measures, and --blind doesn't"),
+            (["--bpp", 0.1], "--bpp is for --blind"),
+            (["--seed", 0], "--seed is for --blind"),
+            (["--blind", "--peer", "mbt2018"], "mbt2018 has time alone to show"),
+        ],
+    )
+    def test_options_of_the_other_kind_are_wrong_usage(
+        self, run: Run, photograph: Path, arguments: list[Any], message: str
+    ) -> None:
+        finished = run("bench", photograph, "--out", "out", *arguments)
+        assert finished.returncode == 2
+        assert message in finished.stderr.decode()
 
 
 def test_an_extra_that_is_not_installed_is_named(

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import NATURAL_CONFIG, register, write_tiny_natural
 
 from vqcodec import codec, registry, syntheses
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.image import Image
 from vqcodec.models.autoencoder import Autoencoder
-from vqcodec.models.natural import Natural, NaturalConfig
-from vqcodec.registry import Entry
+from vqcodec.models.natural import Natural
 from vqcodec.weights_file import Model, load
-
-SHAPE = NaturalConfig(blocks=1, fine_blocks=1, fine_channels=8)
 
 
 @pytest.fixture
@@ -28,19 +26,13 @@ def model(tiny_model: Path) -> Model:
 @pytest.fixture
 def weights(model: Model, tmp_path: Path) -> Path:
     """Of a natural synthesis that changes something."""
-    torch.manual_seed(5)
-    assert isinstance(model.autoencoder, Autoencoder)
-    natural = Natural(model.autoencoder, SHAPE)
-    torch.nn.init.normal_(natural.texture.pixels_out.weight, std=0.1)
-    syntheses.write(tmp_path / "natural.safetensors", model, natural)
+    write_tiny_natural(tmp_path / "natural.safetensors", model)
     return tmp_path / "natural.safetensors"
 
 
 @pytest.fixture
 def registered(model: Model, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry(model.model_id, weights.name, registry.sha256_of(weights), "of a test")
-    monkeypatch.setitem(registry.SYNTHESES, model.model_id, entry)
-    monkeypatch.setattr(registry, "weights_directory", lambda: weights.parent)
+    register(weights, model, monkeypatch)
 
 
 @pytest.fixture
@@ -52,7 +44,7 @@ def image() -> Image:
 def test_what_is_written_is_what_is_read(model: Model, weights: Path) -> None:
     found = syntheses.synthesis_of(model, weights)
     assert isinstance(found, Natural)
-    assert found.config == SHAPE
+    assert found.config == NATURAL_CONFIG
     tensors = load_file(weights)
     assert all(tensor.dtype == torch.float16 for tensor in tensors.values())
     state = found.state_dict()
@@ -155,7 +147,7 @@ def test_missing_files(model: Model, tmp_path: Path) -> None:
 
 def test_what_float16_cannot_hold(model: Model, tmp_path: Path) -> None:
     assert isinstance(model.autoencoder, Autoencoder)
-    natural = Natural(model.autoencoder, SHAPE)
+    natural = Natural(model.autoencoder, NATURAL_CONFIG)
     torch.nn.init.constant_(natural.texture.pixels_out.weight, 1e6)
     with pytest.raises(CodecError, match=r"pixels_out\.weight: not finite in float16"):
         syntheses.write(tmp_path / "natural.safetensors", model, natural)

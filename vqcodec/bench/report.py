@@ -1,7 +1,7 @@
 """The report of a benchmark: one page that needs nothing beside it, and the plots as PNG files.
 
-The page is `report.html`, a Jinja2 template that includes `report.css` and `report.js`. It loads
-nothing: its policy forbids it, and plots and images are inside.
+The page is `report.html`, a Jinja2 template that includes `head.html`, `report.css` and
+`report.js`. It loads nothing: its policy forbids it, and plots and images are inside.
 """
 
 from __future__ import annotations
@@ -120,14 +120,58 @@ def plot_files(results: Results, published: Published) -> dict[str, bytes]:
 
 def page(results: Results, views: Sequence[View], published: Published) -> str:
     """The report as one HTML document."""
-    environment = jinja2.Environment(
+    drawn = _plots(results, published)
+    metrics = results["metrics"]
+    codecs = results["codecs"]
+    profile = results["profile"] or {}
+    return (
+        environment()
+        .get_template(PAGE)
+        .render(
+            made=results["made"],
+            images=results["images"],
+            missing=results["missing"],
+            metrics=metrics,
+            codecs=codecs,
+            colours=plots.COLOURS,
+            findings=findings(results),
+            plots=drawn,
+            curves=plots.curves(results, published, metrics[0]) if metrics else [],
+            comparisons=[
+                {"name": name, **compared}
+                for codec, name in own_names(results).items()
+                if any((compared := _comparisons(results, codec)).values())
+            ],
+            qualities=_qualities(results),
+            level_colours=plots.LEVELS,
+            level_name=plots.level_name,
+            speed=_speed(results),
+            speed_bpp=curves.SPEED_BPP,
+            views=views,
+            bits=profile.get("bits") or [],
+            stages=profile.get("stages") or [],
+            raster=profile.get("raster") or [],
+            scaling=_scaling(profile.get("scaling")),
+            profile_seconds=profile.get("seconds"),
+            published={
+                name: sorted({str(row["source"]) for row in rows})
+                for name, rows in published.items()
+            },
+            marks={plot["key"]: plot["marks"] for plot in drawn},
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """What renders the pages: the templates beside this module, with its filters."""
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         {
             "number": number,
             "signed": signed,
@@ -140,41 +184,7 @@ def page(results: Results, views: Sequence[View], published: Published) -> str:
             "decimals": decimals,
         }
     )
-    drawn = _plots(results, published)
-    metrics = results["metrics"]
-    codecs = results["codecs"]
-    profile = results["profile"] or {}
-    return environment.get_template("report.html").render(
-        made=results["made"],
-        images=results["images"],
-        missing=results["missing"],
-        metrics=metrics,
-        codecs=codecs,
-        colours=plots.COLOURS,
-        findings=findings(results),
-        plots=drawn,
-        curves=plots.curves(results, published, metrics[0]) if metrics else [],
-        comparisons=[
-            {"name": name, **compared}
-            for codec, name in own_names(results).items()
-            if any((compared := _comparisons(results, codec)).values())
-        ],
-        qualities=_qualities(results),
-        level_colours=plots.LEVELS,
-        level_name=plots.level_name,
-        speed=_speed(results),
-        speed_bpp=curves.SPEED_BPP,
-        views=views,
-        bits=profile.get("bits") or [],
-        stages=profile.get("stages") or [],
-        raster=profile.get("raster") or [],
-        scaling=_scaling(profile.get("scaling")),
-        profile_seconds=profile.get("seconds"),
-        published={
-            name: sorted({str(row["source"]) for row in rows}) for name, rows in published.items()
-        },
-        marks={plot["key"]: plot["marks"] for plot in drawn},
-    )
+    return found
 
 
 # --- numbers -------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from vqcodec.bench.judges import judges
 from vqcodec.bench.measure import Measuring, covered, runs_for
 from vqcodec.bench.report import Version, View
 from vqcodec.errors import CodecError, OutputError
-from vqcodec.files import check_writable
+from vqcodec.files import check_writable, make_folder
 from vqcodec.metrics import distortion
 from vqcodec.progress import Progress
 from vqcodec.syntheses import NATURAL
@@ -191,11 +191,7 @@ def _synthesis(codec: Vqcodec) -> str | None:
 
 
 def _check_out(settings: Settings) -> None:
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"cannot be made a folder ({error.strerror}); choose another place"
-        raise OutputError(reason).in_file(settings.out) from error
+    make_folder(settings.out)
     for name in (RESULTS, report.PAGE):
         check_writable(settings.out / name, settings.force)
     for name in (report.PLOTS, *([CODED] if settings.keep else [])):

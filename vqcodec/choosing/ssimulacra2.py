@@ -129,7 +129,7 @@ def _pyramid(pixels: Tensor) -> list[Tensor]:
     values = pixels.permute(2, 0, 1).float().clamp(0, 255) / 255
     dark = values / 12.92
     linear = torch.where(values <= 0.04045, dark, ((values + 0.055) / 1.055).pow(2.4))
-    found = []
+    found: list[Tensor] = []
     while len(found) < SCALES and min(linear.shape[1:]) >= SMALLEST:
         found.append(_positive_xyb(linear))
         linear = F.avg_pool2d(linear, 2, ceil_mode=True, count_include_pad=False)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from vqcodec.cli.console import print_values, progress
 from vqcodec.cli.options import effort_option, force_option, model_option
@@ -17,6 +20,9 @@ from vqcodec.registry import DEFAULT_MODEL
 _PATH = click.Path(path_type=Path)
 FILE_PEERS = ("jpeg", "webp", "avif", "avif-psnr", "jpeg2000", "jxl")
 _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
+_OF_MEASURING = ("qualities", "syntheses", "views", "lpips", "dists", "runs", "profile", "keep")
+_OF_BLIND = ("rates", "crops", "seed")
+_BLIND_PEERS = ("avif",)
 
 
 @click.command()
@@ -52,7 +58,8 @@ _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
     metavar="NAME",
     help="A codec to measure beside: "
     f"{', '.join(FILE_PEERS)}; for time alone {', '.join(_SPEED_PEERS)}; none. Repeatable; all if "
-    "not given. What is not installed is named in the results.",
+    f"not given, with --blind {', '.join(_BLIND_PEERS)}. What is not installed is named in the "
+    "results.",
 )
 @click.option(
     "--view",
@@ -81,8 +88,42 @@ _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
     help="Also find out where the bits and the time go, to 25 megapixels.",
 )
 @click.option("--keep", is_flag=True, help="Keep the files of all codecs in DIR/files.")
+@click.option(
+    "--blind",
+    is_flag=True,
+    help="Measure nothing: write DIR/blind.html, which asks a person which of two restorations "
+    "from equal bytes is nearer to the original, and tells at the end whose they were.",
+)
+@click.option(
+    "--bpp",
+    "rates",
+    type=click.FloatRange(min=0.0, min_open=True),
+    multiple=True,
+    default=[0.06, 0.12, 0.25],
+    show_default=True,
+    metavar="B",
+    help="Bits per pixel at which --blind compares; repeatable.",
+)
+@click.option(
+    "--crops",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Crops that --blind shows of each image at each rate.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the crops, order and sides of --blind.",
+)
 @force_option
+@click.pass_context
 def command(
+    context: click.Context,
     images: tuple[Path, ...],
     out: Path,
     model: str | None,
@@ -97,24 +138,54 @@ def command(
     threads: int | None,
     profile: bool,
     keep: bool,
+    blind: bool,
+    rates: tuple[float, ...],
+    crops: int,
+    seed: int,
     force: bool,
 ) -> None:
     """Measure IMAGES, files or folders, and write DIR/report.html and DIR/results.json.
 
     Every image is compressed to a real file at every quality, by vqcodec and by other codecs;
     bitrate, distortion, seconds and memory are compared.
+
+    With --blind a person compares instead.
     """
-    try:
+    _check_given(context, blind)
+    asked = shlex.join(["vqcodec", *sys.argv[1:]])
+    if blind:
+        if not _is_given(context, "peers"):
+            peers = _BLIND_PEERS
+        with _extra():
+            from vqcodec.bench import blind as comparing
+
+        with progress("bench") as advance:
+            session = comparing.run(
+                comparing.Settings(
+                    images=images,
+                    out=out,
+                    model=model or DEFAULT_MODEL,
+                    effort=effort,
+                    peers=[peer for peer in peers if peer != "none"],
+                    rates=rates,
+                    crops=crops,
+                    seed=seed,
+                    threads=threads,
+                    force=force,
+                    command=asked,
+                ),
+                advance,
+            )
+        for line in session.left_out:
+            click.echo(f"left out: {line}", err=True)
+        print_values({"comparisons": len(session.comparisons), "page": out / comparing.PAGE})
+        return
+
+    with _extra():
         from vqcodec.bench.codecs import Variant
         from vqcodec.bench.report import PAGE
         from vqcodec.bench.run import RESULTS, Settings, run
         from vqcodec.bench.tables import own_names
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("vqcodec"):
-            raise
-        raise CodecError(
-            f"bench needs {error.name}, which is not installed; pip install 'vqcodec[bench]'"
-        ) from error
 
     settings = Settings(
         images=images,
@@ -135,7 +206,7 @@ def command(
         profile=profile,
         keep=keep,
         force=force,
-        command=shlex.join(["vqcodec", *sys.argv[1:]]),
+        command=asked,
     )
     with progress("bench") as advance:
         results = run(settings, advance)
@@ -157,6 +228,40 @@ def command(
         | {"seconds": f"{results['made']['seconds']:.0f}"}
         | {"results": out / RESULTS, "page": out / PAGE}
     )
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Names what is not installed of what the benchmark alone needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vqcodec"):
+            raise
+        raise CodecError(
+            f"bench needs {error.name}, which is not installed; pip install 'vqcodec[bench]'"
+        ) from error
+
+
+def _check_given(context: click.Context, blind: bool) -> None:
+    """Refuses options, and peers, that what is asked for has no use of."""
+    useless = _OF_MEASURING if blind else _OF_BLIND
+    for parameter in context.command.params:
+        if parameter.name in useless and _is_given(context, parameter.name):
+            why = "measures, and --blind doesn't" if blind else "is for --blind"
+            raise click.UsageError(f"{parameter.opts[0]} {why}; leave it out.")
+    if blind and _is_given(context, "peers"):
+        for peer in context.params["peers"]:
+            if peer in _SPEED_PEERS:
+                raise click.UsageError(f"{peer} has time alone to show, and --blind shows images.")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _ours(point: dict[str, Any]) -> bool:
+    return bool(point["codec"] == "vqcodec")
 
 
 def point_text(point: dict[str, Any]) -> str:

@@ -248,7 +248,9 @@ def _coded(
 def _start(path: Path, model: Model) -> dict[str, Tensor]:
     """The tensors of a synthesis: of a file of it, or of a checkpoint."""
     if registry.read_metadata(path).get("format") == FORMAT:
-        return synthesis_of(model, path).state_dict()
+        found = synthesis_of(model, path)
+        assert isinstance(found, Natural)
+        return found.state_dict()
     return under("average.synthesis", checkpoint.load(path)[0])
 
 
