@@ -38,7 +38,8 @@ class Compressed:
         header: The file's header.
         rate_weight: How much more a bit cost in the choice of indices than was trained for the
             quality.
-        psnr: Of what the file decodes to, in dB; None if it was not asked for.
+        score: PSNR in dB, or SSIMULACRA 2, of what the file decodes to; None if neither was asked
+            for.
         passes: How often the image was compressed to meet a target.
     """
 
@@ -46,7 +47,7 @@ class Compressed:
     ideal_bits: list[float]
     header: Header
     rate_weight: float = 1.0
-    psnr: float | None = None
+    score: float | None = None
     passes: int = 1
 
     def __bytes__(self) -> bytes:
@@ -61,7 +62,9 @@ def compress(
     bpp: float | None = None,
     size: int | None = None,
     psnr: float | None = None,
+    ssimulacra2: float | None = None,
     effort: int | None = None,
+    tune: str | None = None,
     synthesis: str | None = None,
     model: str | Path | None = None,
     tile: int = DEFAULT_TILE,
@@ -71,7 +74,7 @@ def compress(
 ) -> Compressed:
     """Compresses an image.
 
-    Of quality, bpp, size and psnr one at most is given. Meeting a target takes up to
+    Of quality, bpp, size, psnr and ssimulacra2 one at most is given. Meeting a target takes up to
     `rate_control.MAX_PASSES` times as long.
 
     Args:
@@ -81,11 +84,15 @@ def compress(
         bpp: Bits of the file per pixel, met within 2 %.
         size: Bytes of the file, never exceeded, and at least 98 % used.
         psnr: PSNR of the decoded image in dB, met within 0.1 dB.
+        ssimulacra2: SSIMULACRA 2 of the decoded image, met within 0.5.
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
             image is nearer to the original, and the file may be larger or smaller. Only models with
             a rate model search; others, such as VQ-VAE, take 1 whatever is asked. None for 5.
+        tune: What the search is for: "psnr", "ssimulacra2", or "natural" for what the natural
+            synthesis restores best; None for "psnr". Without effect at effort 1, but that the file
+            says "natural".
         synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
-            "natural"; None for nothing said, which is faithful. The indices are the same.
+            "natural"; None for what it is tuned for. The indices are the same.
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
@@ -101,6 +108,7 @@ def compress(
     from vqcodec.choosing import rate_control
     from vqcodec.choosing.choice import choose
     from vqcodec.choosing.effort import checked_effort
+    from vqcodec.choosing.tunes import tune_of
 
     source = as_image(image)
     with stage("weights"):
@@ -120,23 +128,33 @@ def compress(
         quality=loaded.checked_quality(quality),
         levels=len(loaded.strides),
     )
+    tuned = tune_of(tune)
+    if tuned.natural and synthesis is None:
+        synthesis = syntheses.NATURAL
     extras = {**extras_of(source), **syntheses.extras_for(loaded, synthesis)}
     container.check(header, extras)  # before the work, not after
     fixed = sum(map(len, extras.values()))
     goal = rate_control.goal(
-        quality=quality, bpp=bpp, size=size, psnr=psnr, pixels=width * height, fixed=fixed
+        quality=quality,
+        bpp=bpp,
+        size=size,
+        psnr=psnr,
+        ssimulacra2=ssimulacra2,
+        pixels=width * height,
+        fixed=fixed,
     )
+    through = syntheses.synthesis_of(loaded, synthesis)
 
     def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
         tiles = Tiles(loaded, replace(header, quality=quality), batch, progress)
-        indices = choose(tiles, source.pixels, effort, rate_weight)
+        indices = choose(tiles, source.pixels, effort, rate_weight, tuned, through)
         found, ideal_bits = _encode(tiles, indices, extras)
         with stage("pack"):
             compressed = Compressed(container.pack(found), ideal_bits, tiles.header, rate_weight)
-        if goal is None or not goal.of_psnr:
+        if goal is None or goal.score is None:
             return compressed
-        restored = image_of(found, tiles.synthesize(indices))
-        return replace(compressed, psnr=rate_control.psnr(source.pixels, restored.pixels))
+        restored = image_of(found, tiles.synthesize(indices, through))
+        return replace(compressed, score=goal.score(source.pixels, restored.pixels))
 
     effort = checked_effort(effort)
     if goal is None:

@@ -119,13 +119,19 @@ class Tiles:
 
     # Pixels <-> indices
 
-    def analyze(self, pixels: npt.NDArray[np.uint8], rate_weight: float = 1.0) -> list[Tensor]:
+    def analyze(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        rate_weight: float = 1.0,
+        coarser_weight: float = 1.0,
+    ) -> list[Tensor]:
         """Pixels to indices, as the analysis chooses them.
 
         Args:
             pixels: uint8 [H, W, 3].
             rate_weight: How much more a bit costs in the choice than the quality says; without
                 effect on models without a rate model.
+            coarser_weight: As of `Family.quantize`.
 
         Returns:
             Per level int64 [G, H'/s, W'/s] of the padded image.
@@ -138,7 +144,10 @@ class Tiles:
                 around = [self.grown(window) for window in windows]
                 crops = torch.from_numpy(np.stack([whole[each.slices] for each in around]))
                 found, _ = self.model.autoencoder.quantize(
-                    crops.to(self.model.device), self.quality(len(crops)), rate_weight=rate_weight
+                    crops.to(self.model.device),
+                    self.quality(len(crops)),
+                    rate_weight=rate_weight,
+                    coarser_weight=coarser_weight,
                 )
                 for own, parts, stride in zip(maps, found, self.model.strides, strict=True):
                     for window, grown, part in zip(windows, around, parts, strict=True):

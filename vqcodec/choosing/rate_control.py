@@ -1,11 +1,11 @@
-"""Rate control: finds what makes a file of a wanted size, or an image of a wanted PSNR.
+"""Rate control: finds what makes a file of a wanted size, or an image of a wanted score.
 
 There is one knob, lmbda: what a bit is worth. The quality that was trained at the nearest lmbda
 goes into the header, and what is left between the two is a factor on the cost of bits when indices
 are chosen (`rate_weight`). So the gaps between qualities are filled, and no decoder knows of it.
 
-Size and PSNR fall as lmbda rises: in practice, not by any theorem. Each pass compresses the image;
-the next lmbda comes from the line through the last passes on both sides of the target.
+Size and scores fall as lmbda rises: in practice, not by any theorem. Each pass compresses the
+image; the next lmbda comes from the line through the last passes on both sides of the target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from vqcodec.choosing.ssimulacra2 import SMALLEST, Ssimulacra2
 from vqcodec.errors import CodecError
 
 MAX_PASSES = 10
@@ -27,6 +29,7 @@ BEYOND = math.log(4.0)  # how far lmbda may leave the qualities' range
 LARGEST = 1e15  # bytes
 TOLERANCE = 0.02  # of the size
 TOLERANCE_DB = 0.1
+TOLERANCE_SSIMULACRA2 = 0.5
 LOWEST_WEIGHT = 1.2  # of the rate at the lowest of many qualities; `hvq-photo-2` starts at 0.06 bpp
 LOWEST_QUALITIES = 11  # over which it falls to 1
 MANY_QUALITIES = 100
@@ -50,17 +53,20 @@ class Attempt(Protocol):
 
     Attributes:
         data: The bytes of the file.
-        psnr: Of the image that the file decodes to, in dB; None if nobody needs it.
+        score: Of the image that the file decodes to; None if nobody needs it.
     """
 
     @property
     def data(self) -> bytes: ...  # noqa: D102
 
     @property
-    def psnr(self) -> float | None: ...  # noqa: D102
+    def score(self) -> float | None: ...  # noqa: D102
 
 
 A = TypeVar("A", bound=Attempt)
+
+Score = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], float]
+"""An original and what is restored, uint8 [H, W, 3] each, to what is the better the higher."""
 
 
 @dataclass(frozen=True)
@@ -69,30 +75,32 @@ class Target:
 
     Attributes:
         asked: What was asked for, in words.
-        aim: The logarithm of the bytes that are not fixed, or dB.
+        aim: The logarithm of the bytes that are not fixed, or the score.
         low: The least that will do.
         high: The most that will do.
-        of_psnr: Whether it is of PSNR, not of bytes.
         slope: Typical change with the logarithm of lmbda, below 0.
         pixels: Of the image.
         fixed: Bytes that lmbda does not change.
+        score: What an image scores, from the original and what is restored; None for bytes.
+        unit: Of the score, with a format: "{} dB".
     """
 
     asked: str
     aim: float
     low: float
     high: float
-    of_psnr: bool
     slope: float
     pixels: int
     fixed: int = 0
+    score: Score | None = None
+    unit: str = "{}"
 
     def value(self, attempt: Attempt) -> float:
         """What to compare with the target."""
-        if not self.of_psnr:
+        if self.score is None:
             return math.log(len(attempt.data) - self.fixed)
-        assert attempt.psnr is not None
-        return min(attempt.psnr, EXACT_DB)
+        assert attempt.score is not None
+        return min(attempt.score, EXACT_DB)
 
     def met(self, value: float) -> bool:
         """Whether a value will do."""
@@ -105,8 +113,8 @@ class Target:
     def words(self, *values: float) -> str:
         """Values, lowest first, as in "3,104 to 24,210 bytes (0.063 to 0.492 bpp)"."""
         ordered = sorted(set(values))
-        if self.of_psnr:
-            return f"{' to '.join(f'{value:.2f}' for value in ordered)} dB"
+        if self.score is not None:
+            return self.unit.format(" to ".join(f"{value:.2f}" for value in ordered))
         sizes = [self.fixed + round(math.exp(value)) for value in ordered]
         rates = " to ".join(f"{8 * size / self.pixels:.3g}" for size in sizes)
         return f"{' to '.join(f'{size:,}' for size in sizes)} bytes ({rates} bpp)"
@@ -118,28 +126,34 @@ def goal(
     bpp: float | None,
     size: int | None,
     psnr: float | None,
+    ssimulacra2: float | None,
     pixels: int,
     fixed: int,
 ) -> Target | None:
     """What to meet of what was asked for, or None if a quality is to be used.
 
     Args:
-        quality: Asked for, or None; as the next three.
+        quality: Asked for, or None; as the next four.
         bpp: Bits of the file per pixel, within `TOLERANCE`.
         size: Bytes of the file, never exceeded.
         psnr: In dB, within `TOLERANCE_DB`.
+        ssimulacra2: SSIMULACRA 2, within `TOLERANCE_SSIMULACRA2`.
         pixels: Of the image.
         fixed: Bytes of the file that have nothing to do with the pixels' colours.
 
     Raises:
         CodecError: more than one is given, or what can't be.
     """
-    if sum(each is not None for each in (quality, bpp, size, psnr)) > 1:
-        raise CodecError("quality, bpp, size and psnr exclude each other; give one of them")
+    if sum(each is not None for each in (quality, bpp, size, psnr, ssimulacra2)) > 1:
+        raise CodecError(
+            "quality, bpp, size, psnr and ssimulacra2 exclude each other; give one of them"
+        )
     if bpp is not None:
         return of_size(bpp * pixels / 8, pixels, fixed=fixed, above=True)
     if size is not None:
         return of_size(size, pixels, fixed=fixed)
+    if ssimulacra2 is not None:
+        return of_ssimulacra2(ssimulacra2, pixels)
     return None if psnr is None else of_psnr(psnr, pixels)
 
 
@@ -165,7 +179,7 @@ def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) ->
     limits = (least - 1e-6, (least + most) / 2, most + 1e-6)
     low, aim, high = (math.log(max(limit - fixed, 1e-6)) for limit in limits)
     asked = f"{round(size):,} bytes ({8 * size / pixels:.3g} bpp)"
-    return Target(asked, aim, low, high, False, -0.42, pixels, fixed)
+    return Target(asked, aim, low, high, -0.42, pixels, fixed)
 
 
 def of_psnr(psnr: float, pixels: int) -> Target:
@@ -177,7 +191,21 @@ def of_psnr(psnr: float, pixels: int) -> Target:
     if not (math.isfinite(psnr) and psnr > 0):
         raise CodecError(f"no image has a PSNR of {psnr:g} dB; give one above 0")
     low, high = psnr - TOLERANCE_DB, psnr + TOLERANCE_DB
-    return Target(f"{psnr:g} dB", psnr, low, high, True, -1.2, pixels)
+    return Target(f"{psnr:g} dB", psnr, low, high, -1.2, pixels, score=psnr_of, unit="{} dB")
+
+
+def of_ssimulacra2(score: float, pixels: int) -> Target:
+    """SSIMULACRA 2; within `TOLERANCE_SSIMULACRA2`.
+
+    Raises:
+        CodecError: it is no such score.
+    """
+    if not (math.isfinite(score) and score < 100):
+        raise CodecError(f"no image has a SSIMULACRA 2 of {score:g}; give one below 100")
+    low, high = score - TOLERANCE_SSIMULACRA2, score + TOLERANCE_SSIMULACRA2
+    unit = "a SSIMULACRA 2 of {}"
+    asked = unit.format(f"{score:g}")
+    return Target(asked, score, low, high, -13.0, pixels, score=ssimulacra2_of, unit=unit)
 
 
 def meet(
@@ -316,10 +344,25 @@ class _Knob:
         return 1 + distances.index(min(distances))
 
 
-def psnr(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
+def psnr_of(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
     """PSNR in dB over all samples of two uint8 [H, W, 3]; infinite if they are equal."""
     # Row by row: a float copy of a large image would not fit in memory.
     total = sum(
         int(np.sum((a.astype(np.int32) - b) ** 2)) for a, b in zip(first, second, strict=True)
     )
     return math.inf if total == 0 else 10 * math.log10(255**2 * first.size / total)
+
+
+@torch.inference_mode()
+def ssimulacra2_of(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
+    """SSIMULACRA 2 of what is restored, the second of two uint8 [H, W, 3].
+
+    Raises:
+        CodecError: a side is below 8 pixels.
+    """
+    if min(first.shape[:2]) < SMALLEST:
+        raise CodecError(
+            f"SSIMULACRA 2 needs {SMALLEST} pixels a side, and the image has "
+            f"{first.shape[1]} x {first.shape[0]}; ask for another target"
+        )
+    return float(Ssimulacra2(torch.from_numpy(first)).score(torch.from_numpy(second)))

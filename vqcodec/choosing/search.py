@@ -1,16 +1,16 @@
 """Search for better indices of the finest level, for the image at hand.
 
 The analysis chooses once, from what the rate model expects. A sweep of the search knows more: what
-synthesis makes of the indices (by the gradient of the image's squared error), and what the spatial
+synthesis makes of the indices (by the gradient of the image's distortion), and what the spatial
 prior asks for every index, given all others. It chooses all of them again, by
 
     curvature * |step|^2 + gradient * step + weight * bits
 
 where a step leads from the code vectors chosen now to others. Bases are orthonormal, but the
 curvature is far below 1: the networks behind have learnt to mistrust what is coded, and follow a
-step by a part of it. It is measured from sweep to sweep: around every position, by how much more
-the error grew than the gradient said, and along every latent, by how much the gradient changed. So
-it has in it that positions move at once, and see each other's steps in the next sweep only.
+step by a part of it. It is measured from sweep to sweep, around every position and along every
+latent, by how much the gradient changed with the step. So it has in it that positions move at once,
+and see each other's steps in the next sweep only.
 
 Coarser levels are left as they are: searching them as well gained nothing.
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqcodec.models.autoencoder import PIXEL_SCALE, Autoencoder, Level
-from vqcodec.models.layers import space_to_depth
+from vqcodec.models.natural import Natural
 
 # What follows was chosen on crops of a few photographs.
 BIT_WEIGHT = 0.9  # of lmbda; an index also changes what others cost, which the choice cannot see
@@ -44,29 +44,30 @@ ALL_ASK = 3  # first sweeps that ask the prior; of those after them every other 
 
 def search(
     autoencoder: Autoencoder,
-    pixels: Tensor,
     indices: Sequence[Tensor],
     quality: Tensor,
     code_lengths: Callable[[Tensor], Tensor],
+    distortion: Callable[[Tensor], Tensor],
     *,
-    real: Tensor,
     free: Tensor,
     sweeps: int,
     rate_weight: float = 1.0,
+    natural: Natural | None = None,
 ) -> Tensor:
     """Better indices of the finest level.
 
     Args:
         autoencoder: The model's.
-        pixels: uint8 [1, H, W, 3]; H and W are multiples of the coarsest stride.
         indices: Per level int64 [1, G, H/s, W/s], to start from.
         quality: int64 [1], from 0.
         code_lengths: Indices of the finest level to what the prior asks for every code at every
             position, in bits: float32 [1, G, H/s * W/s, K].
-        real: Which pixels are the image's and not padding: bool [H, W].
+        distortion: Restored pixels [1, H, W, 3], in network units, to a sum of squared errors or
+            what stands for it.
         free: Which positions may change: bool [H/s, W/s].
         sweeps: How often to choose again.
         rate_weight: How much more a bit costs than the quality says.
+        natural: What the image will be restored by, if not by the autoencoder.
 
     Returns:
         int64 [1, G, H/s, W/s]: what the last sweep chose, unless an earlier choice cost less than
@@ -80,7 +81,6 @@ def search(
         for each, chosen in zip(autoencoder.levels, indices[:-1], strict=False)
     ]
     before = autoencoder.decode(coarser, position) if coarser else None
-    target = autoencoder.normalize(pixels)
     curvature = torch.full_like(free, CURVATURE, dtype=torch.float32)[None]
     ratio = torch.ones(level.quantizer.latent_size, device=free.device)
     own = best = indices[-1]
@@ -90,45 +90,44 @@ def search(
     for sweep in range(sweeps):
         vectors = level.lookup(own.permute(0, 2, 3, 1), position).requires_grad_()
         with torch.enable_grad():
-            decoded = autoencoder.decode([vectors], position, before)
-            errors = ((decoded.pixels - target) * real[:, :, None]).square()
-            (gradient,) = torch.autograd.grad(errors.sum(), vectors)
+            if natural is None or before is None:
+                restored = autoencoder.decode([vectors], position, before).pixels
+            else:
+                restored = natural(vectors, position, before)
+            error = distortion(restored)
+            (gradient,) = torch.autograd.grad(error, vectors)
         vectors = vectors.detach()
-        error = space_to_depth(errors.detach(), level.stride).sum(3)
         if sweep < ALL_ASK or sweep % 2 == 0:
             bits = bits.new_empty(0)  # they are large, and go before the next ones are made
             bits = code_lengths(own)
             spent = bits.gather(-1, own.flatten(2)[..., None]).sum(dtype=torch.float64)
-            cost = float(error.sum()) + weight * float(spent)
+            cost = float(error.detach()) + weight * float(spent)
             if cost < least:
                 best, least = own, cost
         if last is not None:
-            more = _around(error - last.forecast)
+            change = gradient - last.gradient
+            more = _around((last.step * change).sum(3) / 2)
             curvature = measured_curvature(curvature, more, _around(last.moved))
-            ratio = measured_ratio(last.step, gradient - last.gradient)
+            ratio = measured_ratio(last.step, change)
         scale = curvature[..., None] * ratio
         chosen = _choose(level, position, vectors, gradient, scale, BIT_WEIGHT * weight, bits)
         own = torch.where(free, chosen, own)
         step = level.lookup(own.permute(0, 2, 3, 1), position) - vectors
-        # Were there no curvature, the step would lead to this error.
-        forecast = error + (gradient * step).sum(3)
-        last = _Step(step, gradient, forecast, (step.square() * ratio).sum(3))
+        last = _Step(step, gradient, (step.square() * ratio).sum(3))
     return own if cost == least else best
 
 
 class _Step(NamedTuple):
-    """What a sweep did, and expects of it.
+    """What a sweep did.
 
     Attributes:
         step: [1, h, w, size].
         gradient: Before it, [1, h, w, size].
-        forecast: Of the error, but for the curvature, [1, h, w].
-        moved: Square of the step, [1, h, w].
+        moved: Square of the step, every latent's by its curvature, [1, h, w].
     """
 
     step: Tensor
     gradient: Tensor
-    forecast: Tensor
     moved: Tensor
 
 
@@ -139,7 +138,7 @@ def _around(values: Tensor) -> Tensor:
 
 
 def measured_curvature(curvature: Tensor, more: Tensor, moved: Tensor) -> Tensor:
-    """The curvature, after the squares of steps, `moved`, have brought so much error more."""
+    """The curvature, after the squares of steps, `moved`, have brought so much more than said."""
     inertia = INERTIA * moved.mean() + torch.finfo(moved.dtype).tiny
     return ((more + inertia * curvature) / (moved + inertia)).clamp_(*CURVATURE_LIMITS)
 
@@ -173,9 +172,9 @@ def _choose(
         level: The finest one.
         position: Among the knots, [1].
         vectors: What is chosen now, [1, h, w, size].
-        gradient: Of the squared error by it, [1, h, w, size].
+        gradient: Of the distortion by it, [1, h, w, size].
         scale: The curvature, [1, h, w, size].
-        weight: Of one bit against squared error.
+        weight: Of one bit against the distortion.
         bits: Of all codes, [1, G, h * w, K].
 
     Returns:

@@ -15,6 +15,7 @@ from vqcodec.cli.options import (
     model_option,
     quality_option,
     target_options,
+    tune_option,
 )
 from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
 
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 @quality_option
 @target_options
 @effort_option
+@tune_option
 @click.option(
     "--synthesis",
     type=click.Choice(["faithful", "natural"]),
-    help="What decompress restores with unless told otherwise; nothing is said if not given.",
+    help="What decompress restores with unless told otherwise; what it is tuned for if not given.",
 )
 @model_option
 @device_option
@@ -55,7 +57,9 @@ def command(
     bpp: float | None,
     size: int | None,
     psnr: float | None,
+    ssimulacra2: float | None,
     effort: int,
+    tune: str,
     synthesis: str | None,
     model: str | None,
     device: str,
@@ -66,10 +70,10 @@ def command(
 ) -> None:
     """Compress an image to a .vqz file.
 
-    Of --quality, --bpp, --size and --psnr give one. Prints the bytes of OUT and its bits per pixel
-    (bpp), and the quality that met a target.
+    Of --quality, --bpp, --size, --psnr and --ssimulacra2 give one. Prints the bytes of OUT and its
+    bits per pixel (bpp), and the quality that met a target.
     """
-    targets = {"bpp": bpp, "size": size, "psnr": psnr}
+    targets = {"bpp": bpp, "size": size, "psnr": psnr, "ssimulacra2": ssimulacra2}
     given = [name for name, value in {"quality": quality, **targets}.items() if value is not None]
     if len(given) > 1:
         raise click.UsageError(
@@ -94,7 +98,9 @@ def command(
             bpp=bpp,
             size=size,
             psnr=psnr,
+            ssimulacra2=ssimulacra2,
             effort=effort,
+            tune=tune,
             synthesis=synthesis,
             model=model,
             device=device,
@@ -105,9 +111,9 @@ def command(
 
     values = _rate(compressed)
     if given and quality is None:
-        values |= _met(compressed)
+        values |= _met(compressed, "SSIMULACRA 2" if psnr is None else "psnr")
     if report:
-        from vqcodec.choosing.rate_control import psnr as psnr_of
+        from vqcodec.choosing.rate_control import psnr_of
 
         start = time.perf_counter()
         with progress("decompress") as advance:
@@ -128,15 +134,15 @@ def _rate(compressed: Compressed) -> dict[str, object]:
     return {"bytes": size, "bpp": f"{8 * size / (header.width * header.height):.4f}"}
 
 
-def _met(compressed: Compressed) -> dict[str, object]:
+def _met(compressed: Compressed, score: str) -> dict[str, object]:
     """What met a target."""
     values: dict[str, object] = {
         "quality": compressed.header.quality,
         "rate weight": f"{compressed.rate_weight:.3f}",
         "passes": compressed.passes,
     }
-    if compressed.psnr is not None:
-        values["psnr"] = f"{compressed.psnr:.2f} dB"
+    if compressed.score is not None:
+        values[score] = f"{compressed.score:.2f}{' dB' * (score == 'psnr')}"
     return values
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
+from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -45,6 +46,15 @@ effort_option = click.option(
     help=f"1 to {MAX_EFFORT}; higher is slower, and better for the bytes it takes.",
 )
 
+tune_option = click.option(
+    "--tune",
+    type=click.Choice(list(TUNES)),
+    default=DEFAULT_TUNE,
+    show_default=True,
+    help="What the search for indices is for: the least squared error, the best SSIMULACRA 2, or "
+    "that of the natural synthesis.",
+)
+
 
 def byte_size(text: str) -> int:
     """A number of bytes, such as 40000, 40kB, 1.5MB or 64KiB, rounded down.
@@ -61,7 +71,7 @@ def byte_size(text: str) -> int:
 
 
 def target_options(function: _Function) -> _Function:
-    """The options that ask for a size or a PSNR instead of a quality."""
+    """The options that ask for a size or a score instead of a quality."""
     positive = click.FloatRange(min=0.0, min_open=True)
     for option in reversed(
         (
@@ -82,6 +92,12 @@ def target_options(function: _Function) -> _Function:
                 type=positive,
                 metavar="DB",
                 help="PSNR of the restored image, met within 0.1 dB.",
+            ),
+            click.option(
+                "--ssimulacra2",
+                type=float,
+                metavar="N",
+                help="SSIMULACRA 2 of the restored image, met within 0.5.",
             ),
         )
     ):

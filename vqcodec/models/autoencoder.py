@@ -383,6 +383,7 @@ class Autoencoder(Family):
         quality: Tensor,
         levels: int | None = None,
         rate_weight: float = 1.0,
+        coarser_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """See `Family.quantize`; the bits are those of the rate model."""
         target = self.normalize(pixels)
@@ -391,11 +392,13 @@ class Autoencoder(Family):
         indices, bits = [], []
         position = self.position(quality)
         lmbda = rate_weight * self.choice_lmbda(position)
+        finest = self.levels[-1]
         wanted = list(self.levels)[:levels]
         for level in wanted:
             context = level.context(state, position, target.shape[1:3])
             latents = level.analysis(target - prediction, context, position)
-            choice = level.quantize(latents, context, position, lmbda)
+            weight = 1.0 if level is finest else coarser_weight
+            choice = level.quantize(latents, context, position, weight * lmbda)
             indices.append(choice.indices.permute(0, 3, 1, 2))
             bits.append(choice.bits.flatten(1).sum(1))
             if level is not wanted[-1]:

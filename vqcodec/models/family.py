@@ -55,6 +55,7 @@ class Family(nn.Module, ABC):
         quality: Tensor,
         levels: int | None = None,
         rate_weight: float = 1.0,
+        coarser_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """Image to indices.
 
@@ -64,6 +65,7 @@ class Family(nn.Module, ABC):
             levels: So many levels only, coarsest first; None for all.
             rate_weight: How much more a bit costs in the choice than the quality says; without
                 effect in families that don't weigh bits.
+            coarser_weight: How much more than that it costs in the levels before the finest.
 
         Returns:
             Per level int64 indices [B, G, H/s, W/s], and the bits of each level without a spatial

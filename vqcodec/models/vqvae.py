@@ -492,6 +492,7 @@ class VQVAE(Family):
         quality: Tensor,
         levels: int | None = None,
         rate_weight: float = 1.0,
+        coarser_weight: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """See `Family.quantize`; the nearest codes, and bits as if all were as likely."""
         found, _ = self.walk(pixels, levels)

@@ -11,10 +11,18 @@ import pytest
 
 from vqcodec import codec
 from vqcodec.choosing import rate_control as target
-from vqcodec.choosing.rate_control import MAX_PASSES, meet, of_psnr, of_size, psnr
+from vqcodec.choosing.rate_control import (
+    MAX_PASSES,
+    meet,
+    of_psnr,
+    of_size,
+    of_ssimulacra2,
+    psnr_of,
+)
 from vqcodec.cli.options import byte_size
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, load
+from vqcodec.metrics.distortion import ssimulacra2
 
 PIXELS = 768 * 512
 COARSE = [1280.0 * 2 ** (-5 * q / 7) for q in range(8)]
@@ -24,7 +32,7 @@ FINE = [2048.0 * 2 ** (-8.4 * q / 99) for q in range(100)]
 @dataclass
 class Made:
     data: bytes
-    psnr: float | None
+    score: float | None
 
 
 class Codec:
@@ -78,7 +86,7 @@ def test_sizes_are_met(lmbdas: list[float], jump: float, size: int, effort: int)
 def test_psnrs_are_met(lmbdas: list[float], wanted: float) -> None:
     made = Codec(lmbdas)
     result, passes = meet(of_psnr(wanted, PIXELS), lmbdas, 5, made)
-    assert result.psnr == pytest.approx(wanted, abs=0.1)
+    assert result.score == pytest.approx(wanted, abs=0.1)
     assert passes <= 7
 
 
@@ -167,7 +175,7 @@ def test_an_image_that_comes_back_exactly_has_a_finite_psnr() -> None:
         log = math.log(FINE[quality - 1] * rate_weight)
         return Made(b"", math.inf if log < 5 else 50 - log)
 
-    assert meet(of_psnr(44.0, PIXELS), FINE, 5, attempt)[0].psnr == pytest.approx(44.0, abs=0.1)
+    assert meet(of_psnr(44.0, PIXELS), FINE, 5, attempt)[0].score == pytest.approx(44.0, abs=0.1)
     with pytest.raises(
         CodecError, match=r"^55 dB cannot be met; the nearest are 4\d\.\d\d dB and 100"
     ):
@@ -197,9 +205,9 @@ def test_words_that_are_no_size(text: str) -> None:
 def test_psnr() -> None:
     first = np.zeros((3, 4, 3), np.uint8)
     second = first.copy()
-    assert psnr(first, second) == math.inf
+    assert psnr_of(first, second) == math.inf
     second[1, 2, 0] = 6
-    assert psnr(first, second) == pytest.approx(10 * math.log10(255**2 / 1.0))
+    assert psnr_of(first, second) == pytest.approx(10 * math.log10(255**2 / 1.0))
 
 
 # Real files of the packaged model: the tiny one's random weights know no rate from distortion.
@@ -232,8 +240,36 @@ def test_images_have_the_psnr(photo: Image, grey: bool) -> None:
     image = Image(pixels, grey=grey)
     result = codec.compress(image, psnr=28.0, effort=3)
     restored = codec.decompress(result.data)
-    assert result.psnr == psnr(image.pixels, restored.pixels)
-    assert result.psnr == pytest.approx(28.0, abs=0.1)
+    assert result.score == psnr_of(image.pixels, restored.pixels)
+    assert result.score == pytest.approx(28.0, abs=0.1)
+
+
+@pytest.mark.parametrize("value", [100, math.nan, -math.inf])
+def test_what_is_no_ssimulacra2(value: float) -> None:
+    with pytest.raises(CodecError, match="give one below 100"):
+        of_ssimulacra2(value, PIXELS)
+
+
+@pytest.mark.parametrize("score", [10, 40.0])
+def test_images_have_the_ssimulacra2(photo: Image, score: float) -> None:
+    result = codec.compress(photo, ssimulacra2=score, tune="ssimulacra2", effort=3)
+    found = ssimulacra2(photo.pixels, codec.decompress(result.data).pixels)
+    assert result.score == pytest.approx(found, abs=0.02)
+    assert result.score == pytest.approx(score, abs=0.5)
+
+
+def test_the_score_is_of_what_the_file_is_made_for(photo: Image) -> None:
+    result = codec.compress(photo, psnr=27, tune="natural", effort=2)
+    restored = codec.decompress(result.data)
+    assert result.score == psnr_of(photo.pixels, restored.pixels)
+    faithful = codec.decompress(result.data, synthesis="faithful")
+    assert not np.array_equal(restored.pixels, faithful.pixels)
+
+
+def test_too_small_for_ssimulacra2(tiny_model: Path) -> None:
+    image = Image(np.full((7, 30, 3), 77, np.uint8), grey=False)
+    with pytest.raises(CodecError, match="needs 8 pixels a side, and the image has 30 x 7"):
+        codec.compress(image, ssimulacra2=50, model=tiny_model)
 
 
 def test_a_tiny_image_names_what_it_can_be(tiny_model: Path) -> None:

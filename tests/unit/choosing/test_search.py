@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vqcodec import tiles
 from vqcodec.choosing import choice, search
-from vqcodec.choosing.choice import choose
+from vqcodec.choosing.choice import COARSER_WEIGHT, choose
+from vqcodec.choosing.distortion import Distortion
 from vqcodec.choosing.effort import SWEEPS
 from vqcodec.container import Header
 from vqcodec.entropy.compiled import CompiledState
@@ -69,7 +70,9 @@ def test_effort_1_is_the_analysis_alone(tiny_model: Path, pixels: npt.NDArray[np
     of = tiles_of(tiny_model, 96, 120, tile=1024)
     whole = np.pad(pixels, ((0, 6), (0, 8), (0, 0)), mode="edge")
     autoencoder = of.model.autoencoder
-    chosen, _ = autoencoder.quantize(torch.from_numpy(whole)[None], torch.tensor([1]))
+    chosen, _ = autoencoder.quantize(
+        torch.from_numpy(whole)[None], torch.tensor([1]), coarser_weight=COARSER_WEIGHT
+    )
     for first, second in zip(choose(of, pixels, 1, 1.0), chosen, strict=True):
         assert torch.equal(first, second[0])
 
@@ -112,7 +115,7 @@ def searched(
     weights: Path,
     pixels: npt.NDArray[np.uint8],
     *,
-    real: Tensor | None = None,
+    real: int = 96,
     free: Tensor | None = None,
     rate_weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
@@ -124,11 +127,10 @@ def searched(
     coarser = [level[0] for level in indices[:-1]]
     found = search.search(
         autoencoder,
-        torch.from_numpy(pixels)[None],
         indices,
         torch.tensor([1]),
         lambda own: of.start(coarser, of.windows).code_lengths(own),
-        real=torch.ones(96, 96, dtype=torch.bool) if real is None else real,
+        Distortion(torch.from_numpy(pixels)[None], (real, real)),
         free=torch.ones(12, 12, dtype=torch.bool) if free is None else free,
         sweeps=4,
         rate_weight=rate_weight,
@@ -154,8 +156,7 @@ def test_what_padding_looks_like_is_nothing_to_pay_for(
     tiny_model: Path, square: npt.NDArray[np.uint8]
 ) -> None:
     """At zero weight of bits every change repairs an error, and padding has none."""
-    real = torch.zeros(96, 96, dtype=torch.bool)
-    before, after = searched(tiny_model, square, real=real, rate_weight=1e-9)
+    before, after = searched(tiny_model, square, real=0, rate_weight=1e-9)
     assert torch.equal(before, after)
     before, after = searched(tiny_model, square, rate_weight=1e-9)
     assert not torch.equal(before, after)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pytest
+import torch
+
+from vqcodec.choosing.ssimulacra2 import Ssimulacra2
+from vqcodec.image import load
+from vqcodec.metrics.distortion import ssimulacra2
+
+
+def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    return np.array(PIL.Image.open(stream))
+
+
+@pytest.mark.parametrize("size", [(300, 451), (97, 130), (50, 71), (8, 9), (16, 200)])
+@pytest.mark.parametrize("quality", [5, 30, 90])
+def test_it_is_the_packages(coffee: Path, size: tuple[int, int], quality: int) -> None:
+    height, width = size
+    original = load(coffee).pixels[:height, :width]
+    restored = as_jpeg(original, quality)
+    found = Ssimulacra2(torch.from_numpy(original)).score(torch.from_numpy(restored))
+    assert float(found) == pytest.approx(ssimulacra2(original, restored), abs=0.02)
+
+
+def test_equal_images(coffee: Path) -> None:
+    pixels = torch.from_numpy(load(coffee).pixels[:64, :64])
+    restored = pixels.float().requires_grad_()
+    score = Ssimulacra2(pixels).score(restored)
+    score.backward()
+    assert float(score.detach()) == pytest.approx(100, abs=0.05)
+    assert restored.grad is not None
+    assert restored.grad.isfinite().all()
+
+
+def test_its_gradient_is_that_of_the_score(coffee: Path) -> None:
+    original = torch.from_numpy(load(coffee).pixels[:40, :48])
+    generator = torch.Generator().manual_seed(0)
+    restored = (original + 20 * torch.randn(40, 48, 3, generator=generator)).clamp(1, 254)
+    judge = Ssimulacra2(original)
+    step = torch.randn(40, 48, 3, generator=generator)
+    at = restored.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(judge.score(at), at)
+    there, back = (judge.score(restored + sign * 0.05 * step) for sign in (1, -1))
+    assert float((gradient * step).sum()) == pytest.approx(float(there - back) / 0.1, rel=0.05)
