@@ -30,12 +30,15 @@ class LazyImage:
         levels: How many levels it holds, which are fewer than `header.levels` if it is cut short.
     """
 
-    def __init__(self, data: bytes, contents: Container, **options: Any) -> None:
+    def __init__(
+        self, data: bytes, contents: Container, name: str | None, options: dict[str, Any]
+    ) -> None:
         self.data = data
         self.header = contents.header
         self.mode = contents.mode
         self.levels = len(contents.sections)
         self._contents = contents
+        self._name = name
         self._options = options
 
     @property
@@ -60,7 +63,12 @@ class LazyImage:
         """
         from vqcodec.codec import decompress
 
-        return decompress(self.data, **{**self._options, **options})
+        try:
+            return decompress(self.data, **{**self._options, **options})
+        except CodecError as error:
+            if self._name is not None:
+                error.in_file(self._name)
+            raise
 
     def region(self, x: int, y: int, width: int, height: int) -> Image:
         """A part of the image, in pixels from its top left corner; decodes the tiles around it.
@@ -102,7 +110,9 @@ def open(
         FormatError: it is no undamaged .vqz file.
         CodecError: it cannot be read, or is nothing of these.
     """
+    name: str | None = None
     if isinstance(source, (str, Path)):
+        name = files.input_name(source)
         data = files.read_bytes(source)
     else:
         found: object = source.read() if hasattr(source, "read") else source
@@ -112,10 +122,10 @@ def open(
     try:
         contents = container.unpack(data, partial=options.get("partial", False))
     except CodecError as error:
-        if isinstance(source, (str, Path)):
-            error.in_file(files.input_name(source))
+        if name is not None:
+            error.in_file(name)
         raise
-    return LazyImage(data, contents, **options)
+    return LazyImage(data, contents, name, options)
 
 
 def metadata(contents: Container) -> dict[str | tuple[int, int], Any]:

@@ -45,7 +45,8 @@ class Piece:
             CodecError: there is no such region or size.
         """
         try:
-            x, y, width, height = map(index, region or (0, 0, header.width, header.height))
+            everything = (0, 0, header.width, header.height)
+            x, y, width, height = map(index, everything if region is None else region)
             max_side = None if max_side is None else index(max_side)
         except (TypeError, ValueError) as error:
             reason = f"the region {region} or the side {max_side} is not of whole numbers"

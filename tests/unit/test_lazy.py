@@ -82,7 +82,10 @@ def test_a_file_cut_short_is_opened_if_that_is_asked_for(data: bytes, tiny_model
     np.testing.assert_array_equal(opened.load().pixels, coarse.pixels)
 
 
-def test_errors_name_the_file(tmp_path: Path) -> None:
+def test_errors_name_the_file(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.vqz").write_bytes(data)
+    with pytest.raises(CodecError, match=r"c\.vqz: there is no region"):
+        vqcodec.open(tmp_path / "c.vqz").region(0, 0, 0, 0)
     (tmp_path / "a.vqz").write_bytes(b"no such thing")
     with pytest.raises(NotVqzError, match=r"a\.vqz: is not a \.vqz file"):
         vqcodec.open(tmp_path / "a.vqz")

@@ -70,7 +70,8 @@ def test_no_such_region(region: Region) -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "max_side"), [((0, 0, 1.5, 2), None), ((0, 0, 5), None), (None, 2.5), ("wide", None)]
+    ("region", "max_side"),
+    [((0, 0, 1.5, 2), None), ((), None), ((0, 0, 5), None), (None, 2.5), ("wide", None)],
 )
 def test_what_is_not_of_whole_numbers(region: Any, max_side: Any) -> None:
     with pytest.raises(CodecError, match="is not of whole numbers"):
