@@ -20,17 +20,20 @@ STANDARD_LIBRARY_ONLY = ["errors", "files", "watch", "container", "registry"]
 APART = ["models", "entropy", "container"]
 # Each part may import what stands in the lines above it, and what stands beside it.
 LAYERS = [
-    ["errors", "files", "progress", "watch", "threads", "tiling", "container"],
+    ["errors", "files", "progress", "watch", "threads", "tiling", "container", "piece"],
     ["spec"],
     ["kernels"],
     ["entropy", "models"],
-    ["image", "registry", "photos"],
+    ["image", "registry", "photos", "resampling"],
     ["compiling"],
     ["weights_file"],
     ["syntheses"],
     ["tiles"],
     ["choosing"],
     ["codec"],
+    ["lazy"],
+    ["pillow"],
+    ["imageio"],
     ["drawing"],
     ["training", "metrics"],
     ["bench"],
@@ -140,8 +143,9 @@ def test_metrics_are_imported_by_commands_training_and_the_benchmark_only() -> N
 
 def test_only_the_corridor_and_above_know_the_corridor() -> None:
     above = {"vqcodec", "vqcodec.__main__"}
+    able = ("lazy", "pillow", "bench", "cli")
     for name in importers("vqcodec.codec") - above:
-        assert within(name, "vqcodec.bench") or within(name, "vqcodec.cli"), name
+        assert any(within(name, f"vqcodec.{part}") for part in able), name
     for name in importers("vqcodec.cli") - above:
         assert within(name, "vqcodec.cli"), name
 
@@ -239,6 +243,25 @@ def test_package_loads_neither_torch_nor_numpy(environment: dict[str, str], tmp_
     loaded = loaded_after("import vqcodec; vqcodec.CodecError", environment, tmp_path)
     assert "vqcodec" in loaded
     assert not loaded & {"torch", "numpy", "PIL", "click"}
+
+
+def test_opening_a_file_loads_no_torch(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "a.vqz").write_bytes(vqz_bytes())
+    loaded = loaded_after("import vqcodec; vqcodec.open('a.vqz').size", environment, tmp_path)
+    assert "vqcodec.lazy" in loaded
+    assert not loaded & {"torch", "numpy", "PIL"}
+
+
+def test_opening_with_pillow_loads_no_torch(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "a.vqz").write_bytes(vqz_bytes())
+    statement = (
+        "import PIL.Image, vqcodec.pillow, vqcodec.imageio, imageio.v3; "
+        "PIL.Image.open('a.vqz').draft(None, (1, 1)); "
+        "imageio.v3.improps('a.vqz'); imageio.v3.immeta('a.vqz')"
+    )
+    loaded = loaded_after(statement, environment, tmp_path)
+    assert "vqcodec.pillow" in loaded
+    assert not loaded & {"torch", "numba", "constriction"}
 
 
 def test_codec_loads_no_training(environment: dict[str, str], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vqcodec.drawing.sampling import sample
     from vqcodec.errors import CodecError
     from vqcodec.image import Image
+    from vqcodec.lazy import open
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "compress",
     "decompress",
     "inspect",
+    "open",
     "sample",
     "verify",
 ]
@@ -36,6 +38,7 @@ _HOMES = {
     "compress": "vqcodec.codec",
     "decompress": "vqcodec.codec",
     "inspect": "vqcodec.codec",
+    "open": "vqcodec.lazy",
     "sample": "vqcodec.drawing.sampling",
     "verify": "vqcodec.codec",
 }

@@ -9,6 +9,7 @@ indices were found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from vqcodec import container, syntheses
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, Pictures, as_image, extras_of, image_of
+from vqcodec.piece import Piece, Region
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL
+from vqcodec.resampling import resampled
 from vqcodec.tiles import Tiles, fits, tile_sides
+from vqcodec.tiling import Window
 from vqcodec.watch import stage
 from vqcodec.weights_file import load
 
@@ -171,11 +175,13 @@ def decompress(
     synthesis: str | Path | None = None,
     levels: int | None = None,
     partial: bool = False,
+    region: Region | None = None,
+    max_side: int | None = None,
     batch: int = DEFAULT_BATCH,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Image:
-    """Restores an image.
+    """Restores an image, or a piece of it, for which only the tiles around it are decoded.
 
     Args:
         data: The bytes of a .vqz file.
@@ -183,8 +189,11 @@ def decompress(
         synthesis: "faithful" for what is nearest to the original, "natural" for what looks most
             like a photograph, or the weights file of a synthesis; None for the one that the file
             was made for, or else the faithful one. From some of the levels only, it is faithful.
-        levels: Restore from so many levels only, coarsest first; None for all there are.
+        levels: Restore from so many levels only, coarsest first; None for all there are, or for
+            those that are seen at the size of the result.
         partial: Accept a file that is cut short, and restore the complete levels it holds.
+        region: The part to restore, as x, y, width and height in pixels; None for all.
+        max_side: The most pixels a side of the result, which is never enlarged; None for no limit.
         batch: Tiles at a time.
         device: Where to run the networks.
         progress: Called with (stage, done, total).
@@ -192,19 +201,27 @@ def decompress(
     Raises:
         FormatError: the data is no undamaged .vqz file.
         ModelError: its model is missing or is another one.
-        CodecError: the model has no such synthesis.
+        CodecError: the model has no such synthesis, or the image no such region.
     """
     with stage("unpack"):
         contents = container.unpack(data, partial=partial)
-    tiles = Tiles.of_file(contents.header, model, device, batch, progress)
     there = len(contents.sections)
     if levels is not None and not 1 <= levels <= there:
         raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
+    piece = Piece.of(contents.header, region, max_side)
+    tiles = Tiles.of_file(contents.header, model, device, batch, progress, piece.pixels)
     with stage("weights"):
         chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
-    indices = _decode(tiles, contents, levels or there)
+    part = tiles.aligned(piece.window)
+    seen = levels or min(piece.levels(tiles.model.strides), there)
+    indices = _decode(tiles, contents, seen, tiles.around(part))
     whole = len(indices) == contents.header.levels
-    return image_of(contents, tiles.synthesize(indices, chosen if whole else None))
+    factor = min(piece.reduction, tiles.model.strides[seen - 1])
+    pixels = tiles.synthesize(indices, chosen if whole else None, part, factor)
+    image = image_of(contents, resampled(pixels, piece.box(part, factor), piece.size))
+    if image.alpha is None:
+        return image
+    return replace(image, alpha=resampled(image.alpha, piece.box(tiles.all, 1), piece.size))
 
 
 def verify(
@@ -225,7 +242,7 @@ def verify(
     """
     contents = container.unpack(data)
     tiles = Tiles.of_file(contents.header, model, device, batch, progress)
-    _decode(tiles, contents, contents.header.levels)
+    _decode(tiles, contents, contents.header.levels, tiles.windows)
 
 
 def inspect(data: bytes) -> Container:
@@ -252,11 +269,15 @@ def _encode(
     return contents, [bits for _, bits in coded]
 
 
-def _decode(tiles: Tiles, contents: Container, levels: int) -> list[Tensor]:
-    """Indices of the first levels, checked against their checksum if they are all there."""
+def _decode(
+    tiles: Tiles, contents: Container, levels: int, windows: Sequence[Window]
+) -> list[Tensor]:
+    """Indices of some tiles of the first levels, compared with their checksum if they are all."""
     indices: list[Tensor] = []
     for payloads in contents.sections[:levels]:
-        indices.append(tiles.decode(payloads, indices))
-    if levels == contents.header.levels and contents.complete:
+        by_window = dict(zip(tiles.windows, payloads, strict=True))
+        indices.append(tiles.decode([by_window[each] for each in windows], indices, windows))
+    everything = levels == contents.header.levels and len(windows) == len(tiles.windows)
+    if everything and contents.complete:
         tiles.check_indices(indices, contents.indices_crc)
     return indices

@@ -104,6 +104,11 @@ class Container:
     complete: bool
     started: tuple[bytes, ...] = ()
 
+    @property
+    def mode(self) -> str:
+        """Of the image, as Pillow calls it: L, LA, RGB or RGBA."""
+        return ("L" if self.header.grey else "RGB") + "A" * (EXTRA_ALPHA in self.extras)
+
 
 def pack(container: Container) -> bytes:
     """Writes a container.
@@ -203,14 +208,7 @@ def salvage(data: bytes) -> Container:
 def _read(data: bytes) -> tuple[Container, TruncatedError | None]:
     """What there is, and the error that reading ended with if the data ends early."""
     reader = _Reader(data)
-    header, extra_count = _read_header(reader)
-    extras: dict[int, bytes] = {}
-    for _ in range(extra_count):
-        kind, content = _read_extra(reader)
-        if kind in extras:
-            raise SectionError(f"has two extras of kind {kind}; {_DAMAGED}")
-        extras[kind] = content
-
+    header, extras = _read_beginning(reader)
     levels: list[tuple[bytes, ...]] = []
     payloads: list[bytes] = []
     try:
@@ -227,6 +225,22 @@ def _read(data: bytes) -> tuple[Container, TruncatedError | None]:
         reason = f"has {reader.remaining} bytes after its end"
         raise TrailingDataError(f"{reason}; remove them or get the file again")
     return Container(header, extras, tuple(levels), indices_crc, complete=True), None
+
+
+def beginning(data: bytes) -> Container:
+    """Reads what stands before the first section, and checks its checksums.
+
+    Args:
+        data: A `.vqz` file, or any part from its beginning that holds the header and all extras.
+
+    Returns:
+        Header and extras, no sections, and not `complete`.
+
+    Raises:
+        FormatError: As `unpack`, for what concerns header and extras.
+    """
+    header, extras = _read_beginning(_Reader(data))
+    return Container(header, extras, (), None, complete=False)
 
 
 def peek(data: bytes) -> Header:
@@ -364,6 +378,18 @@ def _read_header(reader: _Reader) -> tuple[Header, int]:
     if extra_count > MAX_EXTRAS:
         raise HeaderError(f"claims {extra_count} extras, more than {MAX_EXTRAS}; {_DAMAGED}")
     return header, extra_count
+
+
+def _read_beginning(reader: _Reader) -> tuple[Header, dict[int, bytes]]:
+    """Reads the header and all extras."""
+    header, extra_count = _read_header(reader)
+    extras: dict[int, bytes] = {}
+    for _ in range(extra_count):
+        kind, content = _read_extra(reader)
+        if kind in extras:
+            raise SectionError(f"has two extras of kind {kind}; {_DAMAGED}")
+        extras[kind] = content
+    return header, extras
 
 
 def _check_header(header: Header, *, hint: str) -> None:

@@ -26,10 +26,11 @@ from vqcodec.entropy import payload
 from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
 from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
+from vqcodec.models.family import reduced
 from vqcodec.progress import Progress
 from vqcodec.syntheses import Synthesis
 from vqcodec.threads import share
-from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split
+from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split, widened
 from vqcodec.watch import stage
 from vqcodec.weights_file import Model, load
 
@@ -49,14 +50,21 @@ class Tiles:
         header: Of the image's file; its size, tile, and quality are used.
         batch: Tiles at a time; fewer if they are larger than 1024 x 1024 pixels.
         progress: Called with (stage, done, total), or None.
+        pixels: How many are to be computed; None for all.
 
     Attributes:
         area: Rows and columns of pixels with the padding, H' and W'.
+        all: The window of the image without it.
         windows: The tiles in raster order.
     """
 
     def __init__(
-        self, model: Model, header: Header, batch: int, progress: Progress | None = None
+        self,
+        model: Model,
+        header: Header,
+        batch: int,
+        progress: Progress | None = None,
+        pixels: int | None = None,
     ) -> None:
         self.model = model
         self.header = header
@@ -64,11 +72,13 @@ class Tiles:
         self.progress = progress
         self._lock = threading.Lock()  # of what is reported
         coarsest = model.strides[0]
+        self.all = Window(0, 0, header.height, header.width)
         self.area = (padded(header.height, coarsest), padded(header.width, coarsest))
         self.halo = padded(HALO, coarsest)
         with stage("tiling"):
             self.windows = split(*self.area, header.tile)
-        compiling.prepare(header.height * header.width, partial(self.report, "compile"))
+        pixels = pixels or header.height * header.width
+        compiling.prepare(pixels, partial(self.report, "compile"))
 
     @classmethod
     def of_file(
@@ -78,6 +88,7 @@ class Tiles:
         device: str,
         batch: int,
         progress: Progress | None = None,
+        pixels: int | None = None,
     ) -> Tiles:
         """Those of a file, with the model it was coded with.
 
@@ -87,6 +98,7 @@ class Tiles:
             device: Where to run the networks.
             batch: Tiles at a time.
             progress: Called with (stage, done, total), or None.
+            pixels: How many are to be computed; None for all.
 
         Raises:
             HeaderError: the header asks for what the model does not have.
@@ -115,7 +127,7 @@ class Tiles:
                 f"claims tiles of {header.tile} pixels, which {model.model_id} cannot have; "
                 "the file was made by a faulty encoder"
             )
-        return cls(model, header, batch, progress)
+        return cls(model, header, batch, progress, pixels)
 
     # Pixels <-> indices
 
@@ -140,7 +152,7 @@ class Tiles:
         maps = [self._empty_map(level) for level in range(len(self.model.strides))]
         done = 0
         with stage("analysis"):
-            for windows in self._batches_with_halo():
+            for windows in self._batches_with_halo(self.windows):
                 around = [self.grown(window) for window in windows]
                 crops = torch.from_numpy(np.stack([whole[each.slices] for each in around]))
                 found, _ = self.model.autoencoder.quantize(
@@ -157,31 +169,49 @@ class Tiles:
         return maps
 
     def synthesize(
-        self, indices: Sequence[Tensor], synthesis: Synthesis | None = None
+        self,
+        indices: Sequence[Tensor],
+        synthesis: Synthesis | None = None,
+        part: Window | None = None,
+        factor: int = 1,
     ) -> npt.NDArray[np.uint8]:
-        """Indices to pixels.
+        """Indices to pixels, or to the means of squares of pixels.
 
         Args:
-            indices: Of the first levels, one at least: int64 [G, H'/s, W'/s] each.
+            indices: Of the first levels, one at least: int64 [G, H'/s, W'/s] each. They are needed
+                in the tiles `around(part)` only.
             synthesis: Of the model; None for the faithful one.
+            part: Of the image with its padding, as of `aligned`; None for all without padding.
+            factor: Side of the squares; it divides the stride of the last of these levels.
 
         Returns:
-            uint8 [H, W, 3].
+            uint8 [H / factor, W / factor, 3] of the part, rounded up.
         """
-        synthesis = synthesis or self.model.autoencoder
-        whole = np.empty((*self.area, 3), np.uint8)
+
+        def restored(crops: Sequence[Tensor]) -> Tensor:
+            quality = self.quality(len(crops[0]))
+            if synthesis is None:
+                return self.model.autoencoder.preview(crops, quality, factor)
+            return reduced(synthesis.synthesize(crops, quality), factor)
+
+        area = part or Window(0, 0, *self.area)
+        whole = np.empty((area.height // factor, area.width // factor, 3), np.uint8)
+        pieces = [piece for window in self.windows if (piece := window & area)]
         done = 0
         with stage("synthesis"):
-            for windows in self._batches_with_halo():
+            for windows in self._batches_with_halo(pieces):
                 around = [self.grown(window) for window in windows]
                 crops = [self.stacked(indices, level, around) for level in range(len(indices))]
-                found = synthesis.synthesize(crops, self.quality(len(windows)))
-                for window, grown, part in zip(windows, around, found.cpu().numpy(), strict=True):
-                    whole[window.slices] = part[window.within(grown).slices]
+                found = restored(crops).cpu().numpy()
+                for window, grown, each in zip(windows, around, found, strict=True):
+                    own = window.within(grown) // factor
+                    whole[(window.within(area) // factor).slices] = each[own.slices]
                 done += len(windows)
-                self.report("synthesis", done, len(self.windows))
+                self.report("synthesis", done, len(pieces))
+        if part is not None:
+            return whole
         with stage("tiling"):
-            return crop(whole, self.header.height, self.header.width)
+            return crop(whole, -(-self.header.height // factor), -(-self.header.width // factor))
 
     # Indices <-> payloads
 
@@ -344,6 +374,15 @@ class Tiles:
         """A window with its halo, as far as the image goes."""
         return grow(window, self.halo, *self.area)
 
+    def aligned(self, window: Window) -> Window:
+        """The least window around one, in pixels, that holds whole positions of every level."""
+        return widened(window, self.model.strides[0])
+
+    def around(self, window: Window) -> list[Window]:
+        """The tiles whose indices the synthesis of a window sees, in raster order."""
+        grown = self.grown(window)
+        return [tile for tile in self.windows if tile & grown]
+
     def report(self, name: str, done: int, total: int) -> None:
         """Tells how far a stage is."""
         if self.progress is not None:
@@ -354,10 +393,10 @@ class Tiles:
         shape = (len(self.model.priors[level].sizes), *(side // stride for side in self.area))
         return torch.zeros(shape, dtype=torch.int64, device=self.model.device)
 
-    def _batches_with_halo(self) -> list[list[Window]]:
-        """Batches of tiles that have equal shapes with their halo, too."""
+    def _batches_with_halo(self, windows: Sequence[Window]) -> list[list[Window]]:
+        """Batches of tiles, or parts of them, that have equal shapes with their halo, too."""
         groups: dict[tuple[int, int], list[Window]] = {}
-        for window in self.windows:
+        for window in windows:
             around = self.grown(window)
             groups.setdefault((around.height, around.width), []).append(window)
         return [part for same in groups.values() for part in batches(same, self._networks_batch)]

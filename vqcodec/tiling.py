@@ -35,6 +35,15 @@ class Window:
         """The same rectangle in the coordinates of one around it."""
         return Window(self.top - around.top, self.left - around.left, self.height, self.width)
 
+    def __and__(self, other: Window) -> Window | None:
+        """What lies in both, if anything does."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.height, other.top + other.height)
+        right = min(self.left + self.width, other.left + other.width)
+        if top >= bottom or left >= right:
+            return None
+        return Window(top, left, bottom - top, right - left)
+
     @property
     def slices(self) -> tuple[slice, slice]:
         """Index of the rectangle in an array [H,W,...]."""
@@ -103,6 +112,14 @@ def grow(window: Window, halo: int, height: int, width: int) -> Window:
     top, left = max(window.top - halo, 0), max(window.left - halo, 0)
     bottom = min(window.top + window.height + halo, height)
     right = min(window.left + window.width + halo, width)
+    return Window(top, left, bottom - top, right - left)
+
+
+def widened(window: Window, multiple: int) -> Window:
+    """The least window around one whose sides and place are multiples of `multiple`."""
+    top, left = window.top // multiple * multiple, window.left // multiple * multiple
+    bottom = padded(window.top + window.height, multiple)
+    right = padded(window.left + window.width, multiple)
     return Window(top, left, bottom - top, right - left)
 
 

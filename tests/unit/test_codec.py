@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,8 @@ import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
 from vqcodec import codec, container, tiles
+from vqcodec.entropy.payload import StepsDone
+from vqcodec.entropy.state import State
 from vqcodec.errors import (
     ChecksumError,
     CodecError,
@@ -20,6 +24,8 @@ from vqcodec.errors import (
     TruncatedError,
 )
 from vqcodec.image import Image, load
+from vqcodec.piece import Region
+from vqcodec.resampling import resampled
 from vqcodec.weights_file import load as load_model
 
 
@@ -174,6 +180,100 @@ def test_levels_and_partial(compressed: codec.Compressed, tiny_model: Path) -> N
         codec.decompress(compressed.data[: ends[1]], model=tiny_model, partial=True, levels=3)
     with pytest.raises(TruncatedError):
         codec.decompress(compressed.data[: ends[0] - 1], model=tiny_model, partial=True)
+
+
+@pytest.fixture(scope="module")
+def strip(coffee: Path, tiny_model: Path) -> bytes:
+    """A file of 2 x 16 tiles, 510 x 60 pixels with alpha."""
+    image = part(load(coffee), 60, 510)
+    alpha = np.random.default_rng(1).integers(256, size=(60, 510), dtype=np.uint8)
+    return bytes(codec.compress(dataclasses.replace(image, alpha=alpha), model=tiny_model, tile=32))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions of every payload that is decoded."""
+    counts: list[int] = []
+    decode = tiles.payload.decode
+
+    def count(state: State, payloads: Sequence[bytes], progress: StepsDone) -> torch.Tensor:
+        _, height, width = state.shape
+        counts.extend(height * width for _ in payloads)
+        return decode(state, payloads, progress)
+
+    monkeypatch.setattr(tiles.payload, "decode", count)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("region", "columns"),
+    [
+        ((0, 0, 510, 60), 16),
+        ((256, 0, 32, 32), 5),  # its column and two on either side: the halo
+        ((260, 7, 1, 1), 5),
+        ((0, 59, 33, 1), 4),
+        ((509, 59, 1, 1), 3),
+    ],
+)
+def test_a_region_is_that_of_the_whole_and_costs_by_its_area(
+    strip: bytes, tiny_model: Path, decoded: list[int], region: Region, columns: int
+) -> None:
+    x, y, width, height = region
+    found = codec.decompress(strip, model=tiny_model, region=region)
+    payloads = 2 * columns
+    assert decoded == [1] * payloads + [4] * payloads + [16] * payloads
+    whole = codec.decompress(strip, model=tiny_model)
+    assert whole.alpha is not None
+    assert found.alpha is not None
+    cut = slice(y, y + height), slice(x, x + width)
+    assert np.abs(found.pixels.astype(int) - whole.pixels[cut]).max() <= 1
+    np.testing.assert_array_equal(found.alpha, whole.alpha[cut])
+
+
+@pytest.mark.parametrize(("max_side", "levels"), [(255, 3), (64, 2), (63, 2), (32, 1), (1, 1)])
+def test_a_preview_costs_by_its_size(
+    strip: bytes, tiny_model: Path, decoded: list[int], max_side: int, levels: int
+) -> None:
+    found = codec.decompress(strip, model=tiny_model, max_side=max_side)
+    assert len(decoded) == 32 * levels
+    height, width = found.pixels.shape[:2]
+    assert (width, height) == (max_side, max(1, round(60 * max_side / 510)))
+    assert found.alpha is not None
+    assert found.alpha.shape == (height, width)
+    whole = codec.decompress(strip, model=tiny_model, levels=levels)
+    for small, large in ((found.pixels, whole.pixels), (found.alpha, whole.alpha)):
+        assert large is not None
+        assert abs(small.mean() - large.mean()) < 3
+
+
+def test_a_preview_of_all_levels_is_the_whole_made_smaller(strip: bytes, tiny_model: Path) -> None:
+    whole = codec.decompress(strip, model=tiny_model)
+    box, size = (100.0, 20.0, 200.0, 52.0), (50, 16)
+    expected = resampled(whole.pixels, box, size)
+    piece = codec.decompress(strip, model=tiny_model, region=(100, 20, 100, 32), max_side=50)
+    assert piece.alpha is not None
+    assert psnr(piece.pixels, expected) > 30
+
+
+def test_levels_asked_for_are_taken_for_a_preview(
+    strip: bytes, tiny_model: Path, decoded: list[int]
+) -> None:
+    codec.decompress(strip, model=tiny_model, max_side=8, levels=3)
+    assert len(decoded) == 3 * 32
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"region": (500, 0, 20, 20)}, "no region 500,0,20,20; the image is 510 x 60"),
+        ({"max_side": 0}, "sides cannot be 0 pixels"),
+    ],
+)
+def test_no_such_piece(
+    strip: bytes, tiny_model: Path, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(CodecError, match=reason):
+        codec.decompress(strip, model=tiny_model, **options)
 
 
 @pytest.mark.parametrize("levels", [0, 4, -1])

@@ -39,6 +39,31 @@ def test_window_in_coarser_units_must_divide() -> None:
         Window(64, 0, 33, 96) // 32
 
 
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (Window(0, 0, 9, 9), Window(2, 3, 4, 5)),
+        (Window(3, 0, 9, 5), Window(3, 3, 3, 2)),
+        (Window(6, 3, 4, 5), None),
+        (Window(2, 8, 4, 5), None),
+    ],
+)
+def test_what_lies_in_two_windows(other: Window, expected: Window | None) -> None:
+    window = Window(2, 3, 4, 5)
+    assert window & other == other & window == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (Window(0, 0, 32, 64), Window(0, 0, 32, 64)),
+        (Window(31, 33, 2, 1), Window(0, 32, 64, 32)),
+    ],
+)
+def test_widened(window: Window, expected: Window) -> None:
+    assert tiling.widened(window, 32) == expected
+
+
 def test_slices_cut_the_window_out() -> None:
     plane = np.arange(30).reshape(5, 6)
     np.testing.assert_array_equal(plane[Window(1, 2, 2, 3).slices], [[8, 9, 10], [14, 15, 16]])

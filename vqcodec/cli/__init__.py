@@ -30,6 +30,7 @@ from vqcodec.errors import CodecError
 _COMMANDS = (
     "compress",
     "decompress",
+    "view",
     "sample",
     "complete",
     "info",

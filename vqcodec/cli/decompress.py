@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vqcodec.cli.console import naming, progress
-from vqcodec.cli.options import device_option, force_option, model_option
+from vqcodec.cli.options import device_option, force_option, model_option, piece_options
 from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+
+if TYPE_CHECKING:
+    from vqcodec.piece import Region
 
 
 @click.command()
@@ -18,6 +23,7 @@ from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_ato
     metavar="N",
     help="Decode only the N coarsest levels.",
 )
+@piece_options
 @click.option("--partial", is_flag=True, help="Accept a file cut short; decode what is whole.")
 @click.option(
     "--synthesis",
@@ -38,6 +44,8 @@ def command(
     source: str,
     target: str,
     levels: int | None,
+    region: Region | None,
+    max_side: int | None,
     partial: bool,
     synthesis: str | None,
     model: str | None,
@@ -64,6 +72,8 @@ def command(
             device=device,
             levels=levels,
             partial=partial,
+            region=region,
+            max_side=max_side,
             progress=advance,
         )
     write_atomically(target, dump(image, image_format), force=force)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
+
+if TYPE_CHECKING:
+    from vqcodec.piece import Region
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -68,6 +71,43 @@ def byte_size(text: str) -> int:
     if size < 1:
         raise click.BadParameter(f"{text!r} is no size; give bytes, such as 40000, 40kB or 1.5MB.")
     return size
+
+
+def region(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Region | None:
+    """A part of an image such as 0,0,512,384.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text, re.ASCII)
+    if not match:
+        raise click.BadParameter(f"{text!r} is no region; give X,Y,W,H in pixels.")
+    x, y, width, height = map(int, match.groups())
+    return x, y, width, height
+
+
+def piece_options(function: _Function) -> _Function:
+    """The options that ask for a part of an image, or for a smaller one."""
+    for option in reversed(
+        (
+            click.option(
+                "--region",
+                callback=region,
+                metavar="X,Y,W,H",
+                help="This part only, in pixels from the top left; decodes the tiles around it.",
+            ),
+            click.option(
+                "--max-side",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="No side longer than N pixels; decodes the levels that are seen at that size.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 def target_options(function: _Function) -> _Function:

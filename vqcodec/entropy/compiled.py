@@ -84,7 +84,7 @@ class CompiledState:
         given = context(program.context, coarser, quality, label, height, width)
         self._context = given.reshape(count * area, -1)[self._raster]
         in_step = np.array(step_of(height, width))
-        kept = (program.attentions, count, area, program.channels)
+        kept = (program.attentions, count, program.channels, area)
         grid = Grid(count, height, width, CONE5)
         self._maps = _maps(self._context.copy(), grid, program.blocks)._replace(
             places=grid.places(torch.arange(area)).numpy()[self._raster],

@@ -106,7 +106,7 @@ class Maps(NamedTuple):
         seen: How many positions of its map attention sees from a row, the first of that order:
             int64 [rows].
         queries: int8 [rows, C].
-        keys: int8 [layers, N, positions in coding order, C].
+        keys: int8 [layers, N, C, positions in coding order].
         values: The same.
         heads: Of attention.
         width: Columns of a map, for UPSAMPLE.
@@ -203,42 +203,47 @@ def keep(sums, rows, channels, first, map_of, rank, queries, keys, values):  # t
         of, own = map_of[at], rank[at]
         for c in range(channels):
             queries[at, c] = min(max(sums[row, c], -127), 127)
-            keys[of, own, c] = min(max(sums[row, channels + c], -127), 127)
-            values[of, own, c] = min(max(sums[row, 2 * channels + c], -127), 127)
+            keys[of, c, own] = min(max(sums[row, channels + c], -127), 127)
+            values[of, c, own] = min(max(sums[row, 2 * channels + c], -127), 127)
 
 
 @part
 def attend(  # type: ignore[no-untyped-def]
     queries, keys, values, map_of, seen, heads, scale, exponential, first, rows, inputs
 ):
-    """Means of the values that some rows see, weighted by their queries and keys."""
+    """Means of the values that some rows see, weighted by their queries and keys.
+
+    Innermost is what is long, the positions: that is what the compiler makes vectors of.
+    """
     size = queries.shape[1] // heads
-    logits = np.empty(keys.shape[1], np.int64)
-    means = np.empty(size, np.int64)
+    dots = np.empty(keys.shape[2], np.int32)
+    logits = np.empty(keys.shape[2], np.int64)
+    weights = np.empty(keys.shape[2], np.int32)
     last = len(exponential) - 1
+    half = 1 << (REQUANTIZE_BITS - 1)
     for row in range(rows):
         at = first + row
-        of = map_of[at]
+        of, count = map_of[at], seen[at]
         for column in range(0, heads * size, size):
+            dots[:count] = 0
+            for c in range(column, column + size):
+                query = np.int32(queries[at, c])
+                for other in range(count):
+                    dots[other] += query * np.int32(keys[of, c, other])
             largest = np.int64(-(2**62))
-            for other in range(seen[at]):
-                dot = np.int32(0)
-                for c in range(column, column + size):
-                    dot += np.int32(queries[at, c]) * np.int32(keys[of, other, c])
-                half = 1 << (REQUANTIZE_BITS - 1)
-                logits[other] = (np.int64(dot) * scale + half) >> REQUANTIZE_BITS
+            for other in range(count):
+                logits[other] = (np.int64(dots[other]) * scale + half) >> REQUANTIZE_BITS
                 largest = max(largest, logits[other])
             total = np.int64(0)
-            means[:] = 0
-            for other in range(seen[at]):
-                weight = np.int64(exponential[min(largest - logits[other], last)])
-                if weight:
-                    total += weight
-                    for c in range(size):
-                        means[c] += weight * np.int64(values[of, other, column + c])
+            for other in range(count):
+                weights[other] = exponential[min(largest - logits[other], last)]
+                total += np.int64(weights[other])
             total = max(total, np.int64(1))
-            for c in range(size):
-                inputs[row, column + c] = (2 * means[c] + total) // (2 * total) + ZERO
+            for c in range(column, column + size):
+                mean = np.int64(0)
+                for other in range(count):
+                    mean += np.int64(weights[other]) * np.int64(values[of, c, other])
+                inputs[row, c] = (2 * mean + total) // (2 * total) + ZERO
 
 
 @part

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.models.family import Family
@@ -38,6 +39,7 @@ from vqcodec.models.layers import (
     depth_to_space,
     interpolation,
     space_to_depth,
+    square_means,
 )
 from vqcodec.models.quantizer import Choice, CodebookConfig, ProductQuantizer, groups, slices
 
@@ -263,14 +265,22 @@ class Level(nn.Module):
         """int64 [B, H/s, W/s, G] to what they stand for, [B, H/s, W/s, size]."""
         return self.quantizer.lookup(indices, quality / self.last_knot)
 
-    def synthesis(self, vectors: Tensor, context: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """What indices stand for to (state [B, H/s, W/s, C], pixels [B, H, W, 3])."""
+    def synthesis(
+        self, vectors: Tensor, context: Tensor, quality: Tensor, factor: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """What indices stand for to (state [B, H/s, W/s, C], pixels [B, H, W, 3]).
+
+        Pixels are linear in both of their sources, so that with a factor, a divisor of the stride,
+        means of its squares of pixels take no more work than there are of them.
+        """
         state = self.synthesis_in(vectors / self.latent_scale) + context
         state = self.synthesis_blocks(state, quality)
-        correction = self.synthesis_out(state)
+        basis, out = self.basis, self.synthesis_out
+        weight, bias = (square_means(each, self.stride, factor) for each in (out.weight, out.bias))
+        correction = F.linear(state, weight, bias)
         with torch.autocast(vectors.device.type, enabled=False):
-            blocks = vectors @ self.basis.T + correction.float()
-        return state, depth_to_space(blocks, self.stride)
+            blocks = vectors @ square_means(basis, self.stride, factor).T + correction.float()
+        return state, depth_to_space(blocks, self.stride // factor)
 
 
 class Refinement(nn.Module):
@@ -410,14 +420,29 @@ class Autoencoder(Family):
     def synthesize(self, indices: Sequence[Tensor], quality: Tensor) -> Tensor:
         """See `Family.synthesize`."""
         position = self.position(quality)
-        vectors = [
+        return to_uint8(self.decode(self.lookup(indices, position), position).pixels)
+
+    @torch.inference_mode()
+    def preview(self, indices: Sequence[Tensor], quality: Tensor, factor: int) -> Tensor:
+        """See `Family.preview`; of some levels only, the means alone are computed."""
+        if factor == 1 or len(indices) == len(self.levels):
+            return super().preview(indices, quality, factor)
+        position = self.position(quality)
+        return to_uint8(self.decode(self.lookup(indices, position), position, factor=factor).pixels)
+
+    def lookup(self, indices: Sequence[Tensor], position: Tensor) -> list[Tensor]:
+        """Indices of the first levels, int64 [B, G, H/s, W/s], to vectors as of `decode`."""
+        return [
             level.lookup(chosen.permute(0, 2, 3, 1), position)
             for level, chosen in zip(self.levels, indices, strict=False)
         ]
-        return to_uint8(self.decode(vectors, position).pixels)
 
     def decode(
-        self, vectors: Sequence[Tensor], position: Tensor, after: Decoded | None = None
+        self,
+        vectors: Sequence[Tensor],
+        position: Tensor,
+        after: Decoded | None = None,
+        factor: int = 1,
     ) -> Decoded:
         """What indices stand for to the image; differentiable.
 
@@ -425,19 +450,22 @@ class Autoencoder(Family):
             vectors: Per level float32 [B, H/s, W/s, size], one level at least, coarse to fine.
             position: Among the knots `config.lmbdas`, float32 [B].
             after: What the levels before these gave; None if there are none.
+            factor: Side of the squares whose means the pixels are; above 1 they are not refined.
         """
         first = after.levels if after else 0
         state = after.state if after else None
         levels = list(self.levels)[first : first + len(vectors)]
         b, h, w, _ = vectors[0].shape
         shape = (h * levels[0].stride, w * levels[0].stride)
-        pixels = after.pixels if after else torch.zeros(b, *shape, 3, device=vectors[0].device)
+        size = (b, *(side // factor for side in shape), 3)
+        pixels = after.pixels if after else torch.zeros(size, device=vectors[0].device)
         for level, coded in zip(levels, vectors, strict=True):
             context = level.context(state, position, shape)
-            state, correction = level.synthesis(coded, context, position)
+            state, correction = level.synthesis(coded, context, position, factor)
             pixels = pixels + correction
         assert state is not None
-        if self.refinement is not None and first + len(levels) == len(self.levels):
+        whole = factor == 1 and first + len(levels) == len(self.levels)
+        if self.refinement is not None and whole:
             pixels = self.refinement(pixels, state, position)
         return Decoded(pixels, state, first + len(levels))
 

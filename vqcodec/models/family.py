@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -84,6 +85,21 @@ class Family(nn.Module, ABC):
             uint8 [B, H, W, 3].
         """
 
+    def preview(self, indices: Sequence[Tensor], quality: Tensor, factor: int) -> Tensor:
+        """Indices to a smaller image: the means of squares of what `synthesize` gives.
+
+        A family may take them before values are rounded and limited to 0 to 255.
+
+        Args:
+            indices: As of `synthesize`.
+            quality: As of `synthesize`.
+            factor: Side of the squares; it divides the stride of the last of these levels.
+
+        Returns:
+            uint8 [B, H/factor, W/factor, 3].
+        """
+        return reduced(self.synthesize(indices, quality), factor)
+
     @abstractmethod
     def code_vectors(self) -> list[list[Tensor]]:
         """Code vectors of every level and codebook, float32 [K, D], for the priors' embeddings."""
@@ -95,3 +111,12 @@ class Family(nn.Module, ABC):
         None for a family whose choice of indices doesn't weigh bits: there is nothing to search
         for, and nothing between its qualities.
         """
+
+
+def reduced(pixels: Tensor, factor: int) -> Tensor:
+    """The rounded means of squares of pixels: uint8 [B, H, W, 3] to [B, H/factor, W/factor, 3]."""
+    if factor == 1:
+        return pixels
+    squares = pixels.unflatten(2, (-1, factor)).unflatten(1, (-1, factor))
+    means: Tensor = squares.float().mean((2, 4))
+    return means.round_().to(torch.uint8)

@@ -43,6 +43,24 @@ def depth_to_space(features: Tensor, stride: int) -> Tensor:
     return blocks.permute(0, 1, 3, 2, 4, 5).reshape(b, h * stride, w * stride, c // stride**2)
 
 
+def square_means(weights: Tensor, stride: int, factor: int) -> Tensor:
+    """Weights whose outputs `depth_to_space` spreads, for the means of squares of outputs instead.
+
+    Args:
+        weights: [s*s*C, ...].
+        stride: s.
+        factor: Side f of the squares, which divides s.
+
+    Returns:
+        [s*s*C / f^2, ...]; the weights themselves for f = 1.
+    """
+    if factor == 1:
+        return weights
+    side = stride // factor
+    means: Tensor = weights.unflatten(0, (side, factor, side, factor, -1)).mean((1, 3))
+    return means.flatten(0, 2)
+
+
 class ZeroLinear(nn.Linear):
     """A linear layer that starts as zero, so that what it is added to starts unchanged."""
 

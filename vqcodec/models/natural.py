@@ -176,10 +176,7 @@ class Natural(nn.Module):
         """As `Family.synthesize`; all qualities are equal, and all levels are there."""
         (autoencoder,) = self._autoencoder
         position = autoencoder.position(quality)
-        vectors = [
-            level.lookup(chosen.permute(0, 2, 3, 1), position)
-            for level, chosen in zip(autoencoder.levels, indices, strict=True)
-        ]
+        vectors = autoencoder.lookup(indices, position)
         before = autoencoder.decode(vectors[:-1], position)
         return to_uint8(self(vectors[-1], position, before))
 

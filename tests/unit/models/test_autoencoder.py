@@ -155,6 +155,21 @@ def test_every_level_changes_the_image(autoencoder: Autoencoder, crops: Tensor) 
     assert not torch.equal(decodes[1], decodes[2])
 
 
+@pytest.mark.parametrize(("levels", "factor"), [(1, 2), (1, 32), (2, 4), (2, 16), (3, 2), (3, 8)])
+def test_a_preview_has_the_means_of_squares(
+    autoencoder: Autoencoder, crops: Tensor, levels: int, factor: int
+) -> None:
+    quality = torch.ones(len(crops), dtype=torch.int64)
+    indices, _ = autoencoder.quantize(crops, quality)
+    found = autoencoder.preview(indices[:levels], quality, factor)
+    pixels = autoencoder.synthesize(indices[:levels], quality).float()
+    squares = pixels.unflatten(1, (-1, factor)).unflatten(3, (-1, factor))
+    inside = squares.amax((2, 4)).lt(255) & squares.amin((2, 4)).gt(0)  # no value was limited
+    assert inside.float().mean() > 0.5
+    assert found.dtype == torch.uint8
+    assert (found - squares.mean((2, 4))).abs()[inside].max() < 1.1
+
+
 def test_coarse_decode_ignores_finer_indices(autoencoder: Autoencoder, crops: Tensor) -> None:
     quality = torch.ones(len(crops), dtype=torch.int64)
     indices, _ = autoencoder.quantize(crops, quality)

@@ -172,6 +172,16 @@ def test_the_first_levels_alone_give_an_image(name: str) -> None:
     assert all(not torch.equal(a, b) for a, b in pairwise(images))
 
 
+def test_a_preview_has_the_means_of_squares() -> None:
+    autoencoder = started("pyramid").eval()
+    indices, _ = autoencoder.quantize(pixels(), quality())
+    found = autoencoder.preview(indices, quality(), 4)
+    restored = autoencoder.synthesize(indices, quality()).float()
+    means = restored.view(2, 8, 4, 12, 4, 3).mean((2, 4))
+    assert (found - means).abs().max() <= 0.5
+    assert torch.equal(autoencoder.preview(indices, quality(), 1), restored.byte())
+
+
 def test_the_mean_code_stands_in_for_a_missing_level() -> None:
     autoencoder = started("pyramid").eval()
     indices, _ = autoencoder.quantize(pixels(), quality())
