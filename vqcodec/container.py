@@ -43,6 +43,11 @@ EXTRA_ALPHA = 1
 EXTRA_ICC = 2
 EXTRA_EXIF = 3
 EXTRA_SYNTHESIS = 4
+EXTRA_XMP = 5
+EXTRA_IPTC = 6
+EXTRA_TEXTS = 7
+DEFLATED = 128
+"""Added to a kind, it means that the content is a zlib stream of what the kind says."""
 
 _FLAG_GREY = 1
 MODEL_ID = re.compile(rf"[a-z0-9.-]{{1,{MAX_MODEL_ID_LENGTH}}}")
@@ -88,8 +93,7 @@ class Container:
 
     Attributes:
         header: The header.
-        extras: Bytes by kind: EXTRA_ALPHA, EXTRA_ICC, EXTRA_EXIF, EXTRA_SYNTHESIS, or a kind not
-            known here.
+        extras: Bytes by kind: EXTRA_ALPHA and its like, DEFLATED or not, or one not known here.
         sections: Payloads as [level][tile], level 0 the coarsest, tiles in raster order.
         indices_crc: CRC-32 of all indices, u32; None when the file was cut short before it.
         complete: Whether the whole file was there.
