@@ -250,7 +250,11 @@ class _Reader:
     """Reads forward through untrusted bytes; a length is checked before it is used."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
+        try:
+            self._data = memoryview(data)
+        except TypeError as error:
+            reason = f"a {type(data).__name__} is no content of a .vqz file"
+            raise NotVqzError(f"{reason}; give its bytes") from error
         self.position = 0
 
     @property

@@ -97,7 +97,7 @@ def command(
     check_writable(target, force=force)
     content = read_bytes(source)
 
-    from vqcodec.image import load, names_a_picture
+    from vqcodec.image import economical, load, names_a_picture
 
     if names_a_picture(target) and not force:
         reason = "has the ending of a picture, which a .vqz file is not"
@@ -110,6 +110,7 @@ def command(
             tone_map=tone_map,
             allow_damaged=allow_damaged,
         )
+    image = economical(image)  # which is what a report compares
     # Who names a frame knows of the others.
     left_out = [each for each in image.left_out if frame is None or "(--frame)" not in each]
 

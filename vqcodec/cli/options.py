@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
+from vqcodec.container import MAX_QUALITY
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -29,11 +30,21 @@ device_option = click.option(
 
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 
+
+def _quality(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """A quality that a file can have; which ones there are is the model's business."""
+    if value is not None and not 1 <= value <= MAX_QUALITY:
+        raise click.BadParameter(f"{value} is no quality; give one from 1 up.")
+    return value
+
+
 quality_option = click.option(
     "--quality",
-    type=click.IntRange(1, 255),
+    type=int,
+    callback=_quality,
     metavar="N",
-    help="One of the model's qualities; its default if not given.",
+    help="One of the model's qualities, 1 to 100 for the default model; the middle one if not "
+    "given.",
 )
 
 effort_option = click.option(

@@ -51,6 +51,9 @@ _CURVES: dict[int, tuple[float, ...]] = {
 }
 _SRGB_CICP = (1, 13)
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+_NCLX, _NCLX_WITHIN = b"colrnclx", 64 << 10  # a box near the beginning of AVIF and HEIC files
+# Unspecified or of standard video: what everyone shows as sRGB.
+_VIDEO_PRIMARIES, _VIDEO_TRANSFERS = {1, 2, 5, 6}, {1, 2, 6, 13, 14, 15}
 _SRGB_GAMMA = 45455  # of gAMA, in 1/100000: what browsers take for sRGB
 _CHRM_SRGB = tuple(round(100_000 * each) for each in _SRGB)
 
@@ -112,15 +115,7 @@ def png_profile(encoded: bytes, grey: bool) -> tuple[bytes | None, str | None]:
     heading = png.heading(encoded)
     cicp = heading.get(b"cICP", b"")
     if len(cicp) == 4:
-        primaries, transfer, _, _ = cicp
-        if transfer in _HDR_TRANSFERS:
-            reason = f"has HDR colours ({_HDR_TRANSFERS[transfer]} in its cICP)"
-            raise ImageError(f"{reason}; convert it to SDR first")
-        if (primaries, transfer) == _SRGB_CICP:
-            return None, None
-        if primaries in _PRIMARIES and transfer in _CURVES:
-            return profile(_PRIMARIES[primaries], _CURVES[transfer], grey), None
-        return None, f"the meaning of its colours (cICP {primaries}, {transfer})"
+        return _coded_profile(cicp[0], cicp[1], grey)
     if b"iCCP" in heading or b"sRGB" in heading or len(heading.get(b"gAMA", b"")) != 4:
         return None, None
     (gamma,) = struct.unpack(">I", heading[b"gAMA"])
@@ -134,6 +129,33 @@ def png_profile(encoded: bytes, grey: bool) -> tuple[bytes | None, str | None]:
     ):
         return None, None
     return profile(tuple(each / 100_000 for each in places), (100_000 / gamma,), grey), None
+
+
+def nclx_profile(encoded: bytes, grey: bool) -> tuple[bytes | None, str | None]:
+    """As `png_profile`, for an AVIF or HEIC file."""
+    at = encoded.find(_NCLX, 0, _NCLX_WITHIN)
+    if at < 0 or len(encoded) < at + len(_NCLX) + 4:
+        return None, None
+    primaries, transfer = struct.unpack_from(">HH", encoded, at + len(_NCLX))
+    if primaries in _VIDEO_PRIMARIES and transfer in _VIDEO_TRANSFERS:
+        return None, None
+    return _coded_profile(primaries, transfer, grey)
+
+
+def _coded_profile(primaries: int, transfer: int, grey: bool) -> tuple[bytes | None, str | None]:
+    """The profile of H.273's numbers for primaries and transfer, or what is lost.
+
+    Raises:
+        ImageError: they are of HDR.
+    """
+    if transfer in _HDR_TRANSFERS:
+        reason = f"has HDR colours ({_HDR_TRANSFERS[transfer]})"
+        raise ImageError(f"{reason}; convert it to SDR first")
+    if (primaries, transfer) == _SRGB_CICP:
+        return None, None
+    if primaries in _PRIMARIES and transfer in _CURVES:
+        return profile(_PRIMARIES[primaries], _CURVES[transfer], grey), None
+    return None, f"the meaning of its colours (cICP {primaries}, {transfer})"
 
 
 def profile(places: Chromaticities, curve: tuple[float, ...], grey: bool) -> bytes:

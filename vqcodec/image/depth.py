@@ -43,6 +43,11 @@ def has_lower_bytes(mode: str) -> bool:
     return mode in _UPPER or mode == _GREY_ALPHA
 
 
+def is_deep(mode: str) -> bool:
+    """Whether a raw mode is of 16 bits."""
+    return ";16" in mode
+
+
 def read_both_bytes(picture: PIL.Image.Image, again: PIL.Image.Image) -> npt.NDArray[np.uint16]:
     """All 16 bits of every sample.
 

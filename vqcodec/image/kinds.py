@@ -7,6 +7,7 @@ Pillow knows a hundred kinds by itself. Its plugins and imageio know more, where
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib
 import io
 import re
@@ -209,9 +210,13 @@ def _read_hdr(encoded: bytes, frame: int) -> tuple[npt.NDArray[Any], bytes | Non
 def _read_exr(encoded: bytes, frame: int) -> tuple[npt.NDArray[Any], bytes | None]:
     import OpenEXR
 
-    window = OpenEXR.File(io.BytesIO(encoded), header_only=True).header()["dataWindow"]
-    check_size(*(int(last - first) + 1 for first, last in zip(*window, strict=True)))
-    channels = OpenEXR.File(io.BytesIO(encoded)).channels()
+    said = io.StringIO()  # the library prints what is wrong, and gives what there is
+    with contextlib.redirect_stdout(said):
+        window = OpenEXR.File(io.BytesIO(encoded), header_only=True).header()["dataWindow"]
+        check_size(*(int(last - first) + 1 for first, last in zip(*window, strict=True)))
+        channels = OpenEXR.File(io.BytesIO(encoded)).channels()
+    if said.getvalue():
+        raise ImageError("cannot be decoded; the file may be damaged, get it again")
     for name in ("RGBA", "RGB", "Y"):
         if name in channels:
             return np.asarray(channels[name].pixels), None

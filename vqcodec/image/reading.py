@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from vqcodec import files
+from vqcodec import container, files
 from vqcodec.errors import CodecError, ImageError
 from vqcodec.image import colour, depth, kinds, png
 from vqcodec.image.guard import pillow_limits, silent_libraries, untrusted
@@ -26,6 +26,11 @@ _GREY_MODES = {"1", "L", "LA", "La"}
 _DEEP_GREY_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _FLOAT_MODE = "F"
 _INK_MODES = {"CMYK", "LAB"}
+_PROFILES_BY_FORMAT = {
+    "PNG": colour.png_profile,
+    "AVIF": colour.nclx_profile,
+    "HEIF": colour.nclx_profile,
+}
 _LAYERED_FORMATS = {"PSD"}  # its layers are no frames
 # Tags of TIFF.
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _MAX_SAMPLE = 254, 258, 262, 281
@@ -177,6 +182,8 @@ def _load(encoded: bytes, wish: _Wish, allow_damaged: bool) -> Image:
 
 
 def _read(encoded: bytes, wish: _Wish, *, damaged: bool) -> Image:
+    if encoded.startswith(container.MAGIC):  # whatever plugin Pillow has for it
+        raise kinds.unknown(encoded)
     kind = kinds.kind_of(encoded)
     if kind and (read := kinds.reader_of(kind).read):
         return _read_array(read, encoded, wish)
@@ -247,18 +254,19 @@ def _of_file(picture: PIL.Image.Image, encoded: bytes, wish: _Wish) -> Image:
         raise ImageError(f"has no frame {wish.frame}; give one from 0 to {frames - 1}")
     if frames > 1:
         picture.seek(wish.frame)
-    deep = None
+    deep, mode = None, depth.raw_mode(picture)
     # An APNG's frames are drawn over each other in 8 bits.
-    if depth.has_lower_bytes(depth.raw_mode(picture)) and not (
-        picture.format == "PNG" and frames > 1
-    ):
+    if depth.has_lower_bytes(mode) and not (picture.format == "PNG" and frames > 1):
         with _opened(encoded) as again:
             again.seek(wish.frame)
             deep = depth.read_both_bytes(picture, again)
     picture.load()
     # A container such as ICO learns the size of what it holds only now.
     check_size(*picture.size)
-    image = _image(picture, encoded, _samples(picture, deep, tone_map=wish.tone_map), wish)
+    samples = _samples(picture, deep, tone_map=wish.tone_map)
+    if depth.is_deep(mode) and not samples.left_out:
+        samples = replace(samples, left_out=_depth_lost(depth.MAX_SAMPLE, False))
+    image = _image(picture, encoded, samples, wish)
     if frames == 1:
         return image
     what = "page" if picture.format in {"TIFF", "DCX"} else "frame"
@@ -335,8 +343,9 @@ def _image(
     icc = None
     if picture.mode not in _INK_MODES:
         icc, misfit = colour.checked_profile(picture.info.get("icc_profile"), samples.grey)
-        if icc is None and encoded is not None and picture.format == "PNG":
-            icc, meaning = colour.png_profile(encoded, samples.grey)
+        said = _PROFILES_BY_FORMAT.get(picture.format or "")
+        if icc is None and encoded is not None and said is not None:
+            icc, meaning = said(encoded, samples.grey)
             misfit = misfit or meaning
         if misfit and wish.keep != "none":
             left_out.append(misfit)

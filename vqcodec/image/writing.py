@@ -22,7 +22,7 @@ import PIL.PngImagePlugin
 from vqcodec import files
 from vqcodec.errors import ImageError, OutputError
 from vqcodec.image import kinds
-from vqcodec.image.guard import pillow_limits
+from vqcodec.image.guard import pillow_limits, silent_libraries
 from vqcodec.image.metadata import ORIENTATION
 from vqcodec.image.picture import Image, luma, replicated
 from vqcodec.image.reading import load
@@ -204,7 +204,7 @@ def _register(extension: str) -> None:
 def _encoded(image: Image, name: str) -> bytes:
     stream = io.BytesIO()
     try:
-        with pillow_limits():
+        with pillow_limits(), silent_libraries():
             picture = PIL.Image.fromarray(np.ascontiguousarray(image.channels))
             picture.save(stream, format=name, **_options(image, name))
     except MemoryError:

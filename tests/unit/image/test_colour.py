@@ -123,13 +123,35 @@ def test_chromaticities_with_swapped_primaries() -> None:
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_refused(transfer: int, name: str) -> None:
-    with pytest.raises(ImageError, match=rf"HDR colours .{name}.*; convert it to SDR"):
+    with pytest.raises(ImageError, match=rf"HDR colours .{name}.; convert it to SDR"):
         image.load(png(GREEN, 2, (b"cICP", bytes([9, transfer, 0, 1]))))
 
 
 def test_an_unknown_cicp_is_told() -> None:
     loaded = image.load(png(GREEN, 2, (b"cICP", bytes([77, 13, 0, 1]))))
     assert loaded.left_out == ("the meaning of its colours (cICP 77, 13)",)
+
+
+def with_nclx(format: str, primaries: int, transfer: int) -> bytes:
+    """An AVIF or HEIC file that says what its colours are by numbers."""
+    encoded = encode(GREEN.repeat(16, 0).repeat(16, 1), format, quality=95)
+    box = encoded.index(b"colrnclx") + 8
+    return encoded[:box] + struct.pack(">HH", primaries, transfer) + encoded[box + 4 :]
+
+
+class TestNclx:
+    def test_display_p3(self) -> None:
+        loaded = image.load(with_nclx("AVIF", 12, 13))
+        assert loaded.icc == P3
+
+    @pytest.mark.parametrize(("primaries", "transfer"), [(1, 13), (2, 2), (1, 1), (6, 6)])
+    def test_what_is_shown_as_srgb(self, primaries: int, transfer: int) -> None:
+        loaded = image.load(with_nclx("AVIF", primaries, transfer))
+        assert (loaded.icc, loaded.left_out) == (None, ())
+
+    def test_hdr_is_refused(self) -> None:
+        with pytest.raises(ImageError, match=r"HDR colours .PQ.; convert"):
+            image.load(with_nclx("AVIF", 9, 16))
 
 
 def profile_of_inks(lab: dict[tuple[int, int, int, int], tuple[int, int, int]]) -> bytes:
