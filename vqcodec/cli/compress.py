@@ -23,6 +23,7 @@ from vqcodec.errors import OutputError
 from vqcodec.files import (
     check_different,
     check_writable,
+    input_name,
     is_standard_stream,
     read_bytes,
     write_atomically,
@@ -151,7 +152,7 @@ def command(
             "decompress": f"{time.perf_counter() - start:.2f} s",
         }
     write_atomically(target, compressed.data, force=force)
-    print_left_out(source, left_out, quiet=quiet)
+    print_left_out(input_name(source), left_out, quiet=quiet)
     print_values(values, err=is_standard_stream(target))
 
 

@@ -44,7 +44,7 @@ def print_left_out(name: str, left_out: Iterable[str], *, quiet: bool) -> None:
     """Print one line on standard error of what an output has not of its input, if anything.
 
     Args:
-        name: Of the file it is about, `-` for a standard stream.
+        name: Of the file it is about.
         left_out: What it is, in a few words each.
         quiet: Whether to print nothing.
     """

@@ -82,8 +82,9 @@ def command(
         )
     if background is not None:
         image = flattened(image, background)
-    with naming("standard output" if is_standard_stream(target) else target):
+    written = "standard output" if is_standard_stream(target) else target
+    with naming(written):
         encoded = dump(image, name)
     write_atomically(target, encoded, force=force)
-    if not quiet:
-        print_left_out(target, losses(image, encoded), quiet=False)
+    if not quiet:  # to know it costs another decoding
+        print_left_out(written, losses(image, encoded), quiet=quiet)

@@ -67,13 +67,14 @@ def checked_profile(icc: bytes | None, grey: bool) -> tuple[bytes | None, str | 
     """
     if not icc:
         return None, None
-    if len(icc) < _HEADER_LENGTH or icc[_SIGNATURE] != b"acsp":
+    size = int.from_bytes(icc[_SIZE], "big")
+    if not _HEADER_LENGTH <= size <= len(icc) or icc[_SIGNATURE] != b"acsp":
         return None, "a broken colour profile"
     if icc[_COLOUR_SPACE] != (b"GRAY" if grey else b"RGB "):
         space = icc[_COLOUR_SPACE].decode("latin-1").strip()
         of = "grey" if grey else "RGB"
         return None, f"a colour profile of {space}, which does not fit {of} pixels"
-    return icc[: int.from_bytes(icc[_SIZE], "big")], None
+    return icc[:size], None
 
 
 def to_rgb(picture: PIL.Image.Image) -> tuple[PIL.Image.Image, str | None]:

@@ -121,7 +121,7 @@ def image_of(contents: container.Container, pixels: npt.NDArray[np.uint8]) -> Im
         FormatError: the alpha channel or another extra is damaged.
     """
     header, extras = contents.header, contents.extras
-    alpha = content_of(extras, container.EXTRA_ALPHA)
+    alpha = extras.get(container.EXTRA_ALPHA)
     return Image(
         pixels=replicated(luma(pixels)) if header.grey else pixels,
         grey=header.grey,

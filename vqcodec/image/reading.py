@@ -189,21 +189,20 @@ def _read(encoded: bytes, wish: _Wish, *, damaged: bool) -> Image:
         return _read_array(read, encoded, wish)
     is_tiff = encoded.startswith(kinds.TIFF)
     silence = silent_libraries() if is_tiff else contextlib.nullcontext()
+    other: kinds.Read | None
     with _identified(encoded), pillow_limits(damaged=damaged), silence:
         try:
             with _opened(encoded) as picture:
                 if picture.format == "PNG" and not damaged:
                     png.check_checksums(encoded)
-                misread = is_tiff and _misread(picture)
-                if not misread:
+                other = _reader_of_tiff(picture) if is_tiff else None
+                if other is None:
                     return _of_file(picture, encoded, wish)
         except PIL.UnidentifiedImageError:
             if not is_tiff:
                 raise
-            misread = "TIFF"
-    read = kinds.READERS[misread].read if misread != "TIFF" else kinds.read_tiff
-    assert read is not None
-    return _read_array(read, encoded, wish)
+            other = kinds.read_tiff
+    return _read_array(other, encoded, wish)
 
 
 @contextlib.contextmanager
@@ -237,15 +236,14 @@ def _frames(picture: PIL.Image.Image) -> int:
         return 1
 
 
-def _misread(picture: PIL.Image.Image) -> str | None:
+def _reader_of_tiff(picture: PIL.Image.Image) -> kinds.Read | None:
     """What has to read a TIFF that Pillow would give wrong pixels of, without a word."""
     tags: Any = picture.tag_v2  # type: ignore[attr-defined]
     preview = tags.get(_SUBFILE_TYPE) == _REDUCED and _SUB_IFDS in tags
     if preview or _DNG_VERSION in tags:
-        kinds.reader_of("camera RAW")
-        return "camera RAW"
+        return kinds.reader_of("camera RAW").read
     deep = max(tags.get(_BITS, (1,))) > 8
-    return "TIFF" if deep and tags.get(_PLANAR) == _SEPARATE else None
+    return kinds.read_tiff if deep and tags.get(_PLANAR) == _SEPARATE else None
 
 
 def _of_file(picture: PIL.Image.Image, encoded: bytes, wish: _Wish) -> Image:

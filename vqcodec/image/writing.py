@@ -21,7 +21,7 @@ import PIL.PngImagePlugin
 
 from vqcodec import files
 from vqcodec.errors import ImageError, OutputError
-from vqcodec.image import kinds
+from vqcodec.image import kinds, png
 from vqcodec.image.guard import pillow_limits, silent_libraries
 from vqcodec.image.metadata import ORIENTATION
 from vqcodec.image.picture import Image, luma, replicated
@@ -114,6 +114,8 @@ def losses(image: Image, encoded: bytes) -> tuple[str, ...]:
         image: What was written.
         encoded: The file.
     """
+    if encoded.startswith(png.SIGNATURE):
+        return ("IPTC",) if image.iptc else ()
     found = _read_back(encoded)
     if found is None:
         return ()
