@@ -233,6 +233,28 @@ def _read(data: bytes) -> tuple[Container, TruncatedError | None]:
     return Container(header, extras, tuple(levels), indices_crc, complete=True), None
 
 
+def content_of(extras: dict[int, bytes], kind: int) -> bytes | None:
+    """The content of an extra, inflated if it was deflated; None if there is none.
+
+    Raises:
+        SectionError: it is there twice, or cannot be inflated.
+    """
+    deflated = extras.get(kind | DEFLATED)
+    if deflated is None:
+        return extras.get(kind)
+    if kind in extras:
+        raise SectionError(f"has extra {kind} twice; {_DAMAGED}")
+    inflate = zlib.decompressobj()
+    try:
+        content = inflate.decompress(deflated, MAX_EXTRA_LENGTH)
+    except zlib.error as error:
+        raise SectionError(f"has an extra {kind} that is not deflated; {_DAMAGED}") from error
+    if not inflate.eof or inflate.unused_data:
+        limit = f"more than {MAX_EXTRA_LENGTH} bytes, or not all"
+        raise SectionError(f"has {limit} in extra {kind}; {_DAMAGED}")
+    return content
+
+
 def peek(data: bytes) -> Header:
     """Reads the header alone, and checks its checksum.
 

@@ -88,28 +88,6 @@ def _smaller(kind: int, content: bytes) -> tuple[int, bytes]:
     )
 
 
-def content_of(extras: dict[int, bytes], kind: int) -> bytes | None:
-    """The content of an extra, inflated if it was deflated; None if there is none.
-
-    Raises:
-        SectionError: it is there twice, or cannot be inflated.
-    """
-    deflated = extras.get(kind | container.DEFLATED)
-    if deflated is None:
-        return extras.get(kind)
-    if kind in extras:
-        raise SectionError(f"has extra {kind} twice; {_DAMAGED}")
-    inflate = zlib.decompressobj()
-    try:
-        content = inflate.decompress(deflated, container.MAX_EXTRA_LENGTH)
-    except zlib.error as error:
-        raise SectionError(f"has an extra {kind} that is not deflated; {_DAMAGED}") from error
-    if not inflate.eof or inflate.unused_data:
-        limit = f"more than {container.MAX_EXTRA_LENGTH} bytes, or not all"
-        raise SectionError(f"has {limit} in extra {kind}; {_DAMAGED}")
-    return content
-
-
 def image_of(contents: container.Container, pixels: npt.NDArray[np.uint8]) -> Image:
     """The image of a file: its pixels, and what its header and extras say.
 
@@ -126,11 +104,11 @@ def image_of(contents: container.Container, pixels: npt.NDArray[np.uint8]) -> Im
         pixels=replicated(luma(pixels)) if header.grey else pixels,
         grey=header.grey,
         alpha=None if alpha is None else load_alpha(alpha, header.height, header.width),
-        icc=content_of(extras, container.EXTRA_ICC),
-        exif=content_of(extras, container.EXTRA_EXIF),
-        xmp=content_of(extras, container.EXTRA_XMP),
-        iptc=content_of(extras, container.EXTRA_IPTC),
-        texts=_texts_of(content_of(extras, container.EXTRA_TEXTS)),
+        icc=container.content_of(extras, container.EXTRA_ICC),
+        exif=container.content_of(extras, container.EXTRA_EXIF),
+        xmp=container.content_of(extras, container.EXTRA_XMP),
+        iptc=container.content_of(extras, container.EXTRA_IPTC),
+        texts=_texts_of(container.content_of(extras, container.EXTRA_TEXTS)),
     )
 
 
