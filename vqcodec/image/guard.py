@@ -41,7 +41,7 @@ def untrusted(what: str = "the image") -> Iterator[None]:
         raise ImageError(f"{what} has more than {MAX_PIXELS} pixels; reduce it") from error
     # Pillow's plugins raise nearly anything for malformed files: SyntaxError, struct.error, ...
     except Exception as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON]
+        text = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON].strip()
         if "MAX_TEXT" in text:
             reason = f"{what} has texts or a profile of more than {MAX_TEXT >> 20} MiB"
             raise ImageError(f"{reason}; --allow-damaged takes it without them") from error
