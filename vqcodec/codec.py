@@ -15,10 +15,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vqcodec import container, syntheses
+from vqcodec import arguments, container, syntheses
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
-from vqcodec.image import Image, Pictures, as_image, extras_of, image_of
+from vqcodec.image import Image, Pictures, as_image, economical, extras_of, image_of
 from vqcodec.piece import Piece, Region
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL
@@ -65,6 +65,7 @@ def compress(
     quality: int | None = None,
     bpp: float | None = None,
     size: int | None = None,
+    max_size: int | None = None,
     psnr: float | None = None,
     ssimulacra2: float | None = None,
     effort: int | None = None,
@@ -78,8 +79,9 @@ def compress(
 ) -> Compressed:
     """Compresses an image.
 
-    Of quality, bpp, size, psnr and ssimulacra2 one at most is given. Meeting a target takes up to
-    `rate_control.MAX_PASSES` times as long.
+    Of quality, bpp, size, max_size, psnr and ssimulacra2 one at most is given. An alpha channel
+    that is opaque everywhere is left out, and colours under full transparency are not kept. Meeting
+    a target takes up to `rate_control.MAX_PASSES` times as long.
 
     Args:
         image: Any size from 1x1 up: an `Image`, a Pillow image, or an array, uint8 [H, W, 3],
@@ -87,6 +89,7 @@ def compress(
         quality: 1 to the model's number of qualities, higher is better; None for the middle.
         bpp: Bits of the file per pixel, met within 2 %.
         size: Bytes of the file, never exceeded, and at least 98 % used.
+        max_size: Bytes of the file, never exceeded; the best that fits.
         psnr: PSNR of the decoded image in dB, met within 0.1 dB.
         ssimulacra2: SSIMULACRA 2 of the decoded image, met within 0.5.
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
@@ -114,10 +117,10 @@ def compress(
     from vqcodec.choosing.effort import checked_effort
     from vqcodec.choosing.tunes import tune_of
 
-    source = as_image(image)
+    source = economical(as_image(image))
     with stage("weights"):
         loaded = load(model or DEFAULT_MODEL, device)
-    if not fits(tile, loaded):
+    if not fits(tile := arguments.whole(tile, "tile"), loaded):
         smallest, largest = tile_sides(loaded)
         limits = f"give a power of two from {smallest} to {largest}"
         raise CodecError(f"a tile side of {tile} cannot be; {limits}")
@@ -141,12 +144,14 @@ def compress(
     goal = rate_control.goal(
         quality=quality,
         bpp=bpp,
-        size=size,
+        size=size if max_size is None else max_size,
         psnr=psnr,
         ssimulacra2=ssimulacra2,
         pixels=width * height,
         fixed=fixed,
     )
+    if max_size is not None and size is not None:
+        raise CodecError("size and max_size exclude each other; give one of them")
     through = syntheses.synthesis_of(loaded, synthesis)
 
     def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
@@ -164,7 +169,12 @@ def compress(
     if goal is None:
         weight = rate_control.rate_weight(header.quality, loaded.qualities)
         return attempt(header.quality, weight, effort)
-    result, passes = rate_control.meet(goal, loaded.autoencoder.lmbdas(), effort, attempt)
+    lmbdas = loaded.autoencoder.lmbdas()
+    if max_size is None:
+        result, passes = rate_control.meet(goal, lmbdas, effort, attempt)
+    else:
+        best = loaded.qualities, rate_control.rate_weight(loaded.qualities, loaded.qualities)
+        result, passes = rate_control.best_that_fits(goal, max_size, lmbdas, best, effort, attempt)
     return replace(result, passes=passes)
 
 
@@ -206,7 +216,7 @@ def decompress(
     with stage("unpack"):
         contents = container.unpack(data, partial=partial)
     there = len(contents.sections)
-    if levels is not None and not 1 <= levels <= there:
+    if levels is not None and not 1 <= (levels := arguments.whole(levels, "levels")) <= there:
         raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
     piece = Piece.of(contents.header, region, max_side)
     tiles = Tiles.of_file(contents.header, model, device, batch, progress, piece.pixels)

@@ -43,6 +43,11 @@ EXTRA_ALPHA = 1
 EXTRA_ICC = 2
 EXTRA_EXIF = 3
 EXTRA_SYNTHESIS = 4
+EXTRA_XMP = 5
+EXTRA_IPTC = 6
+EXTRA_TEXTS = 7
+DEFLATED = 128
+"""Added to a kind, it means that the content is a zlib stream of what the kind says."""
 
 _FLAG_GREY = 1
 MODEL_ID = re.compile(rf"[a-z0-9.-]{{1,{MAX_MODEL_ID_LENGTH}}}")
@@ -88,8 +93,7 @@ class Container:
 
     Attributes:
         header: The header.
-        extras: Bytes by kind: EXTRA_ALPHA, EXTRA_ICC, EXTRA_EXIF, EXTRA_SYNTHESIS, or a kind not
-            known here.
+        extras: Bytes by kind: EXTRA_ALPHA and its like, DEFLATED or not, or one not known here.
         sections: Payloads as [level][tile], level 0 the coarsest, tiles in raster order.
         indices_crc: CRC-32 of all indices, u32; None when the file was cut short before it.
         complete: Whether the whole file was there.
@@ -243,6 +247,28 @@ def beginning(data: bytes) -> Container:
     return Container(header, extras, (), None, complete=False)
 
 
+def content_of(extras: dict[int, bytes], kind: int) -> bytes | None:
+    """The content of an extra, inflated if it was deflated; None if there is none.
+
+    Raises:
+        SectionError: it is there twice, or cannot be inflated.
+    """
+    deflated = extras.get(kind | DEFLATED)
+    if deflated is None:
+        return extras.get(kind)
+    if kind in extras:
+        raise SectionError(f"has extra {kind} twice; {_DAMAGED}")
+    inflate = zlib.decompressobj()
+    try:
+        content = inflate.decompress(deflated, MAX_EXTRA_LENGTH)
+    except zlib.error as error:
+        raise SectionError(f"has an extra {kind} that is not deflated; {_DAMAGED}") from error
+    if not inflate.eof or inflate.unused_data:
+        limit = f"more than {MAX_EXTRA_LENGTH} bytes, or not all"
+        raise SectionError(f"has {limit} in extra {kind}; {_DAMAGED}")
+    return content
+
+
 def peek(data: bytes) -> Header:
     """Reads the header alone, and checks its checksum.
 
@@ -260,7 +286,11 @@ class _Reader:
     """Reads forward through untrusted bytes; a length is checked before it is used."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
+        try:
+            self._data = memoryview(data)
+        except TypeError as error:
+            reason = f"a {type(data).__name__} is no content of a .vqz file"
+            raise NotVqzError(f"{reason}; give its bytes") from error
         self.position = 0
 
     @property

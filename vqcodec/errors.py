@@ -8,7 +8,7 @@ from typing import TypeVar
 _Error = TypeVar("_Error", bound="CodecError")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escapes what would break a line or a terminal: file names may hold any character."""
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
@@ -42,7 +42,7 @@ class CodecError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        return _one_line(message if self.filename is None else f"{self.filename}: {message}")
+        return one_line(message if self.filename is None else f"{self.filename}: {message}")
 
 
 class ImageError(CodecError):

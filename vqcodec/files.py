@@ -17,6 +17,7 @@ from vqcodec.errors import CodecError, OutputError
 
 STANDARD_STREAM = "-"
 
+_STANDARD_OUTPUTS = (STANDARD_STREAM, "/dev/stdout", "/dev/fd/1")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -31,6 +32,8 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         if str(path) == STANDARD_STREAM:
+            if sys.stdin is None:
+                raise CodecError("is closed; give a file").in_file(input_name(path))
             return sys.stdin.buffer.read()
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -42,6 +45,26 @@ def read_bytes(path: str | Path) -> bytes:
     except OSError as error:
         reason = f"cannot be read ({_reason(error)}); check it and its permissions"
         raise CodecError(reason).in_file(input_name(path)) from error
+
+
+def is_standard_stream(path: str | Path) -> bool:
+    """Whether an output is standard output: `-`, or a name that the system has for it."""
+    return str(path) in _STANDARD_OUTPUTS
+
+
+def check_different(source: str | Path, target: str | Path) -> None:
+    """Checks that an output is not the input, whatever its name: it would destroy it.
+
+    Args:
+        source: A file name, or `-` for standard input.
+        target: A file name, or `-` for standard output.
+
+    Raises:
+        OutputError: they are one file.
+    """
+    with contextlib.suppress(OSError):
+        if str(source) != STANDARD_STREAM and os.path.samefile(source, target):
+            raise OutputError("is the input itself; give another output").in_file(target)
 
 
 def input_name(path: str | Path) -> str:
@@ -62,10 +85,12 @@ def check_writable(path: str | Path, force: bool) -> None:
         OutputError: The file exists and `force` is false, it is no regular file, or its directory
             is missing or not writable.
     """
-    if str(path) == STANDARD_STREAM:
+    if is_standard_stream(path):
         return
     target = Path(os.path.realpath(path))
     try:
+        if target.is_symlink():  # realpath ends at one only where links go round in a circle
+            raise OutputError("is a symbolic link that leads to itself; remove it").in_file(path)
         if target.is_dir():
             raise OutputError("is a directory; name a file in it").in_file(path)
         if target.exists():
@@ -99,7 +124,7 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
     Raises:
         OutputError: The file exists and `force` is false, or it cannot be written.
     """
-    if str(path) == STANDARD_STREAM:
+    if is_standard_stream(path):
         _write_to_standard_output(data)
         return
     check_writable(path, force)
@@ -150,6 +175,8 @@ def class_folder(folder: Path, name: str) -> Path:
 
 
 def _write_to_standard_output(data: bytes) -> None:
+    if sys.stdout is None:
+        raise OutputError("is closed; give a file").in_file("standard output")
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

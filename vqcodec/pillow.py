@@ -4,8 +4,8 @@
     picture.thumbnail((256, 256))          # decodes the levels that are seen at that size
     picture.save("smaller.vqz", quality=30)
 
-`save` takes `quality`, `bpp`, `size`, `psnr`, `effort`, `synthesis`, `model`, `tile` and `device`
-as `vqcodec.compress` does, and `icc_profile` and `exif`. A profile that the picture has is kept;
+`save` takes what `vqcodec.compress` takes, such as `quality`, `size` or `effort`, and
+`icc_profile` and `exif`. A profile that the picture has is kept;
 EXIF is when it is given, as with Pillow's own formats. Pixels are stored upright.
 
 Attributes:
@@ -37,7 +37,10 @@ MODEL: str | Path | None = None
 SYNTHESIS: str | Path | None = None
 DEVICE = "cpu"
 
-_OPTIONS = ("quality", "bpp", "size", "psnr", "effort", "synthesis", "model", "tile", "device")
+_OPTIONS = (
+    *("quality", "bpp", "size", "max_size", "psnr", "ssimulacra2"),
+    *("effort", "tune", "synthesis", "model", "tile", "device"),
+)
 _PROFILED_MODES = ("L", "LA", "P", "RGB", "RGBA")  # what becomes of others has another profile
 _EXIF_PREFIX = b"Exif\0\0"
 

@@ -19,6 +19,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from vqcodec import compiling, files, registry
+from vqcodec.arguments import whole
 from vqcodec.container import MODEL_ID
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
@@ -73,7 +74,7 @@ class Model:
         """
         if quality is None:
             return (self.qualities + 1) // 2
-        if not 1 <= quality <= self.qualities:
+        if not 1 <= (quality := whole(quality, "quality")) <= self.qualities:
             limits = f"1 to {self.qualities}"
             raise CodecError(f"{self.model_id} has no quality {quality}; give one from {limits}")
         return quality

@@ -151,7 +151,7 @@ def test_earlier_results_are_kept(results: dict[str, Any], folder: Path, astrona
         (["nothing.png"], "holds no images"),
         (["empty"], "holds no images"),
         (["a.png", "b/a.png"], "has the name of another image"),
-        (["text.png"], "of no known kind"),
+        (["text.png"], "is text, no picture"),
         (["a.png", "--lpips", "text.png"], "no usable weights file of LPIPS"),
         (["a.png", "--dists", "text.png"], "no usable weights file of DISTS"),
         (["a.png", "--synthesis", "soft"], "there is no synthesis 'soft'"),
@@ -159,7 +159,7 @@ def test_earlier_results_are_kept(results: dict[str, Any], folder: Path, astrona
         (["a.png", "--model", "nonsense"], "not known"),
         (["a.png", "--quality", "200"], "no quality 200"),
         (["a.png", "--view", "nothing.png"], "holds no images"),
-        (["a.png", "--view", "text.png"], "of no known kind"),
+        (["a.png", "--view", "text.png"], "is text, no picture"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -173,7 +173,7 @@ def image_of(case: Case) -> Image:
         ramp = np.add.outer(np.arange(case.height), 3 * np.arange(case.width)) % 256
         image = dataclasses.replace(image, alpha=ramp.astype(np.uint8))
     if "metadata" in case.mode:
-        profile = load(TESTS / "fixtures" / "chelsea.png", keep_metadata=True).icc
+        profile = load(TESTS / "fixtures" / "chelsea.png", keep="all").icc
         image = dataclasses.replace(image, icc=profile, exif=EXIF)
     return image
 

@@ -326,6 +326,42 @@ def test_quality_changes_the_file(photo: Image, tiny_model: Path) -> None:
     assert [container.peek(data).quality for data in files] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"quality": 1.5},
+        {"quality": "1"},
+        {"quality": True},
+        {"effort": 2.5},
+        {"effort": "5"},
+        {"size": "40kB"},
+        {"max_size": "40kB"},
+        {"size": True},
+        {"bpp": "0.5"},
+        {"psnr": "30"},
+        {"tile": 64.0},
+    ],
+)
+def test_arguments_of_wrong_types(arguments: dict[str, Any], tiny_model: Path) -> None:
+    (name,) = arguments
+    with pytest.raises(CodecError, match=rf"{name.removeprefix('max_')} .* is no (whole )?number"):
+        codec.compress(noise_image(), model=tiny_model, **arguments)
+
+
+def test_numpy_integers_are_whole_numbers(tiny_model: Path) -> None:
+    found = codec.compress(noise_image(), model=tiny_model, quality=np.int64(2))  # type: ignore[arg-type]
+    assert found.header.quality == 2
+
+
+def test_size_and_max_size_exclude_each_other(tiny_model: Path) -> None:
+    with pytest.raises(CodecError, match="exclude each other"):
+        codec.compress(noise_image(), model=tiny_model, size=500, max_size=500)
+
+
+def noise_image() -> Image:
+    return Image(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+
+
 @pytest.mark.parametrize("quality", [0, 4, -1, 255])
 def test_no_such_quality(photo: Image, tiny_model: Path, quality: int) -> None:
     with pytest.raises(CodecError, match=f"no quality {quality}; give one from 1 to 3"):

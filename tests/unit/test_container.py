@@ -161,6 +161,10 @@ class TestPartial:
 
 
 class TestMalformed:
+    def test_a_name_is_no_content(self) -> None:
+        with pytest.raises(NotVqzError, match=r"a str is no content of a \.vqz file; give its"):
+            unpack("a.vqz")  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n", b"text", b"\n", b"\x89VQA" + bytes(99)])
     def test_magic(self, data: bytes) -> None:
         for read in (unpack, peek):

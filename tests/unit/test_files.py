@@ -32,6 +32,11 @@ class TestReadBytes:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x00\xff")))
         assert files.read_bytes("-") == b"\x00\xff"
 
+    def test_standard_input_that_is_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(CodecError, match="standard input: is closed; give a file"):
+            files.read_bytes("-")
+
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(CodecError, match=r"missing: no such file; check the name$"):
             files.read_bytes(tmp_path / "missing")
@@ -68,6 +73,12 @@ class TestCheckWritable:
         with pytest.raises(OutputError, match="not a regular file"):
             files.check_writable(os.devnull, force=True)
 
+    def test_circle_of_links(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        with pytest.raises(OutputError, match="a symbolic link that leads to itself; remove it"):
+            files.check_writable(tmp_path / "a", force=True)
+
     def test_missing_directory(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=r"missing is not a directory; create it first"):
             files.check_writable(tmp_path / "missing" / "a", force=False)
@@ -88,6 +99,23 @@ class TestCheckWritable:
         with pytest.raises(OutputError):
             files.write_atomically(tmp_path / ("a" * 5000), b"", force=False)
         assert list(tmp_path.iterdir()) == []
+
+
+class TestCheckDifferent:
+    def test_one_file_by_any_name(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"precious")
+        (tmp_path / "link").symlink_to("a")
+        os.link(tmp_path / "a", tmp_path / "hard")
+        for name in ("a", "../" + tmp_path.name + "/a", "link", "hard"):
+            with pytest.raises(OutputError, match="is the input itself; give another output"):
+                files.check_different(tmp_path / "a", tmp_path / name)
+
+    def test_other_files_and_streams_pass(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"same")
+        (tmp_path / "b").write_bytes(b"same")
+        for source, target in (("a", "b"), ("a", "missing"), ("missing", "a")):
+            files.check_different(tmp_path / source, tmp_path / target)
+        files.check_different("-", "-")
 
 
 class TestWriteAtomically:

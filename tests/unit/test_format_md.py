@@ -165,6 +165,13 @@ def test_stated_kinds_are_the_codes(kind: int, name: str) -> None:
     assert f"\n| {kind} | {name}" in TEXT
 
 
+def test_every_kind_of_extra_has_its_row() -> None:
+    rows = re.findall(r"^\| (\d) \| ", TEXT.partition("### Extras")[2].partition("###")[0], re.M)
+    named = {value for name, value in vars(container).items() if name.startswith("EXTRA_")}
+    assert named == {int(row) for row in rows}
+    assert f"| {container.DEFLATED} + k |" in TEXT
+
+
 def test_a_reader_accepts_extras_in_any_order() -> None:
     empty = dataclasses.replace(unpack(dump()), extras={})
     extras = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vqcodec.arguments import whole
 from vqcodec.errors import CodecError
 
 SWEEPS = (0, 1, 2, 3, 5, 7, 10, 14, 24)
@@ -19,6 +20,6 @@ def checked_effort(effort: int | None) -> int:
     """
     if effort is None:
         return DEFAULT_EFFORT
-    if not 1 <= effort <= MAX_EFFORT:
+    if not 1 <= (effort := whole(effort, "effort")) <= MAX_EFFORT:
         raise CodecError(f"there is no effort {effort}; give one from 1 to {MAX_EFFORT}")
     return effort

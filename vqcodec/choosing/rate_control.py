@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vqcodec.arguments import real
 from vqcodec.choosing.ssimulacra2 import SMALLEST, Ssimulacra2
 from vqcodec.errors import CodecError
 
@@ -149,12 +150,12 @@ def goal(
             "quality, bpp, size, psnr and ssimulacra2 exclude each other; give one of them"
         )
     if bpp is not None:
-        return of_size(bpp * pixels / 8, pixels, fixed=fixed, above=True)
+        return of_size(real(bpp, "bpp") * pixels / 8, pixels, fixed=fixed, above=True)
     if size is not None:
-        return of_size(size, pixels, fixed=fixed)
+        return of_size(real(size, "size"), pixels, fixed=fixed)
     if ssimulacra2 is not None:
-        return of_ssimulacra2(ssimulacra2, pixels)
-    return None if psnr is None else of_psnr(psnr, pixels)
+        return of_ssimulacra2(real(ssimulacra2, "ssimulacra2"), pixels)
+    return None if psnr is None else of_psnr(real(psnr, "psnr"), pixels)
 
 
 def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) -> Target:
@@ -174,6 +175,9 @@ def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) ->
             f"no file has such a size; give a size above 0 and below {LARGEST:g} bytes"
         )
     size = float(size)
+    if size <= fixed:
+        reason = f"alpha channel and metadata alone take {fixed:,} bytes, more than {size:,.0f}"
+        raise CodecError(f"{reason}; give a larger size, or an image without them (--strip)")
     least, most = size * (1 - TOLERANCE), size * (1 + TOLERANCE * above)
     # Not to the last digit: 98 % of 100 bytes are 98 bytes, whatever a logarithm rounds to.
     limits = (least - 1e-6, (least + most) / 2, most + 1e-6)
@@ -256,6 +260,51 @@ def meet(
     )
     nearest = " and ".join(target.words(side) for side in sides if side is not None)
     raise CodecError(f"{target.asked} cannot be met; the nearest are {nearest}, ask for these")
+
+
+def best_that_fits(
+    target: Target,
+    size: int,
+    lmbdas: Sequence[float] | None,
+    best: tuple[int, float],
+    effort: int,
+    attempt: Callable[[int, float, int], A],
+) -> tuple[A, int]:
+    """The best file of at most so many bytes.
+
+    Args:
+        target: Of `size`.
+        size: Bytes.
+        lmbdas: As of `meet`.
+        best: Quality and rate weight of the best file there is.
+        effort: As of `meet`.
+        attempt: As of `meet`.
+
+    Returns:
+        The best file that was found, and how many passes it took.
+
+    Raises:
+        CodecError: none fits.
+    """
+    fitting: list[A] = []
+    passes = 0
+
+    def tried(quality: int, weight: float, effort_now: int) -> A:
+        nonlocal passes
+        passes += 1
+        result = attempt(quality, weight, effort_now)
+        if effort_now == effort and len(result.data) <= size:
+            fitting.append(result)
+        return result
+
+    tried(*best, effort)
+    if not fitting:
+        try:
+            return meet(target, lmbdas, effort, tried)[0], passes
+        except CodecError:
+            if not fitting:
+                raise
+    return max(fitting, key=lambda result: len(result.data)), passes
 
 
 class _Knob:

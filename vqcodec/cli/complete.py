@@ -6,7 +6,13 @@ import click
 
 from vqcodec.cli.console import naming, progress
 from vqcodec.cli.options import device_option, drawing_options, force_option, model_option
-from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+from vqcodec.files import (
+    STANDARD_STREAM,
+    check_different,
+    check_writable,
+    read_bytes,
+    write_atomically,
+)
 
 
 @click.command()
@@ -48,6 +54,7 @@ def command(
     """
     if target == mask == STANDARD_STREAM:
         raise click.UsageError("Standard output takes one image: give --mask a file name.")
+    check_different(source, target)
     check_writable(target, force=force)
     if mask is not None:
         check_writable(mask, force=force)

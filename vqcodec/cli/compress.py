@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqcodec.cli.console import naming, print_values, progress
+from vqcodec.cli.console import naming, print_left_out, print_values, progress
 from vqcodec.cli.options import (
     device_option,
     effort_option,
     force_option,
+    keep_of,
     model_option,
     quality_option,
+    quiet_option,
+    reading_options,
     target_options,
     tune_option,
 )
-from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+from vqcodec.errors import OutputError
+from vqcodec.files import (
+    check_different,
+    check_writable,
+    input_name,
+    is_standard_stream,
+    read_bytes,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from vqcodec.codec import Compressed
@@ -37,7 +48,7 @@ if TYPE_CHECKING:
 )
 @model_option
 @device_option
-@click.option("--keep-metadata", is_flag=True, help="Keep the ICC profile and EXIF.")
+@reading_options
 @click.option(
     "--tile",
     type=int,
@@ -47,6 +58,7 @@ if TYPE_CHECKING:
     help="Side of a tile in pixels, a power of two from 32 to 4096; smaller needs less memory.",
 )
 @force_option
+@quiet_option
 @click.option(
     "--report", is_flag=True, help="Also decompress, and print PSNR, bits of every level, seconds."
 )
@@ -56,6 +68,7 @@ def command(
     quality: int | None,
     bpp: float | None,
     size: int | None,
+    max_size: int | None,
     psnr: float | None,
     ssimulacra2: float | None,
     effort: int,
@@ -63,29 +76,54 @@ def command(
     synthesis: str | None,
     model: str | None,
     device: str,
+    strip: bool,
     keep_metadata: bool,
+    frame: int | None,
+    tone_map: bool,
+    allow_damaged: bool,
     tile: int,
     force: bool,
+    quiet: bool,
     report: bool,
 ) -> None:
     """Compress an image to a .vqz file.
 
-    Of --quality, --bpp, --size, --psnr and --ssimulacra2 give one. Prints the bytes of OUT and its
-    bits per pixel (bpp), and the quality that met a target.
+    Of --quality, --bpp, --size, --max-size, --psnr and --ssimulacra2 give one. Prints the bytes of
+    OUT and its bits per pixel (bpp), and the quality that met a target.
     """
-    targets = {"bpp": bpp, "size": size, "psnr": psnr, "ssimulacra2": ssimulacra2}
+    targets = {
+        "bpp": bpp,
+        "size": size,
+        "max-size": max_size,
+        "psnr": psnr,
+        "ssimulacra2": ssimulacra2,
+    }
     given = [name for name, value in {"quality": quality, **targets}.items() if value is not None]
     if len(given) > 1:
         raise click.UsageError(
             f"--{given[0]} and --{given[1]} exclude each other; give one of them."
         )
+    keep = keep_of(strip, keep_metadata)
+    check_different(source, target)
     check_writable(target, force=force)
     content = read_bytes(source)
 
-    from vqcodec.image import load
+    from vqcodec.image import economical, load, names_a_picture
 
+    if names_a_picture(target) and not force:
+        reason = "has the ending of a picture, which a .vqz file is not"
+        raise OutputError(f"{reason}; use --force to name it so").in_file(target)
     with naming(source):
-        image = load(content, keep_metadata=keep_metadata)
+        image = load(
+            content,
+            keep=keep,
+            frame=frame or 0,
+            tone_map=tone_map,
+            allow_damaged=allow_damaged,
+        )
+    image = economical(image)  # which is what a report compares
+    # Who names a frame knows of the others.
+    left_out = [each for each in image.left_out if frame is None or "(--frame)" not in each]
 
     # After the image: a wrong file is told without waiting for torch.
     from vqcodec.codec import compress, decompress
@@ -97,6 +135,7 @@ def command(
             quality=quality,
             bpp=bpp,
             size=size,
+            max_size=max_size,
             psnr=psnr,
             ssimulacra2=ssimulacra2,
             effort=effort,
@@ -125,7 +164,8 @@ def command(
             "decompress": f"{time.perf_counter() - start:.2f} s",
         }
     write_atomically(target, compressed.data, force=force)
-    print_values(values, err=target == STANDARD_STREAM)
+    print_left_out(input_name(source), left_out, quiet=quiet)
+    print_values(values, err=is_standard_stream(target))
 
 
 def _rate(compressed: Compressed) -> dict[str, object]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 import click
 
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, one_line
 from vqcodec.files import STANDARD_STREAM
 from vqcodec.progress import bar as progress
 
-__all__ = ["fail", "naming", "print_error", "print_values", "progress"]
+__all__ = ["fail", "naming", "print_error", "print_left_out", "print_values", "progress"]
 
 
 def print_error(message: object) -> None:
@@ -38,6 +38,19 @@ def naming(source: str) -> Iterator[None]:
     except CodecError as error:
         error.in_file("standard input" if source == STANDARD_STREAM else source)
         raise
+
+
+def print_left_out(name: str, left_out: Iterable[str], *, quiet: bool) -> None:
+    """Print one line on standard error of what an output has not of its input, if anything.
+
+    Args:
+        name: Of the file it is about.
+        left_out: What it is, in a few words each.
+        quiet: Whether to print nothing.
+    """
+    words = ", ".join(left_out)
+    if words and not quiet:
+        click.echo(f"vqcodec: {one_line(name)}: left out: {one_line(words)}", err=True)
 
 
 def print_values(values: dict[str, object], *, err: bool = False) -> None:

@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqcodec.cli.console import naming, progress
-from vqcodec.cli.options import device_option, force_option, model_option, piece_options
-from vqcodec.files import STANDARD_STREAM, check_writable, read_bytes, write_atomically
+from vqcodec.cli.console import naming, print_left_out, progress
+from vqcodec.cli.options import (
+    device_option,
+    force_option,
+    model_option,
+    piece_options,
+    quiet_option,
+)
+from vqcodec.files import (
+    check_different,
+    check_writable,
+    is_standard_stream,
+    read_bytes,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from vqcodec.piece import Region
@@ -40,6 +52,12 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Image format, such as PNG or BMP; by OUT's ending if not given, PNG on standard output.",
 )
+@click.option(
+    "--background",
+    metavar="COLOUR",
+    help="Put a transparent image on a colour, such as white or #ff8000; needed for JPEG.",
+)
+@quiet_option
 def command(
     source: str,
     target: str,
@@ -52,15 +70,17 @@ def command(
     device: str,
     force: bool,
     image_format: str | None,
+    background: str | None,
+    quiet: bool,
 ) -> None:
     """Restore an image from a .vqz file."""
+    check_different(source, target)
     check_writable(target, force=force)
     content = read_bytes(source)
 
-    from vqcodec.image import dump, format_for
+    from vqcodec.image import check_format, dump, flattened, format_for, losses
 
-    if image_format is None:
-        image_format = "PNG" if target == STANDARD_STREAM else format_for(target)
+    name = format_for(target) if image_format is None else check_format(image_format)
 
     from vqcodec.codec import decompress
 
@@ -76,4 +96,11 @@ def command(
             max_side=max_side,
             progress=advance,
         )
-    write_atomically(target, dump(image, image_format), force=force)
+    if background is not None:
+        image = flattened(image, background)
+    written = "standard output" if is_standard_stream(target) else target
+    with naming(written):
+        encoded = dump(image, name)
+    write_atomically(target, encoded, force=force)
+    if not quiet:  # to know it costs another decoding
+        print_left_out(written, losses(image, encoded), quiet=quiet)

@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from vqcodec.cli.console import naming, print_error, print_values
-from vqcodec.container import EXTRA_ALPHA, EXTRA_EXIF, EXTRA_ICC, EXTRA_SYNTHESIS, unpack
+from vqcodec.container import (
+    DEFLATED,
+    EXTRA_ALPHA,
+    EXTRA_EXIF,
+    EXTRA_ICC,
+    EXTRA_IPTC,
+    EXTRA_SYNTHESIS,
+    EXTRA_TEXTS,
+    EXTRA_XMP,
+    unpack,
+)
 from vqcodec.errors import CodecError
 from vqcodec.files import read_bytes
 
@@ -17,6 +27,9 @@ _EXTRA_NAMES = {
     EXTRA_ICC: "icc",
     EXTRA_EXIF: "exif",
     EXTRA_SYNTHESIS: "synthesis",
+    EXTRA_XMP: "xmp",
+    EXTRA_IPTC: "iptc",
+    EXTRA_TEXTS: "texts",
 }
 
 
@@ -66,7 +79,7 @@ def _describe(source: str) -> dict[str, Any]:
         "levels": header.levels,
         "level_bytes": [sum(map(len, payloads)) for payloads in container.sections],
         "extras": {
-            _EXTRA_NAMES.get(kind, f"kind {kind}"): len(content)
+            _EXTRA_NAMES.get(kind & ~DEFLATED, f"kind {kind}"): len(content)
             for kind, content in container.extras.items()
         },
         "complete": container.complete,

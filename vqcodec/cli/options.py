@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
+from vqcodec.container import MAX_QUALITY
 
 if TYPE_CHECKING:
     from vqcodec.piece import Region
@@ -33,11 +34,21 @@ device_option = click.option(
 
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 
+
+def _quality(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """A quality that a file can have; which ones there are is the model's business."""
+    if value is not None and not 1 <= value <= MAX_QUALITY:
+        raise click.BadParameter(f"{value} is no quality; give one from 1 up.")
+    return value
+
+
 quality_option = click.option(
     "--quality",
-    type=click.IntRange(1, 255),
+    type=int,
+    callback=_quality,
     metavar="N",
-    help="One of the model's qualities; its default if not given.",
+    help="One of the model's qualities, 1 to 100 for the default model; the middle one if not "
+    "given.",
 )
 
 effort_option = click.option(
@@ -60,13 +71,14 @@ tune_option = click.option(
 
 
 def byte_size(text: str) -> int:
-    """A number of bytes, such as 40000, 40kB, 1.5MB or 64KiB, rounded down.
+    """A number of bytes, such as 40000, 40kB, 1.5MB, 64KiB or 1e4, rounded down; in any case.
 
     Raises:
         click.BadParameter: it is none.
     """
-    match = re.fullmatch(r"([0-9]{0,15}\.?[0-9]{1,15}) ?(k|M|Ki|Mi)?B?", text, re.ASCII)
-    units = {None: 1, "k": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
+    number, unit = r"([0-9]{0,15}\.?[0-9]{1,15}(?:e\+?[0-9]{1,2})?)", r"([km]i?)?b?"
+    match = re.fullmatch(f"{number} ?{unit}", text.strip().lower(), re.ASCII)
+    units = {None: 1, "k": 10**3, "m": 10**6, "ki": 2**10, "mi": 2**20}
     size = int(Decimal(match[1]) * units[match[2]]) if match else 0
     if size < 1:
         raise click.BadParameter(f"{text!r} is no size; give bytes, such as 40000, 40kB or 1.5MB.")
@@ -128,6 +140,12 @@ def target_options(function: _Function) -> _Function:
                 help="Size of the file, such as 40kB: never more, and at least 98 % of it.",
             ),
             click.option(
+                "--max-size",
+                type=byte_size,
+                metavar="BYTES",
+                help="The best that fits into so many bytes; less if the best quality needs less.",
+            ),
+            click.option(
                 "--psnr",
                 type=positive,
                 metavar="DB",
@@ -143,6 +161,55 @@ def target_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing of what is left out.")
+
+
+def reading_options(function: _Function) -> _Function:
+    """The options of reading a picture."""
+    for option in reversed(
+        (
+            click.option(
+                "--strip", is_flag=True, help="Keep no metadata, not even the colour profile."
+            ),
+            click.option(
+                "--keep-metadata",
+                is_flag=True,
+                help="Keep all metadata: EXIF whole, XMP, IPTC, texts. If neither is given, the "
+                "colour profile, and EXIF without GPS position and maker notes.",
+            ),
+            click.option(
+                "--frame",
+                type=click.IntRange(min=0),
+                metavar="N",
+                help="Of an animation or several pages take this one; the first is 0.",
+            ),
+            click.option(
+                "--tone-map",
+                is_flag=True,
+                help="Make a picture of floating-point light (HDR, EXR, float TIFF).",
+            ),
+            click.option(
+                "--allow-damaged",
+                is_flag=True,
+                help="Take of a damaged picture what can be read.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def keep_of(strip: bool, keep_metadata: bool) -> Literal["none", "common", "all"]:
+    """The `Keep` that two options ask for.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    if strip and keep_metadata:
+        raise click.UsageError("--strip and --keep-metadata exclude each other; give one of them.")
+    return "none" if strip else "all" if keep_metadata else "common"
 
 
 def drawing_options(function: _Function) -> _Function:

@@ -1,0 +1,88 @@
+"""Pillow for files that nobody vouches for: its limits, its silence, and errors for what it raises.
+
+Pillow's limits and the warnings filter belong to the process. They are changed for a while and put
+back, by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+
+import PIL.Image
+import PIL.ImageFile
+import PIL.PngImagePlugin
+
+from vqcodec.errors import ImageError
+from vqcodec.image.picture import MAX_PIXELS
+
+MAX_TEXT = 16 << 20  # bytes that a text or a profile of a PNG may have
+_STANDARD_ERROR = 2
+_MAX_REASON = 120  # characters of what a library says
+
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def untrusted(what: str = "the image") -> Iterator[None]:
+    """Turns whatever a library raises for a broken image into an ImageError.
+
+    Raises:
+        ImageError: the library raised; but MemoryError and PIL.UnidentifiedImageError pass.
+    """
+    try:
+        yield
+    except (ImageError, MemoryError, PIL.UnidentifiedImageError):
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"{what} has more than {MAX_PIXELS} pixels; reduce it") from error
+    # Pillow's plugins raise nearly anything for malformed files: SyntaxError, struct.error, ...
+    except Exception as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON].strip()
+        if "MAX_TEXT" in text:
+            reason = f"{what} has texts or a profile of more than {MAX_TEXT >> 20} MiB"
+            raise ImageError(f"{reason}; --allow-damaged takes it without them") from error
+        reason = f"{what} cannot be decoded ({text}); the file may be damaged"
+        raise ImageError(f"{reason}: --allow-damaged takes what can be read") from error
+
+
+@contextlib.contextmanager
+def pillow_limits(*, damaged: bool = False) -> Iterator[None]:
+    """Makes Pillow refuse more than MAX_PIXELS, and nothing less, and be silent.
+
+    Args:
+        damaged: Whether it is to take what it can read of a damaged file.
+    """
+    with _lock, warnings.catch_warnings(), contextlib.ExitStack() as put_back:
+        warnings.simplefilter("ignore")
+        for module, name, value in (
+            # Pillow refuses at twice its limit, and only warns before.
+            (PIL.Image, "MAX_IMAGE_PIXELS", MAX_PIXELS // 2),
+            (PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", damaged),
+            (PIL.PngImagePlugin, "MAX_TEXT_CHUNK", MAX_TEXT),
+            (PIL.PngImagePlugin, "MAX_TEXT_MEMORY", 4 * MAX_TEXT),
+        ):
+            put_back.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
+        yield
+
+
+@contextlib.contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Sends to nowhere what C libraries such as libtiff print on standard error."""
+    try:
+        saved = os.dup(_STANDARD_ERROR)
+    except OSError:  # it is closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, _STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(saved, _STANDARD_ERROR)
+        os.close(null)
+        os.close(saved)
