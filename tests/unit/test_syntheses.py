@@ -71,8 +71,8 @@ def test_from_some_levels_it_is_faithful(image: Image, tiny_model: Path, weights
 
 @pytest.mark.usefixtures("registered")
 def test_a_file_says_what_it_is_made_for(image: Image, tiny_model: Path, weights: Path) -> None:
-    files = {
-        name: codec.compress(image, quality=1, model=tiny_model, synthesis=name).data
+    files = {  # without a search, which would be for what restores
+        name: codec.compress(image, quality=1, effort=1, model=tiny_model, synthesis=name).data
         for name in (None, "faithful", "natural")
     }
     assert codec.inspect(files[None]).extras == {}
@@ -84,6 +84,28 @@ def test_a_file_says_what_it_is_made_for(image: Image, tiny_model: Path, weights
     assert np.array_equal(restored["natural"].pixels, natural)
     faithful = codec.decompress(files["natural"], model=tiny_model, synthesis="faithful").pixels
     assert np.array_equal(faithful, restored[None].pixels)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("tune", ["psnr", "natural"])
+def test_the_search_is_for_what_restores(image: Image, tiny_model: Path, tune: str) -> None:
+    """Of two files for one quality, the one searched for the natural synthesis is nearer by it."""
+    errors = []
+    for synthesis in ("faithful", "natural"):
+        data = codec.compress(
+            image, quality=1, effort=6, model=tiny_model, synthesis=synthesis, tune=tune
+        ).data
+        restored = codec.decompress(data, model=tiny_model, synthesis="natural").pixels
+        errors.append(np.square(restored.astype(float) - image.pixels).mean())
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_tune_says_what_a_file_is_made_for(image: Image, tiny_model: Path) -> None:
+    data = codec.compress(image, quality=1, effort=1, model=tiny_model, tune="natural").data
+    assert codec.inspect(data).extras == {4: b"\1"}
+    with pytest.raises(CodecError, match="no tune 'sharp'; give psnr, ssimulacra2, natural"):
+        codec.compress(image, model=tiny_model, tune="sharp")
 
 
 def test_a_file_made_for_what_is_not_there(

@@ -414,4 +414,5 @@ def ssimulacra2_of(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) 
             f"SSIMULACRA 2 needs {SMALLEST} pixels a side, and the image has "
             f"{first.shape[1]} x {first.shape[0]}; ask for another target"
         )
-    return float(Ssimulacra2(torch.from_numpy(first)).score(torch.from_numpy(second)))
+    original, restored = (torch.from_numpy(pixels.copy()) for pixels in (first, second))
+    return float(Ssimulacra2(original, torch.float64).score(restored))

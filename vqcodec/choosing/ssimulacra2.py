@@ -68,7 +68,7 @@ EXPONENT = 0.6276336467831387
 
 
 class _Scale(NamedTuple):
-    """The original at a scale: float32 [3, h, w] each.
+    """The original at a scale: [3, h, w] each.
 
     Attributes:
         image: In the form of XYB.
@@ -86,11 +86,13 @@ class Ssimulacra2:
 
     Args:
         original: In 0..255, [H, W, 3] of any dtype, on any device; H and W are 8 or more.
+        dtype: Of all that is computed. In float32 a score is off by some 0.02.
     """
 
-    def __init__(self, original: Tensor) -> None:
+    def __init__(self, original: Tensor, dtype: torch.dtype = torch.float32) -> None:
         self._scales = []
-        for image in _pyramid(original):
+        self._dtype = dtype
+        for image in _pyramid(original.to(dtype)):
             mean, square = _blurred(torch.cat([image, image.square()])).chunk(2)
             self._scales.append(_Scale(image, mean, square - mean.square()))
 
@@ -98,7 +100,7 @@ class Ssimulacra2:
         """The score, at most 100; see `vqcodec.metrics.distortion.ssimulacra2`.
 
         Args:
-            restored: In 0..255, float32 [H, W, 3].
+            restored: In 0..255, [H, W, 3].
         """
         error = WEIGHT * self.error(restored)
         first, second, third = POLYNOMIAL
@@ -110,14 +112,11 @@ class Ssimulacra2:
         """The weighted sum of errors that the score falls with.
 
         Args:
-            restored: In 0..255, float32 [H, W, 3].
+            restored: In 0..255, [H, W, 3].
         """
+        pyramid = _pyramid(restored.to(self._dtype))
         errors = torch.stack(
-            [
-                _errors(of, image)
-                for of, image in zip(self._scales, _pyramid(restored), strict=True)
-            ],
-            1,
+            [_errors(of, image) for of, image in zip(self._scales, pyramid, strict=True)], 1
         )
         # Of an image with fewer scales, the first weights count.
         weights = errors.new_tensor(WEIGHTS[: errors.numel()])
@@ -125,8 +124,8 @@ class Ssimulacra2:
 
 
 def _pyramid(pixels: Tensor) -> list[Tensor]:
-    """Pixels [H, W, 3] to the form of XYB at every scale, float32 [3, h, w]."""
-    values = pixels.permute(2, 0, 1).float().clamp(0, 255) / 255
+    """Pixels [H, W, 3] to the form of XYB at every scale, [3, h, w]."""
+    values = pixels.permute(2, 0, 1).clamp(0, 255) / 255
     dark = values / 12.92
     linear = torch.where(values <= 0.04045, dark, ((values + 0.055) / 1.055).pow(2.4))
     found: list[Tensor] = []
@@ -137,7 +136,7 @@ def _pyramid(pixels: Tensor) -> list[Tensor]:
 
 
 def _positive_xyb(linear: Tensor) -> Tensor:
-    """Linear RGB [3, h, w] to X, Y and B - Y, positive: float32 [3, h, w]."""
+    """Linear RGB [3, h, w] to X, Y and B - Y, positive: [3, h, w]."""
     absorbed = torch.einsum("ij,jhw->ihw", linear.new_tensor(ABSORBANCE), linear)
     long, middle, short = (absorbed + ABSORBANCE_BIAS).pow(1 / 3) - ABSORBANCE_BIAS ** (1 / 3)
     x, y = (long - middle) / 2, (long + middle) / 2
@@ -147,7 +146,7 @@ def _positive_xyb(linear: Tensor) -> Tensor:
 
 def _blurred(maps: Tensor) -> Tensor:
     """Maps [N, h, w], blurred."""
-    places = torch.arange(-RADIUS, RADIUS + 1, device=maps.device)
+    places = torch.arange(-RADIUS, RADIUS + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-places.square() / (2 * SIGMA**2))
     kernel, count = kernel / kernel.sum(), len(maps)
     across = kernel.view(1, 1, 1, -1).expand(count, 1, 1, -1)
@@ -158,7 +157,7 @@ def _blurred(maps: Tensor) -> Tensor:
 
 
 def _errors(of: _Scale, image: Tensor) -> Tensor:
-    """Structure, artifacts and detail lost, as means and 4-norms: float32 [3, 6]."""
+    """Structure, artifacts and detail lost, as means and 4-norms: [3, 6]."""
     maps = torch.cat([image, image.square(), image * of.image])
     mean, square, product = _blurred(maps).chunk(3)
     variance, covariance = square - mean.square(), product - mean * of.mean
@@ -168,5 +167,5 @@ def _errors(of: _Scale, image: Tensor) -> Tensor:
     edges = (1 + (image - mean).abs()) / (1 + (of.image - of.mean).abs()) - 1
     errors = torch.stack([structure, edges.clamp(min=0), (-edges).clamp(min=0)], 1).flatten(2)
     # Not a root of 0, whose slope is infinite.
-    norms = (errors.pow(4).mean(2) + 1e-24).pow(0.25)
+    norms = (errors.pow(4).mean(2) + 1e-32).pow(0.25)
     return torch.cat([errors.mean(2), norms], 1)

@@ -96,9 +96,10 @@ def _packed(weight: Tensor) -> Any:
 
 
 def usable(x: Tensor, weight: Tensor) -> bool:
-    """Whether `residual` can be used: nothing is trained, and compiled code is there."""
+    """Whether `residual` can be used: nothing is trained, in float32, and it is compiled."""
     trained = torch.is_grad_enabled() and weight.requires_grad
-    return not trained and x.dtype == torch.float32 and kernels.usable(x.device)
+    rounded = torch.is_autocast_enabled(x.device.type)
+    return not trained and not rounded and x.dtype == torch.float32 and kernels.usable(x.device)
 
 
 def residual(x: Tensor, weights: Weights, scale: Tensor | None) -> Tensor:

@@ -96,6 +96,17 @@ def test_training_takes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert block.conv.weight.grad is not None
 
 
+def test_rounded_products_take_the_usual_way() -> None:
+    block, x = block_of(8, 0), torch.randn(1, 6, 6, 8)
+    position = torch.zeros(1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rounded = block(x, position)
+    with torch.no_grad():
+        exact = block(x, position)
+    assert not torch.equal(rounded.float(), exact)
+    torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
+
+
 def test_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert winograd.fault() is None
     monkeypatch.setattr(winograd, "_FILTERS", winograd._FILTERS * np.float32(1.01))
