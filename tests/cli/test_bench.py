@@ -38,7 +38,7 @@ def results(
         picture.crop((100, 50, 292, 226)).save(second)  # as large as MS-SSIM needs
     arguments = [astronaut, second, "--out", folder, "--model", tiny_model, "--runs", 1, "--keep"]
     arguments += ["--quality", 1, "--quality", 3, "--peer", "jpeg", "--peer", "webp"]
-    arguments += ["--synthesis", "faithful", "--synthesis", tiny_synthesis]
+    arguments += ["--variant", "psnr", "--variant", tiny_synthesis]
     arguments += ["--dists", write_random_dists(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder))  # without Butteraugli, whether it is installed or not
@@ -154,8 +154,8 @@ def test_earlier_results_are_kept(results: dict[str, Any], folder: Path, astrona
         (["text.png"], "is text, no picture"),
         (["a.png", "--lpips", "text.png"], "no usable weights file of LPIPS"),
         (["a.png", "--dists", "text.png"], "no usable weights file of DISTS"),
-        (["a.png", "--synthesis", "soft"], "there is no synthesis 'soft'"),
-        (["a.png", "--synthesis", "x.safetensors"], "No such file"),
+        (["a.png", "--variant", "soft"], "there is no tune 'soft'"),
+        (["a.png", "--variant", "x.safetensors"], "No such file"),
         (["a.png", "--model", "nonsense"], "not known"),
         (["a.png", "--quality", "200"], "no quality 200"),
         (["a.png", "--view", "nothing.png"], "holds no images"),
@@ -182,10 +182,10 @@ def test_two_syntheses_of_one_name(
 ) -> None:
     copy = tmp_path / tiny_synthesis.name
     copy.write_bytes(tiny_synthesis.read_bytes())
-    twice = ["--synthesis", copy, "--synthesis", tiny_synthesis, "--synthesis", tiny_synthesis]
+    twice = ["--variant", copy, "--variant", tiny_synthesis, "--variant", tiny_synthesis]
     finished = run("bench", astronaut, "--out", "results", "--model", tiny_model, *twice)
     assert finished.returncode == 1
-    assert b"two syntheses are called smooth; rename the file of one" in finished.stderr
+    assert b"two variants are called smooth; rename the file of one" in finished.stderr
 
 
 def test_every_peer_can_be_asked_for() -> None:

@@ -21,8 +21,10 @@ import PIL.Image
 
 from vqcodec.bench.images import Pixels
 from vqcodec.choosing.effort import DEFAULT_EFFORT
+from vqcodec.choosing.tunes import DEFAULT_TUNE, tune_of
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
+from vqcodec.registry import WEIGHTS_SUFFIX
 
 _FAILURES = (OSError, ValueError, RuntimeError, SyntaxError)  # of Pillow and its plugins
 
@@ -46,15 +48,22 @@ class Variant(NamedTuple):
     """A way to use a model.
 
     Attributes:
-        synthesis: What restores: "faithful", "natural", or a file of one.
+        tune: What indices are searched for.
+        synthesis: What restores, if not what the tune is for: a file of one.
     """
 
-    synthesis: str = "faithful"
+    tune: str = DEFAULT_TUNE
+    synthesis: str | None = None
+
+    @classmethod
+    def of(cls, name: str) -> Variant:
+        """A tune, or the default one and a file of a synthesis."""
+        return cls(synthesis=name) if name.endswith(WEIGHTS_SUFFIX) else cls(name)
 
     @property
     def name(self) -> str:
         """What tells it from others."""
-        return Path(self.synthesis).stem
+        return self.tune if self.synthesis is None else Path(self.synthesis).stem
 
 
 USUAL = Variant()
@@ -108,14 +117,12 @@ class Vqcodec:
     def encode(self, pixels: Pixels, quality: int) -> Encoded:
         """As `vqcodec compress` does."""
         from vqcodec.codec import compress
-        from vqcodec.syntheses import NATURAL
 
         compressed = compress(
             Image(pixels, grey=False),
             quality=quality,
             effort=self.effort,
-            # Files need not say that they are for the faithful one, and cannot name another file.
-            synthesis=NATURAL if self.variant.synthesis == NATURAL else None,
+            tune=self.variant.tune,
             model=self.model,
         )
         return Encoded(compressed.data, compressed.ideal_bits)
@@ -315,15 +322,16 @@ def vqcodec(
         main: Whether it is the one that all is compared with.
 
     Raises:
-        CodecError: no such model, quality or synthesis, or a model of another kind.
+        CodecError: no such model, quality, tune or synthesis, or a model of another kind.
     """
-    from vqcodec.syntheses import synthesis_of
+    from vqcodec.syntheses import NATURAL, synthesis_of
     from vqcodec.weights_file import load
 
     loaded = load(model)
     chosen = sorted({loaded.checked_quality(quality) for quality in qualities})
     spread_out = tuple(chosen or spread(loaded.qualities))
-    synthesis_of(loaded, variant.synthesis)  # is there
+    natural = NATURAL if tune_of(variant.tune).natural else None
+    synthesis_of(loaded, variant.synthesis or natural)  # is there
     return Vqcodec(model, loaded.model_id, spread_out, threads, effort, variant, main)
 
 

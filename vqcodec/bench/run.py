@@ -33,11 +33,11 @@ from vqcodec.bench.images import Pixels, found_images, middle, picture
 from vqcodec.bench.judges import judges
 from vqcodec.bench.measure import Measuring, covered, runs_for
 from vqcodec.bench.report import Version, View
+from vqcodec.choosing.tunes import tune_of
 from vqcodec.errors import CodecError, OutputError
 from vqcodec.files import check_writable, make_folder
 from vqcodec.metrics import distortion
 from vqcodec.progress import Progress
-from vqcodec.syntheses import NATURAL
 
 RESULTS, CODED = "results.json", "files"
 SPEED_RUNS = 3
@@ -178,16 +178,16 @@ def _ours(settings: Settings, threads: int) -> list[Vqcodec]:
     ]
     names = [each.variant.name for each in found]
     if twice := next((name for n, name in enumerate(names) if name in names[:n]), None):
-        raise CodecError(f"two syntheses are called {twice}; rename the file of one")
+        raise CodecError(f"two variants are called {twice}; rename the file of one")
     return found
 
 
 def _synthesis(codec: Vqcodec) -> str | None:
     """The hash of a codec's synthesis, if that is not a part of the model."""
-    name = codec.variant.synthesis
-    if name.endswith(registry.WEIGHTS_SUFFIX):
-        return registry.sha256_of(name)
-    return registry.SYNTHESES[codec.model_id].sha256 if name == NATURAL else None
+    tune, synthesis = codec.variant
+    if synthesis is not None:
+        return registry.sha256_of(synthesis)
+    return registry.SYNTHESES[codec.model_id].sha256 if tune_of(tune).natural else None
 
 
 def _check_out(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
 from vqcodec.cli.console import print_values, progress
 from vqcodec.cli.options import effort_option, force_option, model_option
 from vqcodec.errors import CodecError
@@ -20,7 +21,7 @@ from vqcodec.registry import DEFAULT_MODEL
 _PATH = click.Path(path_type=Path)
 FILE_PEERS = ("jpeg", "webp", "avif", "avif-psnr", "jpeg2000", "jxl")
 _SPEED_PEERS = ("bmshj2018-factorized", "mbt2018", "cheng2020-anchor")
-_OF_MEASURING = ("qualities", "syntheses", "views", "lpips", "dists", "runs", "profile", "keep")
+_OF_MEASURING = ("qualities", "variants", "views", "lpips", "dists", "runs", "profile", "keep")
 _OF_BLIND = ("rates", "crops", "seed")
 _BLIND_PEERS = ("avif",)
 
@@ -41,13 +42,14 @@ _BLIND_PEERS = ("avif",)
 )
 @effort_option
 @click.option(
-    "--synthesis",
-    "syntheses",
+    "--variant",
+    "variants",
     multiple=True,
-    default=["faithful"],
-    metavar="NAME|FILE",
-    help="What restores: faithful, natural, or weights that `export --synthesis` wrote; "
-    "repeatable. The first is the main one, each other one has curves of its own.",
+    default=[DEFAULT_TUNE],
+    metavar="TUNE|FILE",
+    help=f"How to compress: {', '.join(TUNES)}, or {DEFAULT_TUNE} and weights that `export "
+    "--synthesis` wrote to restore; repeatable. The first is the main one, each other one has "
+    "curves of its own.",
 )
 @click.option(
     "--peer",
@@ -129,7 +131,7 @@ def command(
     model: str | None,
     qualities: tuple[int, ...],
     effort: int,
-    syntheses: tuple[str, ...],
+    variants: tuple[str, ...],
     peers: tuple[str, ...],
     views: tuple[Path, ...],
     lpips: Path | None,
@@ -193,7 +195,7 @@ def command(
         model=model or DEFAULT_MODEL,
         qualities=qualities,
         effort=effort,
-        variants=[Variant(synthesis) for synthesis in syntheses],
+        variants=[Variant.of(name) for name in variants],
         peers=[peer for peer in peers if peer != "none"],
         views=views,
         weights={

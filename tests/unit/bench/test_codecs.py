@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vqcodec.bench import codecs, coding, cost
+from vqcodec.codec import compress
 from vqcodec.errors import CodecError
 from vqcodec.image import load
 
@@ -92,7 +93,7 @@ def test_vqcodec_with_some_qualities(tiny_model: Path, photograph: np.ndarray) -
 def test_a_variant_restores_the_same_indices_otherwise(
     tiny_model: Path, tiny_synthesis: Path, photograph: np.ndarray
 ) -> None:
-    variant = codecs.Variant(str(tiny_synthesis))
+    variant = codecs.Variant.of(str(tiny_synthesis))
     main = codecs.vqcodec(str(tiny_model), [2], 1)
     further = codecs.vqcodec(str(tiny_model), [2], 1, variant=variant, main=False)
     assert (main.key, main.name) == ("vqcodec", "vqcodec tiny-test")
@@ -105,21 +106,15 @@ def test_a_variant_restores_the_same_indices_otherwise(
         codecs.vqcodec(str(tiny_model), [2], 1, variant=codecs.Variant("natural"))
 
 
-def test_files_for_the_natural_synthesis_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
-
-    class Compressed:
-        data, ideal_bits = b"", ()
-
-    def compress(image: object, **options: object) -> type[Compressed]:
-        asked.update(options)
-        return Compressed
-
-    monkeypatch.setattr("vqcodec.codec.compress", compress)
-    pixels = np.zeros((1, 1, 3), np.uint8)
-    for name, said in (("faithful", None), ("natural", "natural"), ("mine.safetensors", None)):
-        codecs.Vqcodec("m", "m", (1,), 1, variant=codecs.Variant(name)).encode(pixels, 1)
-        assert asked["synthesis"] == said
+def test_a_variant_is_a_tune(tiny_model: Path, photograph: np.ndarray) -> None:
+    variant = codecs.Variant.of("ssimulacra2")
+    main = codecs.vqcodec(str(tiny_model), [2], 1)
+    further = codecs.vqcodec(str(tiny_model), [2], 1, variant=variant, main=False)
+    assert (further.key, further.settings) == ("vqcodec-ssimulacra2", "effort 5, ssimulacra2")
+    expected = compress(photograph, quality=2, tune="ssimulacra2", model=tiny_model).data
+    assert further.encode(photograph, 2).data == expected != main.encode(photograph, 2).data
+    with pytest.raises(CodecError, match="no tune 'sharp'"):
+        codecs.vqcodec(str(tiny_model), [2], 1, variant=codecs.Variant.of("sharp"))
 
 
 def test_costs_are_of_the_action() -> None:
