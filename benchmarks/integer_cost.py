@@ -12,6 +12,7 @@ import torch
 
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.bench.images import Pixels, found_images, middle, picture
+from vqcodec.choosing.choice import COARSER_WEIGHT
 from vqcodec.cli.options import model_option
 from vqcodec.entropy.frequencies import code_lengths
 from vqcodec.models.prior import Prior, set_mode
@@ -32,7 +33,8 @@ def bits_of(model: Model, priors: Sequence[Prior], pixels: Pixels, quality: int)
     """Ideal code lengths of the indices of uint8 [H, W, 3]."""
     padded = np.array(pad(middle(pixels, CROP), model.strides[0]))
     chosen = torch.tensor([quality - 1])
-    indices, _ = model.autoencoder.quantize(torch.from_numpy(padded)[None], chosen)
+    pixels = torch.from_numpy(padded)[None]
+    indices, _ = model.autoencoder.quantize(pixels, chosen, coarser_weight=COARSER_WEIGHT)
     found = np.zeros((len(KINDS), len(indices)))
     for level, (integer, prior, own) in enumerate(zip(model.priors, priors, indices, strict=True)):
         before = indices[:level]

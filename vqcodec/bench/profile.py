@@ -24,6 +24,7 @@ from vqcodec.bench.codecs import spread
 from vqcodec.bench.cost import measured, timed
 from vqcodec.bench.images import Pixels, picture
 from vqcodec.bench.scaling import MEGAPIXELS, scaling
+from vqcodec.choosing.choice import COARSER_WEIGHT
 from vqcodec.container import Container
 from vqcodec.entropy import payload
 from vqcodec.entropy.frequencies import code_lengths
@@ -171,7 +172,9 @@ def _count(levels: Sequence[Sequence[_Tally]], model: Model, pixels: Pixels, qua
         for part in model.autoencoder.modules()
         if isinstance(part, ProductQuantizer)
     ]
-    indices, _ = model.autoencoder.quantize(padded, torch.tensor([quality - 1]))
+    indices, _ = model.autoencoder.quantize(
+        padded, torch.tensor([quality - 1]), coarser_weight=COARSER_WEIGHT
+    )
     for hook in hooks:
         hook.remove()
     for level, tallies in enumerate(levels):

@@ -158,7 +158,8 @@ def format_for(path: str | Path) -> str:
     try:
         _register(extension)
         format = PIL.Image.registered_extensions().get(extension)
-        if format is None or format not in PIL.Image.SAVE:
+        # Of `vqcodec.pillow`, if that is loaded.
+        if extension == ".vqz" or format is None or format not in PIL.Image.SAVE:
             reason = f"has the extension {extension!r}" if extension else "has no extension"
             raise OutputError(f"{reason}, not one of an image; write a .png file")
     except OutputError as error:

@@ -17,6 +17,7 @@ from tiny import tiny_priors
 from vqcodec import codec, image
 from vqcodec.bench import profile
 from vqcodec.bench.images import Pixels
+from vqcodec.choosing.choice import COARSER_WEIGHT
 from vqcodec.codec import compress
 from vqcodec.entropy import payload
 from vqcodec.entropy.coder import Decoder
@@ -79,7 +80,9 @@ class TestBits:
         rates = torch.zeros(3)
         for each in pictures:
             padded = torch.from_numpy(np.array(profile.pad(each, 32)))[None]
-            rates += autoencoder.quantize(padded, torch.tensor([0]))[1][0]
+            rates += autoencoder.quantize(padded, torch.tensor([0]), coarser_weight=COARSER_WEIGHT)[
+                1
+            ][0]
         for level in range(3):
             found = row_of(rows, quality=1, level=level, codebook="all")
             assert found["hierarchical"] == pytest.approx(float(rates[level]), rel=1e-5)

@@ -1,6 +1,6 @@
 """What is read of pictures of every kind, against what Chromium shows of the same files.
 
-    python benchmarks/browser.py --out benchmarks/inputs.md
+    python benchmarks/inputs.py --out benchmarks/inputs.md
 
 Colours are compared as sRGB, by the profile that is kept, where neither is transparent. Needs
 selenium, chromium and its driver.
@@ -219,7 +219,7 @@ def main(out: Path | None) -> None:
         "# What comes back of a picture",
         "",
         "What `vqcodec` reads of files of each kind, and by how many of 255 levels Chromium shows",
-        "other colours: the mean, and the most (`python benchmarks/browser.py --out",
+        "other colours: the mean, and the most (`python benchmarks/inputs.py --out",
         "benchmarks/inputs.md`). Chromium does not turn WebP by EXIF.",
         "",
         "| file | read as | kept | left out | Chromium's colours differ by |",

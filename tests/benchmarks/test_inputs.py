@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-import browser
+import inputs
 import pytest
 
 from vqcodec.image import load
@@ -21,8 +21,8 @@ MOST = 2  # of 255 levels
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # selenium's own sockets
 def test_colours_are_those_of_a_browser() -> None:
     compared = 0
-    with browser.browser() as shown:
-        for name, encoded in browser.pictures().items():
+    with inputs.browser() as shown:
+        for name, encoded in inputs.pictures().items():
             # Chromium does not turn WebP by EXIF; it shows HDR, which is refused here.
             if (name.startswith("WebP") and "orientation" in name) or "PQ" in name:
                 continue
@@ -30,17 +30,17 @@ def test_colours_are_those_of_a_browser() -> None:
             if seen is None:
                 assert name.startswith("TIFF"), name
                 continue
-            words = browser.difference(load(encoded, allow_damaged=True), seen)
+            words = inputs.difference(load(encoded, allow_damaged=True), seen)
             assert int(words.rpartition("at most ")[2]) <= MOST, (name, words)
             compared += 1
     assert compared > 30
 
 
 def test_a_row_tells_what_is_kept_and_left_out() -> None:
-    found = browser.pictures()["JPEG, EXIF orientation 6"]
-    assert browser.row("name", found, None) == (
+    found = inputs.pictures()["JPEG, EXIF orientation 6"]
+    assert inputs.row("name", found, None) == (
         "| name | RGB 64 x 96 | EXIF | GPS position (--keep-metadata) | not shown |"
     )
-    assert browser.row("name", b"text", None) == (
+    assert inputs.row("name", b"text", None) == (
         "| name | refused: is text, no picture; name a picture | | | not shown |"
     )
