@@ -1,10 +1,11 @@
-"""Makes the pictures of the main README: crops at equal bytes, and the rate-distortion plot.
+"""Makes the pictures of the main README: crops at equal bytes, syntheses, rate and distortion.
 
     python benchmarks/pictures.py
 
 Of each photograph the whole is compressed, and the centre is shown: no crop is chosen by what it
 looks like. JPEG, WebP and AVIF have whole numbers for qualities, so bytes that all three come near
-to are looked for first; vqcodec is then given a size that it must not exceed.
+to are looked for first; vqcodec is then given a size that it must not exceed. So it is for both
+syntheses and AVIF at several rates.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from matplotlib.ticker import NullLocator
 
 import vqcodec
 from vqcodec.bench import plots
-from vqcodec.bench.codecs import PEERS
+from vqcodec.bench.codecs import PEERS, matched
 from vqcodec.bench.command import Command
 from vqcodec.bench.curves import published
 from vqcodec.bench.images import Pixels, picture
@@ -49,6 +50,10 @@ CROP = (100, 150)  # rows and columns
 ENLARGED = 2
 GAP, LABEL, TEXT = 8, 34, 19
 COLUMNS = 3
+
+# Both syntheses and AVIF
+RATES = (0.06, 0.12, 0.25)  # of the whole photograph
+RATES_CROP = (170, 150)
 
 # Rate and distortion
 CURVES = {  # name of the curve: its colour and its name here
@@ -125,6 +130,19 @@ def at_equal_bytes(pixels: Pixels) -> list[Shown]:
     return shown
 
 
+def at_rate(pixels: Pixels, bpp: float) -> list[Shown]:
+    """AVIF from at most so many bits per pixel, if it can, and both syntheses from its bytes."""
+    avif = PEERS["avif"]
+    quality, data = matched(avif, pixels, round(bpp * pixels.size / 3 / 8))
+    shown = [Shown(avif.name, quality, len(data), avif.decode(data))]
+    for name, tune in (("faithful", "psnr"), ("natural", "natural")):
+        compressed = vqcodec.compress(pixels, max_size=len(data), tune=tune)
+        restored = vqcodec.decompress(bytes(compressed)).pixels
+        size = len(bytes(compressed))
+        shown.append(Shown(f"vqcodec, {name}", compressed.header.quality, size, restored))
+    return shown
+
+
 def font(bold: bool = False) -> PIL.ImageFont.FreeTypeFont:
     """The font of labels, one that matplotlib brings along."""
     weight = "bold" if bold else "normal"
@@ -162,6 +180,27 @@ def sheet(photographs: Sequence[tuple[Pixels, Sequence[Shown]]]) -> PIL.Image.Im
             line = y + height + 4
             draw.text((x, line), name, INK, font(bold=name == ours.name))
             draw.text((x + width, line), rest, INK, font(), anchor="ra")
+    return page
+
+
+def rates(pixels: Pixels, shown: Sequence[tuple[float, Sequence[Shown]]]) -> PIL.Image.Image:
+    """The centre of a photograph, a row a rate: AVIF, both syntheses, the original."""
+    height, width = (side * ENLARGED for side in RATES_CROP)
+    columns = len(shown[0][1]) + 1
+    page = PIL.Image.new(
+        "RGB", (columns * (width + GAP) - GAP, len(shown) * (height + LABEL)), "white"
+    )
+    draw = PIL.ImageDraw.Draw(page)
+    top, left = ((a - b) // 2 for a, b in zip(pixels.shape, RATES_CROP, strict=False))
+    box = (left, top, left + RATES_CROP[1], top + RATES_CROP[0])
+    for row, (_, own) in enumerate(shown):
+        cells = [(each.name, f"{each.size:,} B", each.pixels) for each in own]
+        for column, (name, rest, image) in enumerate([*cells, ("original", "", pixels)]):
+            x, y = column * (width + GAP), row * (height + LABEL)
+            cell = PIL.Image.fromarray(image).crop(box)
+            page.paste(cell.resize((width, height), PIL.Image.Resampling.LANCZOS), (x, y))
+            draw.text((x, y + height + 4), name, INK, font())
+            draw.text((x + width, y + height + 4), rest, INK, font(), anchor="ra")
     return page
 
 
@@ -223,10 +262,21 @@ def _themed(text: str) -> str:
 
 
 @click.command(cls=Command)
-@click.option("--only", type=click.Choice(["crops", "plot"]), help="Make this one alone.")
+@click.option(
+    "--only", type=click.Choice(["crops", "syntheses", "plot"]), help="Make this one alone."
+)
 def main(only: str | None) -> None:
     """Make the pictures of the main README, in benchmarks/pictures."""
-    if only != "plot":
+    if only in (None, "syntheses"):
+        for name in PHOTOGRAPHS:
+            pixels = picture(FIXTURES / name)
+            shown = [(bpp, at_rate(pixels, bpp)) for bpp in RATES]
+            page = rates(pixels, shown)
+            page.save(PICTURES / f"syntheses-{Path(name).stem}.webp", quality=94, method=6)
+            for bpp, own in shown:
+                for each in own:
+                    click.echo(f"{name}  {bpp:g} bpp  {each.name}: {each.size:,} bytes")
+    if only in (None, "crops"):
         photographs = []
         for name in PHOTOGRAPHS:
             pixels = picture(FIXTURES / name)
@@ -239,7 +289,7 @@ def main(only: str | None) -> None:
                     f"{psnr(pixels, each.pixels):.2f} dB"
                 )
         sheet(photographs).save(PICTURES / "equal-bytes.webp", quality=94, method=6)
-    if only != "crops":
+    if only in (None, "plot"):
         text = rate_distortion(json.loads(RESULTS.read_text()))
         (PICTURES / "rate-distortion.svg").write_text(text, encoding="utf-8")
 
