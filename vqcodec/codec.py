@@ -99,7 +99,7 @@ def compress(
             synthesis restores best; None for "psnr". Without effect at effort 1, but that the file
             says "natural".
         synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
-            "natural"; None for what it is tuned for. The indices are the same.
+            "natural"; None for what it is tuned for. The search goes through it.
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
