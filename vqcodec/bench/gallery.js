@@ -80,7 +80,7 @@ for (const piece of document.querySelectorAll(".piece")) {
   let drag = null;
   const at = (event) => (event.clientX - stage.getBoundingClientRect().left) / stage.clientWidth;
   stage.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || event.target === scroller) return; // its scrollbars
     const dividing = pair && (zoom === 0 || event.target.closest(".divider"));
     if (!dividing && (zoom === 0 || event.pointerType !== "mouse")) return;
     drag = { dividing, x: event.clientX, y: event.clientY };

@@ -145,9 +145,8 @@ def size_text(size: int) -> str:
 
 def rate_text(size: int, bpp: float) -> str:
     """Bytes and bits per pixel as people write them: 38.4 kB (0.125 bpp)."""
-    return (
-        f"{size_text(size)} ({bpp:.3g} bpp)" if bpp < 100 else f"{size_text(size)} ({bpp:.0f} bpp)"
-    )
+    rate = f"{bpp:.0f}" if bpp >= 100 else f"{bpp:.3g}"
+    return f"{size_text(size)} ({rate} bpp)"
 
 
 def seconds_text(seconds: float) -> str:

@@ -205,9 +205,7 @@ def verbosity_options(function: _Function) -> _Function:
     return function
 
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print a JSON object, for scripts."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def reading_options(function: _Function) -> _Function:
