@@ -140,9 +140,9 @@ def test_training_is_imported_by_its_own_commands_only() -> None:
     assert outside == {"vqcodec.cli.train", "vqcodec.cli.export"}
 
 
-def test_the_benchmark_is_imported_by_its_command_only() -> None:
+def test_the_benchmark_is_imported_by_the_commands_with_pages_only() -> None:
     outside = {name for name in importers("vqcodec.bench") if not within(name, "vqcodec.bench")}
-    assert outside == {"vqcodec.cli.bench"}
+    assert outside == {"vqcodec.cli.bench", "vqcodec.cli.gallery"}
 
 
 def test_metrics_are_imported_by_commands_training_and_the_benchmark_only() -> None:
@@ -235,6 +235,8 @@ def vqz_bytes() -> bytes:
         ["--version"],
         ["info", "a.vqz"],
         ["models"],
+        ["completion", "zsh"],
+        ["gallery", "--help"],
         ["verify", "--quick"],
         ["evaluate", "cas", "--help"],
         ["bench", "--help"],

@@ -49,7 +49,9 @@ def test_prints_bytes_and_bpp(
     assert result.returncode == 0
     assert result.stderr == b""
     size = (tmp_path / "a.vqz").stat().st_size
-    expected = {"bytes": str(size), "bpp": f"{8 * size / (128 * 96):.4f}"}
+    bpp = 8 * size / (128 * 96)
+    assert size < 1000
+    expected = {"size": f"{size} B ({bpp:.3g} bpp)", "bytes": str(size), "bpp": f"{bpp:.4f}"}
     assert values(result.stdout.decode()) == expected
 
 

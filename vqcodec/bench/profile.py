@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,10 +35,9 @@ from vqcodec.progress import Progress
 from vqcodec.spec.cone import step_of
 from vqcodec.tiles import Tiles
 from vqcodec.tiling import crop, pad, split
-from vqcodec.watch import watching
+from vqcodec.watch import ALL, Clock, watching
 from vqcodec.weights_file import Model, load
 
-ALL, REST = "all", "rest"
 CODES = ("uniform", "marginal", "hierarchical", "full")
 
 Row = dict[str, Any]
@@ -207,41 +204,6 @@ def _sum(rows: Sequence[Row], level: int | str) -> Row:
 
 
 # Stages
-
-
-class Clock:
-    """Seconds of stages, each without those inside it."""
-
-    def __init__(self) -> None:
-        self.seconds = {REST: 0.0}
-        self.running = [REST]
-        self._last = time.perf_counter()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """The block's seconds are those of a stage; what is inside of a level's is that level's."""
-        level, comma, _ = self.running[-1].partition(", ")
-        name = f"{level}, {name}" if comma else name
-        self.seconds.setdefault(name, 0.0)
-        self._charge()
-        self.running.append(name)
-        try:
-            yield
-        finally:
-            self._charge()
-            self.running.pop()
-
-    def milliseconds(self) -> dict[str, float]:
-        """Milliseconds by stage so far, in the order of their start, then "rest" and "all"."""
-        self._charge()
-        found = {name: 1000 * seconds for name, seconds in self.seconds.items()}
-        rest = found.pop(REST)
-        return {**found, REST: rest, ALL: rest + sum(found.values())}
-
-    def _charge(self) -> None:
-        now = time.perf_counter()
-        self.seconds[self.running[-1]] += now - self._last
-        self._last = now
 
 
 def _clocked(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:

@@ -178,6 +178,7 @@ def environment() -> jinja2.Environment:
             "percent": percent,
             "seconds": seconds,
             "memory": memory,
+            "file_size": file_size,
             "source": source,
             "swatch": plots.swatch,
             "data_uri": data_uri,
@@ -229,6 +230,13 @@ def memory(value: float | None) -> str:
     if value < 999.5e6:
         return f"{number(value / 1e6, 0)}\N{NO-BREAK SPACE}MB"
     return f"{number(value / 1e9, 2)}\N{NO-BREAK SPACE}GB"
+
+
+def file_size(value: float) -> str:
+    """Bytes to three figures in kB or MB, of 1000 each."""
+    value, unit = (value / 1e6, "MB") if value >= 999.5e3 else (value / 1e3, "kB")
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{number(value, decimals)}\N{NO-BREAK SPACE}{unit}"
 
 
 def source(text: str) -> Markup:
@@ -424,15 +432,20 @@ def _scaling(scaling: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
-    """uint8 [H, W, 3] as an address that holds all of it, losslessly: WebP, or PNG if smaller."""
+def data_uri(pixels: npt.NDArray[np.uint8], icc: bytes | None = None) -> str:
+    """An image as an address that holds all of it, losslessly: WebP, or PNG if smaller.
+
+    Args:
+        pixels: uint8 [H, W] or [H, W, C], as `Image.channels` has them.
+        icc: Their colour profile, or None for sRGB.
+    """
     image = PIL.Image.fromarray(pixels)
     coded = {}
     for kind, options in (("webp", {"lossless": True, "method": 4}), ("png", {})):
         if kind == "webp" and max(image.size) > _WEBP_SIDE:
             continue
         stream = io.BytesIO()
-        image.save(stream, kind, **options)
+        image.save(stream, kind, icc_profile=icc, **options)
         coded[kind] = stream.getvalue()
     kind = min(coded, key=lambda name: len(coded[name]))
     return f"data:image/{kind};base64,{base64.b64encode(coded[kind]).decode('ascii')}"

@@ -24,13 +24,16 @@ import click
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from vqcodec import __version__
-from vqcodec.cli.console import fail
+from vqcodec.cli.console import examples, fail
+from vqcodec.cli.options import verbosity_options
 from vqcodec.errors import CodecError
 
 _COMMANDS = (
     "compress",
     "decompress",
     "view",
+    "compare",
+    "gallery",
     "sample",
     "complete",
     "info",
@@ -40,6 +43,7 @@ _COMMANDS = (
     "export",
     "evaluate",
     "bench",
+    "completion",
 )
 _ALIASES = {"generate": "sample"}
 
@@ -111,8 +115,15 @@ def _is_out_of_memory(error: Exception) -> bool:
 @click.group(
     cls=CommandLine,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`-` as a file name is standard input or standard output.",
+    epilog="`-` as a file name is standard input or standard output.\n\n"
+    + examples(
+        "compress photo.jpg photo.vqz --quality 40",
+        "decompress photo.vqz photo.png",
+        "gallery photo.jpg --out page.html",
+        "compress --help                  # its options, and more examples",
+    ),
 )
 @click.version_option(__version__, prog_name="vqcodec")
+@verbosity_options
 def main() -> None:
     """A learned image codec: images to .vqz files and back, and new images from its priors."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,8 @@ import click
 from click.core import ParameterSource
 
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
-from vqcodec.cli.console import print_values, progress
-from vqcodec.cli.options import effort_option, force_option, model_option
-from vqcodec.errors import CodecError
+from vqcodec.cli.console import examples, extra_for, print_values, progress
+from vqcodec.cli.options import effort_option, force_option, model_option, verbosity_options
 from vqcodec.registry import DEFAULT_MODEL
 
 _PATH = click.Path(path_type=Path)
@@ -26,7 +23,13 @@ _OF_BLIND = ("rates", "crops", "seed")
 _BLIND_PEERS = ("avif",)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "bench photos/ --out results",
+        "bench photos/ --out results --quality 20 --quality 60 --peer avif --profile",
+        "bench photos/ --out blind --blind --bpp 0.12",
+    )
+)
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=_PATH)
 @click.option(
     "--out", metavar="DIR", required=True, type=_PATH, help="Folder for results, page and plots."
@@ -123,6 +126,7 @@ _BLIND_PEERS = ("avif",)
     help="Seed of the crops, order and sides of --blind.",
 )
 @force_option
+@verbosity_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -158,7 +162,7 @@ def command(
     if blind:
         if not _is_given(context, "peers"):
             peers = _BLIND_PEERS
-        with _extra():
+        with extra_for("bench"):
             from vqcodec.bench import blind as comparing
 
         with progress("bench") as advance:
@@ -183,7 +187,7 @@ def command(
         print_values({"comparisons": len(session.comparisons), "page": out / comparing.PAGE})
         return
 
-    with _extra():
+    with extra_for("bench"):
         from vqcodec.bench.codecs import Variant
         from vqcodec.bench.report import PAGE
         from vqcodec.bench.run import RESULTS, Settings, run
@@ -230,19 +234,6 @@ def command(
         | {"seconds": f"{results['made']['seconds']:.0f}"}
         | {"results": out / RESULTS, "page": out / PAGE}
     )
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    """Names what is not installed of what the benchmark alone needs."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("vqcodec"):
-            raise
-        raise CodecError(
-            f"bench needs {error.name}, which is not installed; pip install 'vqcodec[bench]'"
-        ) from error
 
 
 def _check_given(context: click.Context, blind: bool) -> None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import click
 
-from vqcodec.cli.console import naming, progress
-from vqcodec.cli.options import device_option, drawing_options, force_option, model_option
+from vqcodec.cli.console import examples, naming, print_json, progress
+from vqcodec.cli.options import (
+    device_option,
+    drawing_options,
+    force_option,
+    json_option,
+    model_option,
+    verbosity_options,
+)
 from vqcodec.files import (
     STANDARD_STREAM,
     check_different,
@@ -15,9 +22,14 @@ from vqcodec.files import (
 )
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.command(
+    epilog=examples(
+        "complete cut.vqz whole.png --mask invented.png",
+        "complete photo.vqz varied.png --levels 2 --seed 7    # the finest level drawn anew",
+    )
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("target", metavar="OUT", type=click.Path())
 @click.option(
     "--levels",
     type=click.IntRange(min=0),
@@ -33,6 +45,8 @@ from vqcodec.files import (
 @model_option
 @device_option
 @force_option
+@json_option
+@verbosity_options
 def command(
     source: str,
     target: str,
@@ -45,6 +59,7 @@ def command(
     model: str | None,
     device: str,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Restore an image from a .vqz file, also a cut one, and invent what is missing.
 
@@ -84,4 +99,8 @@ def command(
     write_atomically(target, encoded, force=force)
     if mask is not None and mask_format is not None:
         write_atomically(mask, dump(completion.mask, mask_format), force=force)
-    click.echo(f"invented: {completion.invented}", err=True)
+    if as_json:
+        found = {"file": target, "mask": mask, "invented": completion.invented}
+        print_json(found, err=STANDARD_STREAM in (target, mask))
+    else:
+        click.echo(f"invented: {completion.invented}", err=True)

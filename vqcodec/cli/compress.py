@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqcodec.cli.console import naming, print_left_out, print_values, progress
+from vqcodec.cli.console import (
+    examples,
+    naming,
+    print_json,
+    print_left_out,
+    print_values,
+    progress,
+    rate_text,
+    seconds_text,
+)
 from vqcodec.cli.options import (
     device_option,
     effort_option,
     force_option,
+    json_option,
     keep_of,
     model_option,
     quality_option,
-    quiet_option,
     reading_options,
     target_options,
     tune_option,
+    verbosity_options,
 )
 from vqcodec.errors import OutputError
 from vqcodec.files import (
@@ -34,9 +44,17 @@ if TYPE_CHECKING:
     from vqcodec.codec import Compressed
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.command(
+    epilog=examples(
+        "compress photo.jpg photo.vqz --quality 40",
+        "compress photo.jpg photo.vqz --size 40kB --effort 9   # never more, searched longest",
+        "compress photo.jpg photo.vqz --psnr 32 --report",
+        "compress anim.gif third.vqz --frame 2 --strip         # no metadata",
+        "compress - - --bpp 0.2 < photo.png > photo.vqz",
+    )
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("target", metavar="OUT", type=click.Path())
 @quality_option
 @target_options
 @effort_option
@@ -58,10 +76,11 @@ if TYPE_CHECKING:
     help="Side of a tile in pixels, a power of two from 32 to 4096; smaller needs less memory.",
 )
 @force_option
-@quiet_option
 @click.option(
     "--report", is_flag=True, help="Also decompress, and print PSNR, bits of every level, seconds."
 )
+@json_option
+@verbosity_options
 def command(
     source: str,
     target: str,
@@ -83,8 +102,8 @@ def command(
     allow_damaged: bool,
     tile: int,
     force: bool,
-    quiet: bool,
     report: bool,
+    as_json: bool,
 ) -> None:
     """Compress an image to a .vqz file.
 
@@ -148,9 +167,9 @@ def command(
         )
     compress_seconds = time.perf_counter() - start
 
-    values = _rate(compressed)
+    values = _described(target, compressed, compress_seconds)
     if given and quality is None:
-        values |= _met(compressed, "SSIMULACRA 2" if psnr is None else "psnr")
+        values |= _met(compressed, "ssimulacra2" if psnr is None else "psnr")
     if report:
         from vqcodec.choosing.rate_control import psnr_of
 
@@ -158,41 +177,71 @@ def command(
         with progress("decompress") as advance:
             restored = decompress(compressed.data, model=model, device=device, progress=advance)
         values |= {
-            "psnr": f"{psnr_of(image.pixels, restored.pixels):.2f} dB",
-            **_levels(compressed),
-            "compress": f"{compress_seconds:.2f} s",
-            "decompress": f"{time.perf_counter() - start:.2f} s",
+            "psnr": psnr_of(image.pixels, restored.pixels),
+            "levels": _levels(compressed),
+            "decompress_seconds": time.perf_counter() - start,
         }
     write_atomically(target, compressed.data, force=force)
-    print_left_out(input_name(source), left_out, quiet=quiet)
-    print_values(values, err=is_standard_stream(target))
+    print_left_out(input_name(source), left_out)
+    if as_json:
+        print_json({**values, "left_out": left_out}, err=is_standard_stream(target))
+    else:
+        print_values(_readable(values), err=is_standard_stream(target))
 
 
-def _rate(compressed: Compressed) -> dict[str, object]:
+def _described(target: str, compressed: Compressed, seconds: float) -> dict[str, Any]:
     header = compressed.header
     size = len(compressed.data)
-    return {"bytes": size, "bpp": f"{8 * size / (header.width * header.height):.4f}"}
-
-
-def _met(compressed: Compressed, score: str) -> dict[str, object]:
-    """What met a target."""
-    values: dict[str, object] = {
-        "quality": compressed.header.quality,
-        "rate weight": f"{compressed.rate_weight:.3f}",
-        "passes": compressed.passes,
+    return {
+        "file": target,
+        "bytes": size,
+        "bpp": 8 * size / (header.width * header.height),
+        "width": header.width,
+        "height": header.height,
+        "quality": header.quality,
+        "compress_seconds": seconds,
     }
-    if compressed.score is not None:
-        values[score] = f"{compressed.score:.2f}{' dB' * (score == 'psnr')}"
-    return values
 
 
-def _levels(compressed: Compressed) -> dict[str, object]:
+def _met(compressed: Compressed, score: str) -> dict[str, Any]:
+    """What met a target."""
+    values: dict[str, Any] = {"rate_weight": compressed.rate_weight, "passes": compressed.passes}
+    return values if compressed.score is None else {**values, score: compressed.score}
+
+
+def _levels(compressed: Compressed) -> list[dict[str, float]]:
     """Bits of every level: of its payloads, and the ideal code length the priors promise."""
     from vqcodec.container import unpack
 
-    sections = unpack(compressed.data).sections
-    values: dict[str, object] = {"levels": len(sections)}
-    for level, (payloads, ideal) in enumerate(zip(sections, compressed.ideal_bits, strict=True)):
-        bits = 8 * sum(map(len, payloads))
-        values[f"level {level}"] = f"{bits} bits, ideal {ideal:.1f}"
-    return values
+    return [
+        {"bits": 8 * sum(map(len, payloads)), "ideal_bits": ideal}
+        for payloads, ideal in zip(
+            unpack(compressed.data).sections, compressed.ideal_bits, strict=True
+        )
+    ]
+
+
+def _readable(values: dict[str, Any]) -> dict[str, object]:
+    """What was found as texts."""
+    texts: dict[str, object] = {
+        "bytes": values["bytes"],
+        "bpp": f"{values['bpp']:.4f}",
+        "size": rate_text(values["bytes"], values["bpp"]),
+    }
+    if "passes" in values:
+        texts |= {
+            "quality": values["quality"],
+            "rate weight": f"{values['rate_weight']:.3f}",
+            "passes": values["passes"],
+        }
+    if "psnr" in values:
+        texts["psnr"] = f"{values['psnr']:.2f} dB"
+    if "ssimulacra2" in values:
+        texts["SSIMULACRA 2"] = f"{values['ssimulacra2']:.2f}"
+    if "levels" in values:
+        texts["levels"] = len(values["levels"])
+        for level, each in enumerate(values["levels"]):
+            texts[f"level {level}"] = f"{each['bits']} bits, ideal {each['ideal_bits']:.1f}"
+        texts["compress"] = seconds_text(values["compress_seconds"])
+        texts["decompress"] = seconds_text(values["decompress_seconds"])
+    return texts

@@ -1,8 +1,10 @@
-"""What the commands print: values on standard output, errors and progress on standard error."""
+"""What the commands print: results on standard output, errors and progress on standard error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -10,9 +12,20 @@ import click
 
 from vqcodec.errors import CodecError, one_line
 from vqcodec.files import STANDARD_STREAM
-from vqcodec.progress import bar as progress
+from vqcodec.progress import Progress, bar
+from vqcodec.watch import ALL, REST, Clock, watching
 
-__all__ = ["fail", "naming", "print_error", "print_left_out", "print_values", "progress"]
+QUIET, VERBOSE = "vqcodec.quiet", "vqcodec.verbose"  # in a click context's `meta`
+
+
+def is_quiet() -> bool:
+    """Whether `--quiet` was given: nothing but results and errors is to be printed."""
+    return _given(QUIET)
+
+
+def _given(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(name))
 
 
 def print_error(message: object) -> None:
@@ -40,21 +53,121 @@ def naming(source: str) -> Iterator[None]:
         raise
 
 
-def print_left_out(name: str, left_out: Iterable[str], *, quiet: bool) -> None:
-    """Print one line on standard error of what an output has not of its input, if anything.
+@contextmanager
+def progress(description: str) -> Iterator[Progress]:
+    """Show a bar while the block runs, unless `--quiet`; then, if `--verbose`, stages and seconds.
+
+    Args:
+        description: What is going on.
+
+    Yields:
+        As `vqcodec.progress.bar`.
+    """
+    with bar(description, shown=not is_quiet()) as advance:
+        if not _given(VERBOSE):
+            yield advance
+            return
+        clock = Clock()
+        with watching(clock.stage):
+            yield advance
+    seconds = {name: taken / 1000 for name, taken in clock.milliseconds().items()}
+    click.echo(f"vqcodec: {description}: {seconds_text(seconds.pop(ALL))}", err=True)
+    rest = seconds.pop(REST)
+    stages = {**seconds, "other": rest} if seconds else {}
+    width = max(map(len, stages), default=0)
+    for name, taken in stages.items():
+        click.echo(f"  {name:<{width}}  {seconds_text(taken)}", err=True)
+
+
+@contextmanager
+def extra_for(command: str) -> Iterator[None]:
+    """Name what is not installed of the extra `bench`, which a command needs, where it is imported.
+
+    Raises:
+        CodecError: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vqcodec"):
+            raise
+        remedy = "pip install 'vqcodec[bench]'"
+        raise CodecError(
+            f"{command} needs {error.name}, which is not installed; {remedy}"
+        ) from error
+
+
+def print_note(message: object) -> None:
+    """Print one line on standard error, unless `--quiet`."""
+    if not is_quiet():
+        click.echo(f"vqcodec: {message}", err=True)
+
+
+def print_left_out(name: str, left_out: Iterable[str]) -> None:
+    """Print one line of what an output has not of its input, if anything, unless `--quiet`.
 
     Args:
         name: Of the file it is about.
         left_out: What it is, in a few words each.
-        quiet: Whether to print nothing.
     """
     words = ", ".join(left_out)
-    if words and not quiet:
-        click.echo(f"vqcodec: {one_line(name)}: left out: {one_line(words)}", err=True)
+    if words:
+        print_note(f"{one_line(name)}: left out: {one_line(words)}")
 
 
-def print_values(values: dict[str, object], *, err: bool = False) -> None:
+def print_values(values: Mapping[str, object], *, err: bool = False) -> None:
     """Print names and values, one pair a line, in two columns."""
     width = max(map(len, values))
     for name, value in values.items():
         click.echo(f"{name:<{width}}  {value}", err=err)
+
+
+def print_json(found: object, *, err: bool = False) -> None:
+    """Print one JSON value; infinite numbers, which JSON has not, are null."""
+    click.echo(json.dumps(_finite(found), indent=2), err=err)
+
+
+def _finite(found: object) -> object:
+    if isinstance(found, dict):
+        return {name: _finite(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
+
+
+def size_text(size: int) -> str:
+    """A number of bytes as people write it: 812 B, 38.4 kB, 1.25 MB."""
+    for unit, factor in (("MB", 10**6), ("kB", 10**3)):
+        if size >= 0.9995 * factor:
+            return f"{_figures(size / factor)} {unit}"
+    return f"{size} B"
+
+
+def rate_text(size: int, bpp: float) -> str:
+    """Bytes and bits per pixel as people write them: 38.4 kB (0.125 bpp)."""
+    rate = f"{bpp:.0f}" if bpp >= 100 else f"{bpp:.3g}"
+    return f"{size_text(size)} ({rate} bpp)"
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds as people write them: 0.004 s, 0.35 s, 1.2 s, 74 s, 2 min 5 s."""
+    if seconds < 99.5:
+        decimals = 3 if seconds < 0.0995 else 2 if seconds < 0.995 else 1 if seconds < 9.95 else 0
+        return f"{seconds:.{decimals}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _figures(value: float) -> str:
+    """Three figures, and all of those before the point."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def examples(*lines: str) -> str:
+    """The end of a help page: command lines, each without its `vqcodec`.
+
+    A line that begins with a space goes on with the one before.
+    """
+    shown = [f"    {line}" if line.startswith(" ") else f"  vqcodec {line}" for line in lines]
+    return "\n".join(["\b", "Examples:", *shown])

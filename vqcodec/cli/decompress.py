@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
 
-from vqcodec.cli.console import naming, print_left_out, progress
+from vqcodec.cli.console import (
+    examples,
+    is_quiet,
+    naming,
+    print_json,
+    print_left_out,
+    progress,
+)
 from vqcodec.cli.options import (
     device_option,
     force_option,
+    json_option,
     model_option,
     piece_options,
-    quiet_option,
+    verbosity_options,
 )
 from vqcodec.files import (
     check_different,
@@ -26,9 +35,17 @@ if TYPE_CHECKING:
     from vqcodec.piece import Region
 
 
-@click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.command(
+    epilog=examples(
+        "decompress photo.vqz photo.png",
+        "decompress photo.vqz photo.png --synthesis natural   # with textures",
+        "decompress photo.vqz small.png --max-side 256",
+        "decompress photo.vqz piece.png --region 800,600,512,512",
+        "decompress cut.vqz rescued.png --partial             # what is whole of it",
+    )
+)
+@click.argument("source", metavar="IN", type=click.Path())
+@click.argument("target", metavar="OUT", type=click.Path())
 @click.option(
     "--levels",
     type=click.IntRange(min=1),
@@ -57,7 +74,8 @@ if TYPE_CHECKING:
     metavar="COLOUR",
     help="Put a transparent image on a colour, such as white or #ff8000; needed for JPEG.",
 )
-@quiet_option
+@json_option
+@verbosity_options
 def command(
     source: str,
     target: str,
@@ -71,7 +89,7 @@ def command(
     force: bool,
     image_format: str | None,
     background: str | None,
-    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Restore an image from a .vqz file."""
     check_different(source, target)
@@ -84,6 +102,7 @@ def command(
 
     from vqcodec.codec import decompress
 
+    start = time.perf_counter()
     with naming(source), progress("decompress") as advance:
         image = decompress(
             content,
@@ -96,11 +115,26 @@ def command(
             max_side=max_side,
             progress=advance,
         )
+    seconds = time.perf_counter() - start
     if background is not None:
         image = flattened(image, background)
     written = "standard output" if is_standard_stream(target) else target
     with naming(written):
         encoded = dump(image, name)
     write_atomically(target, encoded, force=force)
-    if not quiet:  # to know it costs another decoding
-        print_left_out(written, losses(image, encoded), quiet=quiet)
+    left_out: tuple[str, ...] = ()
+    if as_json or not is_quiet():  # to know it costs another decoding
+        left_out = losses(image, encoded)
+        print_left_out(written, left_out)
+    if as_json:
+        height, width = image.pixels.shape[:2]
+        found = {
+            "file": target,
+            "format": name,
+            "bytes": len(encoded),
+            "width": width,
+            "height": height,
+            "decompress_seconds": seconds,
+            "left_out": left_out,
+        }
+        print_json(found, err=is_standard_stream(target))

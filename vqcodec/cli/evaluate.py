@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vqcodec.cli.console import print_values, progress
+from vqcodec.cli.console import examples, print_values, progress
 from vqcodec.cli.options import (
     device_option,
     force_option,
     model_option,
     quality_option,
+    verbosity_options,
 )
 from vqcodec.files import check_writable, write_atomically
 
@@ -80,7 +81,13 @@ def _image_options(function: _Function) -> _Function:
     return function
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "evaluate images real/ fake/",
+        "evaluate reconstruct --images photos/ --out restored/",
+        "evaluate likelihood --images photos/ --crop 256",
+    )
+)
 def command() -> None:
     """Judge images and models.
 
@@ -89,7 +96,12 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "evaluate images real/ fake/",
+        "evaluate images real/ fake/ --reconstructions restored/ --limit 5000 --json fid.json",
+    )
+)
 @click.argument("real", metavar="REAL", type=_PATH)
 @click.argument("fake", metavar="FAKE", type=_PATH)
 @click.option(
@@ -111,6 +123,7 @@ def command() -> None:
 @device_option
 @_json_option
 @force_option
+@verbosity_options
 def images(
     real: Path,
     fake: Path,
@@ -179,7 +192,12 @@ def images(
     _write_json(json_file, results, force=force)
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "evaluate cas --train samples/ --test photos/",
+        "evaluate cas --train samples/ --test photos/ --json cas.json",
+    )
+)
 @click.option(
     "--train",
     "train_source",
@@ -235,6 +253,7 @@ def images(
 @click.option("--save", metavar="FILE", help="Write the classifier here (.safetensors).")
 @_json_option
 @force_option
+@verbosity_options
 def cas(
     train_source: Path,
     train_split: str,
@@ -317,7 +336,11 @@ def cas(
     _write_json(json_file, results, force=force)
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "evaluate likelihood --images photos/ --crop 256 --split validation",
+    )
+)
 @_image_options
 @click.option(
     "--split",
@@ -331,6 +354,7 @@ def cas(
 @device_option
 @_json_option
 @force_option
+@verbosity_options
 def likelihood(
     source: Path,
     short_side: int | None,
@@ -382,7 +406,11 @@ def likelihood(
     _write_json(json_file, content, force=force)
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "evaluate reconstruct --images photos/ --out restored/ --count 5000",
+    )
+)
 @_image_options
 @click.option("--split", type=_SPLIT, default="all", show_default=True, help="Which images.")
 @click.option(
@@ -397,6 +425,7 @@ def likelihood(
 @quality_option
 @device_option
 @force_option
+@verbosity_options
 def reconstruct(
     source: Path,
     short_side: int | None,

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
+from vqcodec.cli.console import examples
 from vqcodec.cli.options import force_option
 from vqcodec.files import STANDARD_STREAM, check_writable
 
 _CHECKPOINT = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "export mine.safetensors --model-id mine-1 --autoencoder runs/ae/checkpoint.safetensors \\",
+        " --prior runs/prior-0/checkpoint.safetensors",
+        "export natural.safetensors --model hvq-photo-2 \\",
+        " --synthesis runs/natural/checkpoint.safetensors",
+    )
+)
 @click.argument("target", metavar="OUT")
 @click.option(
     "--autoencoder",

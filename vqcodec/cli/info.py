@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from vqcodec.cli.console import naming, print_error, print_values
+from vqcodec.cli.console import (
+    examples,
+    naming,
+    print_error,
+    print_json,
+    print_values,
+    rate_text,
+)
+from vqcodec.cli.options import json_option
 from vqcodec.container import (
     DEFLATED,
     EXTRA_ALPHA,
@@ -33,9 +40,14 @@ _EXTRA_NAMES = {
 }
 
 
-@click.command()
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object a file.")
+@click.command(
+    epilog=examples(
+        "info photo.vqz",
+        "info --json *.vqz",
+    )
+)
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@json_option
 @click.pass_context
 def command(ctx: click.Context, sources: tuple[str, ...], as_json: bool) -> None:
     """Show what .vqz files hold.
@@ -49,7 +61,7 @@ def command(ctx: click.Context, sources: tuple[str, ...], as_json: bool) -> None
         except CodecError as error:
             print_error(error)
     if as_json:
-        click.echo(json.dumps(descriptions, indent=2))
+        print_json(descriptions)
     else:
         for index, description in enumerate(descriptions):
             if index:
@@ -94,6 +106,7 @@ def _readable(description: dict[str, Any]) -> dict[str, object]:
     return {
         "file": description["file"],
         "size": f"{description['width']}x{description['height']} {colour}",
+        "file size": rate_text(description["bytes"], description["bpp"]),
         "bytes": description["bytes"],
         "bpp": f"{description['bpp']:.4f}",
         "model": description["model"],

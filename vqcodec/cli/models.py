@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from vqcodec.cli.options import model_option
+from vqcodec.cli.console import examples, print_json, size_text
+from vqcodec.cli.options import json_option, model_option
 from vqcodec.registry import (
     DEFAULT_MODEL,
     MODELS,
@@ -19,8 +18,14 @@ from vqcodec.registry import (
 )
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.command(
+    epilog=examples(
+        "models",
+        "models --classes                 # what sample --class takes",
+        "models --json",
+    )
+)
+@json_option
 @click.option(
     "--classes", is_flag=True, help="List the classes whose images a model draws, instead."
 )
@@ -34,7 +39,7 @@ def command(as_json: bool, classes: bool, model: str | None) -> None:
         raise click.UsageError("--model is for --classes.")
     rows = _classes(model) if classes else [_describe(each) for each in MODELS.values()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
     elif classes:
         _print_table(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
     else:
@@ -45,14 +50,14 @@ def _print_models(models: list[dict[str, object]]) -> None:
     rows = [
         [
             f"{model['model_id']}{' (default)' if model['default'] else ''}",
-            "-" if model["bytes"] is None else str(model["bytes"]),
+            "-" if model["bytes"] is None else size_text(int(str(model["bytes"]))),
             str(model["sha256"])[:16],
             "present" if model["present"] else "missing",
             str(model["summary"]),
         ]
         for model in models
     ]
-    _print_table(["model", "bytes", "sha-256", "weights", "summary"], rows)
+    _print_table(["model", "size", "sha-256", "weights", "summary"], rows)
 
 
 def _print_table(titles: list[str], rows: list[list[str]]) -> None:

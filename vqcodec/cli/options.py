@@ -8,19 +8,31 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
 from vqcodec.container import MAX_QUALITY
+from vqcodec.registry import MODELS
 
 if TYPE_CHECKING:
     from vqcodec.piece import Region
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+
+def _models(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What a shell offers for a model: its id, or any file."""
+    found = [CompletionItem(each) for each in MODELS if each.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
 model_option = click.option(
     "--model",
     metavar="ID|FILE",
+    shell_complete=_models,
     help="A model of `vqcodec models`, or the path of a .safetensors file.",
 )
 
@@ -163,7 +175,37 @@ def target_options(function: _Function) -> _Function:
     return function
 
 
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing of what is left out.")
+def _remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """For the functions of `console`, of this command and of those below it."""
+    if value:
+        ctx.meta[f"vqcodec.{parameter.name}"] = True
+
+
+def verbosity_options(function: _Function) -> _Function:
+    """The options of what is told on standard error; what prints there knows of them."""
+    for option in reversed(
+        (
+            click.option(
+                *("--quiet", "-q"),
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Show no progress, and say nothing of what is left out.",
+            ),
+            click.option(
+                *("--verbose", "-v"),
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Tell stages and their seconds.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def reading_options(function: _Function) -> _Function:

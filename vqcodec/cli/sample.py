@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqcodec.cli.console import progress
+from vqcodec.cli.console import examples, print_json, progress
 from vqcodec.cli.options import (
     device_option,
     drawing_options,
     force_option,
+    json_option,
     model_option,
     quality_option,
+    verbosity_options,
 )
-from vqcodec.files import STANDARD_STREAM, check_writable, class_folder, write_atomically
+from vqcodec.files import (
+    STANDARD_STREAM,
+    check_writable,
+    class_folder,
+    is_standard_stream,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from vqcodec.weights_file import Model
@@ -38,8 +46,14 @@ def _parse_size(
     return int(match[1]), int(match[2])
 
 
-@click.command()
-@click.argument("target", metavar="[OUT]", required=False)
+@click.command(
+    epilog=examples(
+        "sample --class 97                                  # sample-97-0.png",
+        "sample ducks.png --class drake --count 16 --grid --seed 1",
+        "sample texture.png --model hvq-photo-2 --size 256x256",
+    )
+)
+@click.argument("target", metavar="[OUT]", required=False, type=click.Path())
 @click.option(
     "--class",
     "wanted",
@@ -111,6 +125,8 @@ def _parse_size(
 @model_option
 @device_option
 @force_option
+@json_option
+@verbosity_options
 def command(
     target: str | None,
     wanted: tuple[str, ...],
@@ -132,6 +148,7 @@ def command(
     model: str | None,
     device: str,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Draw new images from the priors.
 
@@ -193,10 +210,14 @@ def command(
             assert columns is not None
             whole = grid(list(itertools.chain(*rows)), columns)
             write_atomically(targets[0][0], dump(whole, image_format), force=force)
-            return
-        for paths, images in zip(targets, rows, strict=True):
-            for path, image in zip(paths, images, strict=True):
-                write_atomically(path, dump(image, image_format), force=force)
+        else:
+            for paths, images in zip(targets, rows, strict=True):
+                for path, image in zip(paths, images, strict=True):
+                    write_atomically(path, dump(image, image_format), force=force)
+    if as_json:
+        written = [*itertools.chain(*targets)]
+        found = {"files": written, "model": loaded.model_id, "seed": seed, "classes": classes}
+        print_json(found, err=is_standard_stream(written[0]))
 
 
 def _classes(model: Model, wanted: tuple[str, ...]) -> list[int]:

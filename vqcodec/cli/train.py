@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from vqcodec.cli.console import examples
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
@@ -122,7 +124,12 @@ _classes_option = click.option(
 )
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "train system runs/all --preset wide --images photos/ --model-id mine-1 --minutes 480",
+        "train autoencoder runs/ae --images photos/ --minutes 60",
+    )
+)
 def command() -> None:
     """Train a model.
 
@@ -132,7 +139,12 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "train autoencoder runs/ae --images photos/ --minutes 60",
+        "train autoencoder runs/ae --images photos.tar=0.5 --images more/ --preset wide",
+    )
+)
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_photograph_options
 @click.option("--preset", metavar="NAME", help="Architecture.")
@@ -151,7 +163,12 @@ def autoencoder(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     click.echo(train(resolve(AutoencoderTraining, output=output, sources=images, **options)))
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "train indices runs/indices.safetensors --images photos/ \\",
+        " --autoencoder runs/ae/checkpoint.safetensors",
+    )
+)
 @click.argument("output", metavar="FILE", type=_PATH)
 @_autoencoder_option
 @_photograph_options
@@ -172,7 +189,12 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     click.echo(extract(resolve(Extraction, output=output, sources=images, **options)))
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "train prior runs/prior-0 --level 0 --indices runs/indices.safetensors \\",
+        " --autoencoder runs/ae/checkpoint.safetensors",
+    )
+)
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_autoencoder_option
 @click.option(
@@ -233,7 +255,12 @@ def prior(output: Path, indices: tuple[Path, ...], **options: Any) -> None:
     click.echo(train(resolve(PriorTraining, output=output, indices=list(indices), **options)))
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "train synthesis runs/natural --model hvq-photo-2 --images photos/ \\",
+        " --lpips vgg.safetensors --lpips alex.safetensors",
+    )
+)
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_photograph_options
 @click.option(
@@ -280,7 +307,12 @@ def synthesis(output: Path, sources: tuple[str, ...], **options: Any) -> None:
     click.echo(train(resolve(SynthesisTraining, output=output, sources=images, **options)))
 
 
-@command.command()
+@command.command(
+    epilog=examples(
+        "train system runs/digits --preset hrvqvae-mnist --images mnist.npz --classes folders \\",
+        " --model-id digits-1 --minutes 8",
+    )
+)
 @click.argument("output", metavar="FOLDER", type=_PATH)
 @_photograph_options
 @click.option("--preset", metavar="NAME", required=True, help="Architecture.")

@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import click
 
-from vqcodec.cli.console import progress
-from vqcodec.cli.options import device_option, model_option
+from vqcodec.cli.console import examples, print_json, progress
+from vqcodec.cli.options import device_option, json_option, model_option, verbosity_options
 from vqcodec.container import unpack
 from vqcodec.errors import CodecError, ModelError
 from vqcodec.files import read_bytes
 from vqcodec.registry import locate
 
 
-@click.command()
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@click.command(
+    epilog=examples(
+        "verify photo.vqz",
+        "verify --quick *.vqz             # checksums alone, in a moment",
+        "verify --json *.vqz",
+    )
+)
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--quick", is_flag=True, help="Compare checksums only; decode nothing.")
 @model_option
 @device_option
+@json_option
+@verbosity_options
 @click.pass_context
 def command(
-    ctx: click.Context, sources: tuple[str, ...], quick: bool, model: str | None, device: str
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    quick: bool,
+    model: str | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Check .vqz files for damage.
 
     Compares every checksum and, where the weights are present, decodes every index.
     """
-    bad = 0
+    found = []
     for source in sources:
         name = click.format_filename(source)
         try:
-            click.echo(f"{name}: ok, {_verify(source, quick, model, device)}")
+            found.append(
+                {"file": name, "ok": True, "checked": _verify(source, quick, model, device)}
+            )
         except CodecError as error:
-            bad += 1
-            click.echo(f"{name}: BAD, {str(error).removeprefix(f'{name}: ')}")
-    if bad:
+            reason = str(error).removeprefix(f"{name}: ")
+            found.append({"file": name, "ok": False, "error": reason})
+        if not as_json:
+            last = found[-1]
+            words = f"ok, {last['checked']}" if last["ok"] else f"BAD, {last['error']}"
+            click.echo(f"{name}: {words}")
+    if as_json:
+        print_json(found)
+    if not all(each["ok"] for each in found):
         ctx.exit(1)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vqcodec.cli.console import naming, progress
-from vqcodec.cli.options import device_option, model_option, piece_options
+from vqcodec.cli.console import examples, naming, progress
+from vqcodec.cli.options import device_option, model_option, piece_options, verbosity_options
 from vqcodec.errors import CodecError
 from vqcodec.files import STANDARD_STREAM, read_bytes, write_atomically
 
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 _HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 
 
-@click.command()
-@click.argument("source", metavar="FILE")
+@click.command(
+    epilog=examples(
+        "view photo.vqz",
+        "view photo.vqz --terminal        # here, two pixels a character",
+    )
+)
+@click.argument("source", metavar="FILE", type=click.Path())
 @click.option("--terminal", is_flag=True, help="Draw it here, two pixels a character.")
 @piece_options
 @model_option
 @device_option
+@verbosity_options
 def command(
     source: str,
     terminal: bool,

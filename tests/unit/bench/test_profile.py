@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from vqcodec.entropy.compiled import CompiledState
 from vqcodec.image import Image
 from vqcodec.models.vqvae import VQVAE, VQVAEConfig, VQVAELevel
 from vqcodec.training.export import write_weights
-from vqcodec.watch import stage, watching
 from vqcodec.weights_file import load
 
 
@@ -128,30 +126,6 @@ class TestBits:
         rows = profile.bits(str(path), pictures, [1], silent)
         assert {row["hierarchical"] for row in rows} == {None}
         assert row_of(rows, level="all")["full"] > 0
-
-
-class TestClock:
-    def test_a_stage_is_without_those_inside_it(self) -> None:
-        clock = profile.Clock()
-        with watching(clock.stage):
-            with stage("outer"):
-                time.sleep(0.02)
-                with stage("inner"):
-                    time.sleep(0.01)
-            with stage("inner"):
-                time.sleep(0.01)
-        found = clock.milliseconds()
-        assert list(found) == ["outer", "inner", "rest", "all"]
-        assert found["outer"] >= 20
-        assert found["inner"] >= 20
-        assert found["all"] == pytest.approx(sum(found.values()) - found["all"])
-
-    def test_an_error_ends_a_stage(self) -> None:
-        clock = profile.Clock()
-        with pytest.raises(ValueError, match="sleep length"), clock.stage("inner"):
-            time.sleep(-1)
-        assert clock.running == ["rest"]
-        assert list(clock.milliseconds()) == ["inner", "rest", "all"]
 
 
 class TestStages:
