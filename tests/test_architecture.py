@@ -16,7 +16,15 @@ import vqcodec
 
 PACKAGE = Path(vqcodec.__file__).parent
 ROOT = Path(__file__).parents[1]
-STANDARD_LIBRARY_ONLY = ["errors", "arguments", "files", "watch", "container", "registry"]
+STANDARD_LIBRARY_ONLY = [
+    "errors",
+    "arguments",
+    "files",
+    "folders",
+    "watch",
+    "container",
+    "registry",
+]
 APART = ["models", "entropy", "container"]
 # Each part may import what stands in the lines above it, and what stands beside it.
 LAYERS = [
@@ -24,6 +32,8 @@ LAYERS = [
         "errors",
         "arguments",
         "files",
+        "folders",
+        "batch",
         "progress",
         "watch",
         "threads",

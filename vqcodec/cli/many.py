@@ -1,0 +1,191 @@
+"""What `compress` and `decompress` share: one file or many."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from vqcodec import batch, folders
+from vqcodec.cli.console import (
+    described,
+    error_line,
+    left_out_line,
+    print_error,
+    print_left_out,
+    print_values,
+)
+from vqcodec.errors import one_line
+from vqcodec.files import STANDARD_STREAM, input_name, is_standard_stream
+from vqcodec.folders import Plan, Task
+from vqcodec.progress import files_bar
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        bytes_in: Of the source.
+        bytes_out: Of the target.
+        bytes_coded: Of the one of them that is the .vqz file.
+        pixels: Of the whole image that the .vqz file holds.
+        about: The name of the file that what is left out is said of.
+        left_out: What the target has not of the source, in a few words each.
+        values: What else there is to report.
+    """
+
+    bytes_in: int
+    bytes_out: int
+    bytes_coded: int
+    pixels: int
+    about: str
+    left_out: Sequence[str] = ()
+    values: dict[str, object] = field(default_factory=dict)
+
+
+Work = Callable[[Task], Outcome]
+
+
+def wanted(
+    names: Sequence[str],
+    out: str | None,
+    ending: str,
+    endings: Collection[str],
+    *,
+    recursive: bool,
+) -> list[Task]:
+    """The tasks that `IN... [OUT]` and `--out` ask for.
+
+    Args:
+        names: IN, or IN and OUT; all of them IN if there is `out`.
+        out: The folder of the outputs.
+        ending: Of the names of outputs that have no name yet.
+        endings: Those of inputs, for folders.
+        recursive: Whether to look into the folders of folders.
+
+    Raises:
+        click.UsageError: they cannot be meant.
+        CodecError: There are no such inputs.
+    """
+    if out is not None:
+        if is_standard_stream(out):
+            raise click.UsageError("--out is a folder; name OUT behind IN for standard output.")
+        found = folders.find(names, endings, recursive=recursive)
+        return folders.place(found, out, ending, endings)
+    if recursive:
+        raise click.UsageError("--recursive needs --out DIR.")
+    if len(names) > 2:
+        raise click.UsageError(f"IN and OUT are two names, not {len(names)}; --out DIR takes many.")
+    if len(names) == 2:
+        return [Task(names[0], names[1])]
+    (source,) = names
+    if source == STANDARD_STREAM:
+        raise click.UsageError("Standard input has no name; give OUT.")
+    if not folders.means_one_file(source):
+        raise click.UsageError(f"{one_line(source)} may be many files; give --out DIR.")
+    return [Task(source, str(folders.renamed(Path(source), ending, endings)))]
+
+
+def check(plan: Plan, *, dry_run: bool) -> bool:
+    """Whether to begin with what is planned.
+
+    Prints what speaks against it, a line each, and for a dry run the plan.
+
+    Raises:
+        click.exceptions.Exit: Something speaks against it.
+    """
+    for refusal in plan.refusals:
+        print_error(refusal)
+    if plan.refusals:
+        raise click.exceptions.Exit(1)
+    if dry_run:
+        for task in plan.finished:
+            click.echo(f"{one_line(task.target)} exists")
+        for task in plan.tasks:
+            frame = "" if task.frame is None else f", frame {task.frame}"
+            click.echo(f"{one_line(task.source)}{frame} -> {one_line(task.target)}")
+    return not dry_run
+
+
+def do_one(work: Work, task: Task, *, quiet: bool) -> None:
+    """Does the only task, and reports of it."""
+    outcome = work(task)
+    print_left_out(outcome.about, outcome.left_out, quiet=quiet)
+    if outcome.values:
+        print_values(outcome.values, err=is_standard_stream(task.target))
+
+
+def do_all(work: Work, plan: Plan, *, jobs: int, quiet: bool, report: bool = False) -> None:
+    """Does all tasks: a bar, a line for each that fails, a summary.
+
+    Args:
+        work: Does one; can be pickled.
+        plan: What to do.
+        jobs: How many processes.
+        quiet: Whether to say nothing of what is left out.
+        report: Whether to print what there is to report of every file.
+
+    Raises:
+        click.exceptions.Exit: Some have failed.
+    """
+    start = time.perf_counter()
+    outcomes: list[tuple[Task, Outcome]] = []
+    failures: list[Exception] = []
+    sizes = {task.source: _size(task.source) for task in plan.tasks}
+    with files_bar(len(plan.tasks), sum(sizes[task.source] for task in plan.tasks)) as bar:
+
+        def done(task: Task, result: Outcome | Exception) -> None:
+            bar.advance(sizes[task.source], result.pixels if isinstance(result, Outcome) else 0)
+            if isinstance(result, Outcome):
+                outcomes.append((task, result))
+                line = left_out_line(result.about, result.left_out)
+                if line and not quiet:
+                    bar.say(line)
+                return
+            failures.append(result)
+            known = described(result)
+            name = input_name(task.source)
+            words = f"{name}: {type(result).__name__}: {result}" if known is None else ""
+            bar.say(error_line(known.in_file(name) if known else one_line(words)))
+
+        batch.run(work, plan.tasks, done, jobs=jobs)
+    if report:
+        for task, outcome in outcomes:
+            print_values({"file": one_line(task.source), **outcome.values})
+            click.echo()
+    print_values(
+        {
+            "files": len(outcomes),
+            "failed": len(failures),
+            "existing": len(plan.finished),
+            **_totals([outcome for _, outcome in outcomes]),
+            "seconds": f"{time.perf_counter() - start:.2f}",
+        }
+    )
+    for failure in failures:
+        if described(failure) is None:
+            raise failure  # a fault of our own, whose traceback helps
+    if failures:
+        raise click.exceptions.Exit(1)
+
+
+def _totals(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    coded = sum(each.bytes_coded for each in outcomes)
+    pixels = sum(each.pixels for each in outcomes)
+    return {
+        "bytes in": sum(each.bytes_in for each in outcomes),
+        "bytes out": sum(each.bytes_out for each in outcomes),
+        "mean bpp": f"{8 * coded / pixels:.4f}" if pixels else "-",
+    }
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
