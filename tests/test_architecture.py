@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import vqcodec
@@ -248,6 +249,8 @@ def vqz_bytes() -> bytes:
         ["verify", "--quick"],
         ["evaluate", "cas", "--help"],
         ["bench", "--help"],
+        ["compress", "--help"],
+        ["decompress", "--help"],
     ],
 )
 def test_quick_commands_load_no_torch(
@@ -259,6 +262,24 @@ def test_quick_commands_load_no_torch(
     loaded = loaded_after(f"from vqcodec.cli import main; main({arguments})", environment, tmp_path)
     assert "vqcodec.cli" in loaded
     assert not loaded & {"torch", "numpy", "PIL", "rich", "constriction", "vqcodec.training"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compress", "a.png", "--out", "out", "--frames", "all"],
+        ["decompress", "a.vqz", "--out", "out", "--format", "webp"],
+    ],
+)
+def test_dry_runs_load_no_torch(
+    arguments: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.vqz").write_bytes(vqz_bytes())
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    statement = f"from vqcodec.cli import main; main({[*arguments, '--dry-run']})"
+    loaded = loaded_after(statement, environment, tmp_path)
+    assert "vqcodec.folders" in loaded
+    assert not loaded & {"torch", "numba", "constriction"}
 
 
 def test_package_loads_neither_torch_nor_numpy(environment: dict[str, str], tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def run(
     end with this one, even if it is killed.
 
     Args:
-        work: Does one task. For several processes it and its result can be pickled.
+        work: Does one task. For several processes it and its result can be pickled, and a script
+            that calls this does so under `if __name__ == "__main__"`.
         tasks: What to do, begun in this order.
         done: Called in this thread with every task, as soon as it ends, and its result or what it
             raised.
@@ -92,8 +93,6 @@ def _run_in_processes(
                     started.append(process)
                 if (following := next(left, None)) is not None:
                     running[process.submit(work, following)] = following, process
-                else:
-                    process.shutdown(wait=False)
                 if error is not None and not isinstance(error, Exception):
                     raise error
                 done(task, future.result() if error is None else error)
@@ -124,7 +123,7 @@ def _ending_what_is_started() -> Iterator[list[_Process]]:
         raise
     finally:
         for process in started:
-            process.shutdown(cancel_futures=True)
+            process.shutdown()
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

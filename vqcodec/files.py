@@ -183,8 +183,11 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
         return
     with open(path, "rb") as stream:
-        with contextlib.suppress(*[OSError] * wait):
+        try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            if not wait:
+                raise
         yield
 
 

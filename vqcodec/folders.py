@@ -184,9 +184,10 @@ def check(
         left.append(task)
     if existing:
         others = len(existing) - 1
-        what = f"and {others} other{'s' * (others > 1)} exist" if others else "exists"
-        reason = f"{what} already; use --force to replace, --skip-existing to leave what is there"
-        refusals.append(OutputError(reason).in_file(existing[0].target))
+        also = f", as {'do' if others > 1 else 'does'} {others} more" if others else ""
+        them = "them" if others else "it"
+        reason = f"exists already{also}; use --force to replace {them}, --skip-existing to leave"
+        refusals.append(OutputError(f"{reason} {them}").in_file(existing[0].target))
     return Plan(tuple(left), tuple(finished), tuple(refusals))
 
 
