@@ -155,11 +155,11 @@ def check(
         make_folders: Whether folders of targets that are missing will be made.
     """
     refusals: list[CodecError] = []
-    sources: dict[str, list[Task]] = {}
     inputs = {os.path.realpath(task.source) for task in tasks}
+    by_target: dict[str, list[Task]] = {}
     for task in tasks:
-        sources.setdefault(os.path.realpath(task.target), []).append(task)
-    for target, (first, *rest) in sources.items():
+        by_target.setdefault(os.path.realpath(task.target), []).append(task)
+    for target, (first, *rest) in by_target.items():
         if rest:
             every = " and of ".join(each.source for each in (first, *rest))
             reason = f"would be written of {every}; rename one, or write them to different folders"

@@ -19,8 +19,8 @@ from vqcodec.cli.console import (
     print_left_out,
     print_values,
 )
-from vqcodec.errors import one_line
-from vqcodec.files import STANDARD_STREAM, input_name, is_standard_stream
+from vqcodec.errors import CodecError, one_line
+from vqcodec.files import STANDARD_STREAM, is_standard_stream
 from vqcodec.folders import Plan, Task
 from vqcodec.progress import files_bar
 
@@ -59,7 +59,7 @@ def wanted(
     *,
     recursive: bool,
 ) -> list[Task]:
-    """The tasks that `IN... [OUT]` and `--out` ask for.
+    """Find the tasks that `IN... [OUT]` and `--out` ask for.
 
     Args:
         names: IN, or IN and OUT; all of them IN if there is `out`.
@@ -92,9 +92,10 @@ def wanted(
 
 
 def check(plan: Plan, *, dry_run: bool) -> bool:
-    """Whether to begin with what is planned.
+    """Print what speaks against a plan, a line each; for a dry run print the plan.
 
-    Prints what speaks against it, a line each, and for a dry run the plan.
+    Returns:
+        Whether to begin.
 
     Raises:
         click.exceptions.Exit: Something speaks against it.
@@ -113,7 +114,7 @@ def check(plan: Plan, *, dry_run: bool) -> bool:
 
 
 def do_one(work: Work, task: Task, *, quiet: bool) -> None:
-    """Does the only task, and reports of it."""
+    """Do the only task, and report of it."""
     outcome = work(task)
     print_left_out(outcome.about, outcome.left_out, quiet=quiet)
     if outcome.values:
@@ -121,7 +122,7 @@ def do_one(work: Work, task: Task, *, quiet: bool) -> None:
 
 
 def do_all(work: Work, plan: Plan, *, jobs: int, quiet: bool, report: bool = False) -> None:
-    """Does all tasks: a bar, a line for each that fails, a summary.
+    """Do all tasks: a bar, a line for each that fails, a summary.
 
     Args:
         work: Does one; can be pickled.
@@ -148,10 +149,8 @@ def do_all(work: Work, plan: Plan, *, jobs: int, quiet: bool, report: bool = Fal
                     bar.say(line)
                 return
             failures.append(result)
-            known = described(result)
-            name = input_name(task.source)
-            words = f"{name}: {type(result).__name__}: {result}" if known is None else ""
-            bar.say(error_line(known.in_file(name) if known else one_line(words)))
+            known = described(result) or CodecError(f"{type(result).__name__}: {result}")
+            bar.say(error_line(known.in_file(task.source)))
 
         batch.run(work, plan.tasks, done, jobs=jobs)
     if report:
