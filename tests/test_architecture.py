@@ -10,13 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import vqcodec
 
 PACKAGE = Path(vqcodec.__file__).parent
 ROOT = Path(__file__).parents[1]
-STANDARD_LIBRARY_ONLY = ["errors", "arguments", "files", "watch", "container", "registry"]
+STANDARD_LIBRARY_ONLY = [
+    "errors",
+    "arguments",
+    "files",
+    "folders",
+    "watch",
+    "container",
+    "registry",
+]
 APART = ["models", "entropy", "container"]
 # Each part may import what stands in the lines above it, and what stands beside it.
 LAYERS = [
@@ -24,6 +33,8 @@ LAYERS = [
         "errors",
         "arguments",
         "files",
+        "folders",
+        "batch",
         "progress",
         "watch",
         "threads",
@@ -240,6 +251,8 @@ def vqz_bytes() -> bytes:
         ["verify", "--quick"],
         ["evaluate", "cas", "--help"],
         ["bench", "--help"],
+        ["compress", "--help"],
+        ["decompress", "--help"],
     ],
 )
 def test_quick_commands_load_no_torch(
@@ -251,6 +264,24 @@ def test_quick_commands_load_no_torch(
     loaded = loaded_after(f"from vqcodec.cli import main; main({arguments})", environment, tmp_path)
     assert "vqcodec.cli" in loaded
     assert not loaded & {"torch", "numpy", "PIL", "rich", "constriction", "vqcodec.training"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compress", "a.png", "--out", "out", "--frames", "all"],
+        ["decompress", "a.vqz", "--out", "out", "--format", "webp"],
+    ],
+)
+def test_dry_runs_load_no_torch(
+    arguments: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.vqz").write_bytes(vqz_bytes())
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    statement = f"from vqcodec.cli import main; main({[*arguments, '--dry-run']})"
+    loaded = loaded_after(statement, environment, tmp_path)
+    assert "vqcodec.folders" in loaded
+    assert not loaded & {"torch", "numba", "constriction"}
 
 
 def test_package_loads_neither_torch_nor_numpy(environment: dict[str, str], tmp_path: Path) -> None:

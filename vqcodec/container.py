@@ -24,6 +24,8 @@ from vqcodec.errors import (
 )
 
 MAGIC = b"\x89VQZ"
+ENDING = ".vqz"
+"""Of file names."""
 FORMAT_VERSION = 1
 
 MAX_SIDE = 1 << 20

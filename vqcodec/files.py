@@ -11,11 +11,21 @@ import os
 import secrets
 import shutil
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from vqcodec.errors import CodecError, OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where no file can be removed while it is open
+    fcntl = None  # type: ignore[assignment]
+
 STANDARD_STREAM = "-"
+
+_PART = ".vqcodec-part"  # ending of temporary files, whose names begin with a dot
+_UNLOCKED_SECONDS = 60  # much longer than a file is there before it is locked
 
 _STANDARD_OUTPUTS = (STANDARD_STREAM, "/dev/stdout", "/dev/fd/1")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -129,21 +139,56 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
         return
     check_writable(path, force)
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.vqcodec-part")
+    temporary = target.with_name(f".{secrets.token_hex(8)}{_PART}")
     try:
-        with open(temporary, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        temporary.touch(exist_ok=False)
+        with _locked(temporary):
+            with open(temporary, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
     except OSError as error:
         raise _output_error(error).in_file(path) from error
     finally:
         # After os.replace there is nothing left to remove.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that processes left in a folder when they were killed.
+
+    Those that a process is writing stay, as it keeps them locked.
+    """
+    for path in folder.glob(f".*{_PART}"):
+        with contextlib.suppress(OSError):
+            about = path.stat()
+            if about.st_size == 0 and time.time() - about.st_mtime < _UNLOCKED_SECONDS:
+                continue
+            with _locked(path, wait=False):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keeps a file locked for the block; where there are no locks, does nothing if it may wait.
+
+    Raises:
+        OSError: it cannot be opened, or is not to wait, and cannot lock it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(path, "rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            if not wait:
+                raise
+        yield
 
 
 def make_folder(folder: Path) -> None:

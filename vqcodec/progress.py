@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -47,3 +48,57 @@ def bar(description: str, *, shown: bool = True) -> Iterator[Progress]:
             drawn.update(task, description=stage, completed=done, total=total)
 
         yield advance
+
+
+class FilesBar(NamedTuple):
+    """A bar of many files.
+
+    Attributes:
+        advance: Called with the bytes and pixels of a file that is done.
+        say: Writes a line to standard error, above the bar if there is one.
+    """
+
+    advance: Callable[[int, int], None]
+    say: Callable[[str], None]
+
+
+@contextmanager
+def files_bar(files: int, size: int) -> Iterator[FilesBar]:
+    """Shows a bar of many files on standard error while the block runs, if that is a terminal.
+
+    Args:
+        files: How many there are.
+        size: Bytes of all of them, by which the time left is reckoned.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    with Progress(
+        BarColumn(),
+        TextColumn("{task.fields[files]}/" + str(files) + " files"),
+        TextColumn("{task.fields[megapixels]:.1f} megapixels"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not console.is_terminal,
+    ) as drawn:
+        task = drawn.add_task("", total=max(size, 1), files=0, megapixels=0.0)
+
+        def advance(size: int, pixels: int) -> None:
+            fields = drawn.tasks[task].fields
+            drawn.update(
+                task,
+                advance=size,
+                files=fields["files"] + 1,
+                megapixels=fields["megapixels"] + pixels / 1e6,
+            )
+
+        def say(line: str) -> None:
+            console.print(Text(line), soft_wrap=True)
+
+        yield FilesBar(advance, say)

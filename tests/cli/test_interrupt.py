@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
+
+from vqcodec.container import unpack
 
 # The writing of the output stands still at its last step, with the temporary file complete.
 STALLED = """
@@ -101,3 +105,43 @@ def test_stopped_while_reading(
     assert process.wait(30) == code
     assert b"Traceback" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(("stop", "code"), STOPS)
+def test_stopped_among_many_files(
+    tiny_model: Path,
+    astronaut: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    stop: signal.Signals,
+    code: int,
+    jobs: str,
+) -> None:
+    for number in range(60):
+        shutil.copy(astronaut, tmp_path / f"{number:02}.png")
+    out = tmp_path / "out"
+    program = STALLED.replace("os.fsync = stall\n", "")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", program, "compress", tmp_path, "--out", out),
+            *("--jobs", jobs, "--effort", "1", "--model", tiny_model),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    while process.poll() is None and not list(out.glob("*.vqz")):
+        time.sleep(0.01)
+    os.killpg(process.pid, stop)  # as a terminal does
+    # Which end when all processes have.
+    printed, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert printed == b""
+    assert told == (b"vqcodec: error: interrupted\n" if stop == signal.SIGINT else b"")
+    found = list(out.iterdir())
+    assert 1 <= len(found) < 60
+    for path in found:
+        assert path.suffix == ".vqz"
+        unpack(path.read_bytes())

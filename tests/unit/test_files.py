@@ -233,3 +233,30 @@ def run_python(code: str, **streams: Any) -> subprocess.CompletedProcess[str]:
         check=False,
         **streams,
     )
+
+
+class TestRemoveLeftovers:
+    PART = ".0123456789abcdef.vqcodec-part"
+
+    def test_of_killed_processes(self, tmp_path: Path) -> None:
+        (tmp_path / self.PART).write_bytes(b"half")
+        (tmp_path / "a.vqz").write_bytes(b"whole")
+        (tmp_path / "a.vqcodec-part").write_bytes(b"somebody's")
+        files.remove_leftovers(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"a.vqz", "a.vqcodec-part"}
+
+    def test_not_of_those_that_are_writing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "fsync", lambda _: files.remove_leftovers(tmp_path))
+        files.write_atomically(tmp_path / "a", b"whole", force=False)
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
+    @pytest.mark.parametrize(("age", "stays"), [(0, True), (3600, False)])
+    def test_not_of_those_that_begin(self, tmp_path: Path, age: int, stays: bool) -> None:
+        path = tmp_path / self.PART
+        path.touch()
+        then = path.stat().st_mtime - age
+        os.utime(path, (then, then))
+        files.remove_leftovers(tmp_path)
+        assert path.exists() == stays

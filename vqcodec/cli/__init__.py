@@ -24,9 +24,8 @@ import click
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from vqcodec import __version__
-from vqcodec.cli.console import examples, fail
+from vqcodec.cli.console import described, examples, fail
 from vqcodec.cli.options import verbosity_options
-from vqcodec.errors import CodecError
 
 _COMMANDS = (
     "compress",
@@ -68,18 +67,14 @@ class CommandLine(click.Group):
         try:
             with _termination_as_exit():
                 return super().invoke(ctx)
-        except CodecError as error:
-            fail(error)
         except KeyboardInterrupt:
             fail("interrupted", code=128 + signal.SIGINT)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # click ends quietly when the reader of a pipe is gone
-            fail(_described(error))
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if (known := described(error)) is None:
                 raise
-            fail("not enough memory; free some, or use a smaller image or --tile, or --effort 1")
+            fail(known)
 
 
 @contextmanager
@@ -97,19 +92,6 @@ def _termination_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _described(error: OSError) -> CodecError:
-    reason = CodecError(os.strerror(error.errno) if error.errno else str(error))
-    return reason.in_file(error.filename) if error.filename else reason
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator has no exception of its own: it raises a RuntimeError.
-    text = str(error)
-    return (
-        isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
-    )
 
 
 @click.group(

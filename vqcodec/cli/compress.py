@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqcodec.cli.console import (
-    examples,
-    naming,
-    print_json,
-    print_left_out,
-    print_values,
-    progress,
-    rate_text,
-    seconds_text,
-)
+from vqcodec import folders
+from vqcodec.cli import many
+from vqcodec.cli.console import examples, naming, progress, rate_text, seconds_text
 from vqcodec.cli.options import (
+    check_exclusive,
     device_option,
     effort_option,
     force_option,
     json_option,
     keep_of,
+    many_options,
     model_option,
     quality_option,
     reading_options,
@@ -30,15 +26,10 @@ from vqcodec.cli.options import (
     tune_option,
     verbosity_options,
 )
+from vqcodec.container import ENDING
 from vqcodec.errors import OutputError
-from vqcodec.files import (
-    check_different,
-    check_writable,
-    input_name,
-    is_standard_stream,
-    read_bytes,
-    write_atomically,
-)
+from vqcodec.files import STANDARD_STREAM, input_name, read_bytes, write_atomically
+from vqcodec.folders import Task
 
 if TYPE_CHECKING:
     from vqcodec.codec import Compressed
@@ -49,12 +40,13 @@ if TYPE_CHECKING:
         "compress photo.jpg photo.vqz --quality 40",
         "compress photo.jpg photo.vqz --size 40kB --effort 9   # never more, searched longest",
         "compress photo.jpg photo.vqz --psnr 32 --report",
+        "compress photos --out small --recursive --jobs 2 --skip-existing",
         "compress anim.gif third.vqz --frame 2 --strip         # no metadata",
         "compress - - --bpp 0.2 < photo.png > photo.vqz",
     )
 )
-@click.argument("source", metavar="IN", type=click.Path())
-@click.argument("target", metavar="OUT", type=click.Path())
+@click.argument("names", metavar="IN... [OUT]", nargs=-1, required=True, type=click.Path())
+@many_options
 @quality_option
 @target_options
 @effort_option
@@ -82,8 +74,12 @@ if TYPE_CHECKING:
 @json_option
 @verbosity_options
 def command(
-    source: str,
-    target: str,
+    names: tuple[str, ...],
+    out: str | None,
+    recursive: bool,
+    jobs: int,
+    skip_existing: bool,
+    dry_run: bool,
     quality: int | None,
     bpp: float | None,
     size: int | None,
@@ -98,6 +94,7 @@ def command(
     strip: bool,
     keep_metadata: bool,
     frame: int | None,
+    frames: str | None,
     tone_map: bool,
     allow_damaged: bool,
     tile: int,
@@ -105,88 +102,161 @@ def command(
     report: bool,
     as_json: bool,
 ) -> None:
-    """Compress an image to a .vqz file.
+    """Compress images to .vqz files.
 
-    Of --quality, --bpp, --size, --max-size, --psnr and --ssimulacra2 give one. Prints the bytes of
-    OUT and its bits per pixel (bpp), and the quality that met a target.
+    One image IN to OUT, or beside itself; with --out as many as there are. Of --quality, --bpp,
+    --size, --max-size, --psnr and --ssimulacra2 give one. Prints the bytes of OUT and its bits per
+    pixel (bpp), and the quality that met a target; of many images a summary.
     """
     targets = {
         "bpp": bpp,
         "size": size,
-        "max-size": max_size,
+        "max_size": max_size,
         "psnr": psnr,
         "ssimulacra2": ssimulacra2,
     }
-    given = [name for name, value in {"quality": quality, **targets}.items() if value is not None]
-    if len(given) > 1:
-        raise click.UsageError(
-            f"--{given[0]} and --{given[1]} exclude each other; give one of them."
-        )
+    check_exclusive(quality=quality, **targets)
+    check_exclusive(frame=frame, frames=frames)
+    check_exclusive(force=force, skip_existing=skip_existing)
     keep = keep_of(strip, keep_metadata)
-    check_different(source, target)
-    check_writable(target, force=force)
-    content = read_bytes(source)
+    if frames is not None and STANDARD_STREAM in names:
+        raise click.UsageError("--frames needs files, not standard input or output.")
+    alone = out is None and frames is None
+    work = Compression(
+        reading={"keep": keep, "tone_map": tone_map, "allow_damaged": allow_damaged},
+        coding={
+            "quality": quality,
+            **targets,
+            "effort": effort,
+            "tune": tune,
+            "synthesis": synthesis,
+            "model": model,
+            "device": device,
+            "tile": tile,
+        },
+        has_target=any(value is not None for value in targets.values()),
+        report=report,
+        force=force,
+        alone=alone,
+    )
 
-    from vqcodec.image import economical, load, names_a_picture
+    from vqcodec.image import endings
 
-    if names_a_picture(target) and not force:
-        reason = "has the ending of a picture, which a .vqz file is not"
-        raise OutputError(f"{reason}; use --force to name it so").in_file(target)
-    with naming(source):
-        image = load(
-            content,
-            keep=keep,
-            frame=frame or 0,
-            tone_map=tone_map,
-            allow_damaged=allow_damaged,
-        )
-    image = economical(image)  # which is what a report compares
-    # Who names a frame knows of the others.
-    left_out = [each for each in image.left_out if frame is None or "(--frame)" not in each]
+    tasks = many.wanted(names, out, ENDING, endings(), recursive=recursive)
+    if out is None and not force:
+        _check_name(tasks[0].target)
+    if frames is not None:
+        tasks = [each for task in tasks for each in folders.frames(task, _count_frames)]
+    if frame is not None:
+        tasks = [task._replace(frame=frame) for task in tasks]
+    plan = folders.check(
+        tasks, force=force, skip_existing=skip_existing, make_folders=out is not None
+    )
+    if not many.check(plan, dry_run=dry_run):
+        return
+    if not alone:
+        many.do_all(work, plan, jobs=jobs, report=report, as_json=as_json)
+    elif plan.tasks:
+        many.do_one(work, plan.tasks[0], as_json=as_json)
 
-    # After the image: a wrong file is told without waiting for torch.
-    from vqcodec.codec import compress, decompress
 
-    start = time.perf_counter()
-    with progress("compress") as advance:
-        compressed = compress(
-            image,
-            quality=quality,
-            bpp=bpp,
-            size=size,
-            max_size=max_size,
-            psnr=psnr,
-            ssimulacra2=ssimulacra2,
-            effort=effort,
-            tune=tune,
-            synthesis=synthesis,
-            model=model,
-            device=device,
-            tile=tile,
-            progress=advance,
-        )
-    compress_seconds = time.perf_counter() - start
+@dataclass(frozen=True)
+class Compression:
+    """What is done with an image's file.
 
-    values = _described(target, compressed, compress_seconds)
-    if given and quality is None:
-        values |= _met(compressed, "ssimulacra2" if psnr is None else "psnr")
-    if report:
-        from vqcodec.choosing.rate_control import psnr_of
+    Attributes:
+        reading: Arguments of `image.load`.
+        coding: Arguments of `codec.compress`.
+        has_target: Whether a size or a score is among them.
+        report: Whether to decompress it, too.
+        force: Whether to replace an existing target.
+        alone: Whether to show its progress.
+    """
+
+    reading: dict[str, Any]
+    coding: dict[str, Any]
+    has_target: bool
+    report: bool
+    force: bool
+    alone: bool
+
+    def __call__(self, task: Task) -> many.Outcome:
+        """Compress the source, and write the target.
+
+        Raises:
+            CodecError: One of them cannot be read or written, or the options do not fit.
+        """
+        content = read_bytes(task.source)
+
+        from vqcodec.image import economical, load
+
+        with naming(task.source):
+            image = load(content, frame=task.frame or 0, **self.reading)
+        image = economical(image)  # which is what a report compares
+        # Who names a frame knows of the others.
+        left_out = [
+            each for each in image.left_out if task.frame is None or "(--frame)" not in each
+        ]
+
+        # After the image: a wrong file is told without waiting for torch.
+        from vqcodec.codec import compress, decompress
 
         start = time.perf_counter()
-        with progress("decompress") as advance:
-            restored = decompress(compressed.data, model=model, device=device, progress=advance)
-        values |= {
-            "psnr": psnr_of(image.pixels, restored.pixels),
-            "levels": _levels(compressed),
-            "decompress_seconds": time.perf_counter() - start,
-        }
-    write_atomically(target, compressed.data, force=force)
-    print_left_out(input_name(source), left_out)
-    if as_json:
-        print_json({**values, "left_out": left_out}, err=is_standard_stream(target))
-    else:
-        print_values(_readable(values), err=is_standard_stream(target))
+        with progress("compress", shown=self.alone) as advance:
+            compressed = compress(image, **self.coding, progress=advance)
+        compress_seconds = time.perf_counter() - start
+
+        values = _described(task.target, compressed, compress_seconds)
+        if self.has_target:
+            values |= _met(compressed, "ssimulacra2" if self.coding["psnr"] is None else "psnr")
+        if self.report:
+            from vqcodec.choosing.rate_control import psnr_of
+
+            start = time.perf_counter()
+            with progress("decompress", shown=self.alone) as advance:
+                restored = decompress(
+                    compressed.data,
+                    model=self.coding["model"],
+                    device=self.coding["device"],
+                    progress=advance,
+                )
+            values |= {
+                "psnr": psnr_of(image.pixels, restored.pixels),
+                "levels": _levels(compressed),
+                "decompress_seconds": time.perf_counter() - start,
+            }
+        write_atomically(task.target, compressed.data, force=self.force)
+        header = compressed.header
+        return many.Outcome(
+            bytes_in=len(content),
+            bytes_out=len(compressed.data),
+            bytes_coded=len(compressed.data),
+            pixels=header.width * header.height,
+            about=input_name(task.source),
+            left_out=left_out,
+            values=values,
+            texts=_readable(values),
+        )
+
+
+def _check_name(target: str) -> None:
+    """Checks that a target is not called a picture: likely it is another input.
+
+    Raises:
+        OutputError: it is.
+    """
+    from vqcodec.image import names_a_picture
+
+    if names_a_picture(target):
+        reason = "has the ending of a picture, which a .vqz file is not"
+        advice = "--out DIR takes several pictures, --force names it so"
+        raise OutputError(f"{reason}; {advice}").in_file(target)
+
+
+def _count_frames(source: str) -> int:
+    from vqcodec.image import count_frames
+
+    return count_frames(read_bytes(source))
 
 
 def _described(target: str, compressed: Compressed, seconds: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
@@ -28,9 +29,34 @@ def _given(name: str) -> bool:
     return context is not None and bool(context.meta.get(name))
 
 
+def error_line(message: object) -> str:
+    """The line of an error."""
+    return f"vqcodec: error: {message}"
+
+
 def print_error(message: object) -> None:
     """Print one line on standard error."""
-    click.echo(f"vqcodec: error: {message}", err=True)
+    click.echo(error_line(message), err=True)
+
+
+def described(error: Exception) -> CodecError | None:
+    """What input or the machine can cause, in words; None for a fault of our own."""
+    if isinstance(error, CodecError):
+        return error
+    if isinstance(error, OSError):
+        reason = CodecError(os.strerror(error.errno) if error.errno else str(error))
+        return reason.in_file(error.filename) if error.filename else reason
+    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+        advice = "free some, or use a smaller image or --tile, or --effort 1"
+        return CodecError(f"not enough memory; {advice}")
+    return None
+
+
+def _is_torch_out_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator has no exception of its own: it raises a RuntimeError.
+    text = str(error)
+    known = "can't allocate memory" in text or "out of memory" in text
+    return known and isinstance(error, RuntimeError)
 
 
 def fail(message: object, code: int = 1) -> NoReturn:
@@ -54,17 +80,18 @@ def naming(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Progress]:
+def progress(description: str, *, shown: bool = True) -> Iterator[Progress]:
     """Show a bar while the block runs, unless `--quiet`; then, if `--verbose`, stages and seconds.
 
     Args:
         description: What is going on.
+        shown: False to show nothing.
 
     Yields:
         As `vqcodec.progress.bar`.
     """
-    with bar(description, shown=not is_quiet()) as advance:
-        if not _given(VERBOSE):
+    with bar(description, shown=shown and not is_quiet()) as advance:
+        if not (shown and _given(VERBOSE)):
             yield advance
             return
         clock = Clock()
@@ -103,6 +130,12 @@ def print_note(message: object) -> None:
         click.echo(f"vqcodec: {message}", err=True)
 
 
+def left_out_line(name: str, left_out: Iterable[str]) -> str | None:
+    """The line of what an output has not of its input; None if it has everything."""
+    words = ", ".join(left_out)
+    return f"vqcodec: {one_line(name)}: left out: {one_line(words)}" if words else None
+
+
 def print_left_out(name: str, left_out: Iterable[str]) -> None:
     """Print one line of what an output has not of its input, if anything, unless `--quiet`.
 
@@ -110,9 +143,9 @@ def print_left_out(name: str, left_out: Iterable[str]) -> None:
         name: Of the file it is about.
         left_out: What it is, in a few words each.
     """
-    words = ", ".join(left_out)
-    if words:
-        print_note(f"{one_line(name)}: left out: {one_line(words)}")
+    line = left_out_line(name, left_out)
+    if line and not is_quiet():
+        click.echo(line, err=True)
 
 
 def print_values(values: Mapping[str, object], *, err: bool = False) -> None:

@@ -228,6 +228,11 @@ def reading_options(function: _Function) -> _Function:
                 help="Of an animation or several pages take this one; the first is 0.",
             ),
             click.option(
+                "--frames",
+                type=click.Choice(["all"]),
+                help="Every frame or page to a file of its own, named OUT-000.vqz and so on.",
+            ),
+            click.option(
                 "--tone-map",
                 is_flag=True,
                 help="Make a picture of floating-point light (HDR, EXR, float TIFF).",
@@ -243,14 +248,67 @@ def reading_options(function: _Function) -> _Function:
     return function
 
 
+def many_options(function: _Function) -> _Function:
+    """The options of commands that take many files."""
+    for option in reversed(
+        (
+            click.option(
+                "--out",
+                metavar="DIR",
+                help="Write to this folder, made if it is not there; IN may be many files, "
+                "folders, and patterns such as '*.png'.",
+            ),
+            click.option(
+                "--recursive",
+                "-r",
+                is_flag=True,
+                help="Look into the folders of folders; DIR mirrors them.",
+            ),
+            click.option(
+                "--jobs",
+                "-j",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Processes that work on as many files at a time.",
+            ),
+            click.option(
+                "--skip-existing",
+                is_flag=True,
+                help="Leave outputs that exist as they are: goes on where a run was stopped.",
+            ),
+            click.option(
+                "--dry-run", is_flag=True, help="Only say what would be written of which file."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def check_exclusive(**given: object) -> None:
+    """Checks that of some options at most one is given.
+
+    Args:
+        given: Their values; None and False are not given.
+
+    Raises:
+        click.UsageError: Several are.
+    """
+    names = [name for name, value in given.items() if value is not None and value is not False]
+    if len(names) > 1:
+        first, second = (f"--{name.replace('_', '-')}" for name in names[:2])
+        raise click.UsageError(f"{first} and {second} exclude each other; give one of them.")
+
+
 def keep_of(strip: bool, keep_metadata: bool) -> Literal["none", "common", "all"]:
     """The `Keep` that two options ask for.
 
     Raises:
         click.UsageError: both are given.
     """
-    if strip and keep_metadata:
-        raise click.UsageError("--strip and --keep-metadata exclude each other; give one of them.")
+    check_exclusive(strip=strip, keep_metadata=keep_metadata)
     return "none" if strip else "all" if keep_metadata else "common"
 
 

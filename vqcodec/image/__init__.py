@@ -5,10 +5,11 @@ from __future__ import annotations
 from vqcodec.image.extras import dump_alpha, economical, extras_of, image_of, load_alpha
 from vqcodec.image.metadata import Keep
 from vqcodec.image.picture import MAX_PIXELS, MAX_SIDE, Image
-from vqcodec.image.reading import Pictures, as_image, count_frames, load, size_of
+from vqcodec.image.reading import Pictures, as_image, count_frames, endings, load, size_of
 from vqcodec.image.writing import (
     check_format,
     dump,
+    ending_of,
     flattened,
     format_for,
     losses,
@@ -27,6 +28,8 @@ __all__ = [
     "dump",
     "dump_alpha",
     "economical",
+    "ending_of",
+    "endings",
     "extras_of",
     "flattened",
     "format_for",

@@ -246,3 +246,9 @@ PLUGIN_ENDINGS = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
     ".jxl": "JPEG XL",
 }
+_RAW_ENDINGS = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"),
+    *(".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
+)
+ENDINGS = {*PLUGIN_ENDINGS, *_RAW_ENDINGS, ".exr", ".hdr"}
+"""Of names of files of all kinds of `READERS`."""

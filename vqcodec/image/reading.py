@@ -22,6 +22,7 @@ from vqcodec.image.picture import Image, check_size, replicated, turned
 
 # Pillow renders these by running other programs.
 _REFUSED_FORMATS = {"EPS", "WMF"}
+_UNREAD_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG"}  # which it knows by name alone
 _GREY_MODES = {"1", "L", "LA", "La"}
 _DEEP_GREY_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _FLOAT_MODE = "F"
@@ -133,6 +134,14 @@ def count_frames(encoded: bytes) -> int:
         return 1
     with _identified(encoded), pillow_limits(), _opened(encoded) as picture:
         return _frames(picture)
+
+
+def endings() -> frozenset[str]:
+    """Endings of the names of pictures, such as ".png": of all kinds, installed or not."""
+    known = PIL.Image.registered_extensions()
+    read = PIL.Image.OPEN.keys() - _REFUSED_FORMATS - _UNREAD_FORMATS
+    by_pillow = {ending for ending, format in known.items() if format in read}
+    return frozenset(by_pillow - {container.ENDING} | kinds.ENDINGS)
 
 
 Pictures = Image | npt.NDArray[Any] | PIL.Image.Image

@@ -19,7 +19,7 @@ import PIL.Image
 import PIL.ImageColor
 import PIL.PngImagePlugin
 
-from vqcodec import files
+from vqcodec import container, files
 from vqcodec.errors import ImageError, OutputError
 from vqcodec.image import kinds, png
 from vqcodec.image.guard import pillow_limits, silent_libraries
@@ -171,7 +171,7 @@ def names_a_picture(path: str | Path) -> bool:
     """Whether a file name has the ending of a common kind of picture."""
     extension = Path(path).suffix.lower()
     known = extension in PIL.Image.registered_extensions() or extension in kinds.PLUGIN_ENDINGS
-    return known and extension != ".vqz"
+    return known and extension != container.ENDING
 
 
 def check_format(format: str) -> str:
@@ -190,6 +190,20 @@ def check_format(format: str) -> str:
         if known in PIL.Image.SAVE:
             return known
     raise OutputError(f"{format!r} is no format that can be written; give PNG, JPEG or another")
+
+
+def ending_of(format: str) -> str:
+    """The ending of names of files of a format, such as ".jpg" for jpg and ".jp2" for JPEG2000.
+
+    Raises:
+        OutputError: it is no format that can be written.
+    """
+    name = check_format(format)
+    asked = f".{format.lower().removeprefix('.')}"
+    known = PIL.Image.registered_extensions()
+    if known.get(asked) == name:
+        return asked
+    return next((each for each, of in known.items() if of == name), asked)
 
 
 def _register(extension: str) -> None:

@@ -417,3 +417,11 @@ def test_a_pillow_image_keeps_its_profile() -> None:
         found = as_image(picture)
     assert found.icc == profile()
     assert found.exif is not None
+
+
+def test_endings_are_of_all_kinds_that_are_read() -> None:
+    import vqcodec.pillow  # noqa: F401  tells Pillow of .vqz
+
+    wanted = {".png", ".jpeg", ".jpg", ".tif", ".webp", ".gif", ".heic", ".jxl", ".exr", ".nef"}
+    assert wanted <= image.endings()
+    assert not {".vqz", ".eps", ".wmf", ".pdf", ".mpg", ".h5", ".txt", ""} & image.endings()

@@ -172,8 +172,17 @@ def test_formats_by_any_name(name: str, format: str) -> None:
 
 
 def test_no_such_format() -> None:
-    with pytest.raises(OutputError, match="'nonsense' is no format"):
-        image.check_format("nonsense")
+    for function in (image.check_format, image.ending_of):
+        with pytest.raises(OutputError, match="'nonsense' is no format"):
+            function("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [("png", ".png"), ("JPG", ".jpg"), (".Tif", ".tif"), ("TIFF", ".tiff"), ("JPEG2000", ".jp2")],
+)
+def test_endings_of_formats(name: str, ending: str) -> None:
+    assert image.ending_of(name) == ending
 
 
 @pytest.mark.parametrize(
