@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -319,15 +321,20 @@ def test_progress_goes_to_the_terminal_of_standard_error(
     )
     os.close(end)
     assert process.stdout
+    shown: list[bytes] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # how it says that the other end is closed
+            while True:
+                shown.append(os.read(terminal, 4096))
+
+    # Both at once: what a slow run shows is more than a terminal keeps for later.
+    watching = threading.Thread(target=watch)
+    watching.start()
     with process.stdout:
         packed = process.stdout.read()
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 4096)
-        except OSError:  # how a pseudo-terminal says that the other end is closed
-            break
+    watching.join()
     os.close(terminal)
     assert process.wait(60) == 0
     assert packed == compressed.read_bytes()
-    assert b"%" in shown
+    assert b"%" in b"".join(shown)
