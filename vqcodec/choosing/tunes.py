@@ -20,7 +20,7 @@ class Tune(NamedTuple):
     natural: bool = False
 
 
-# With twice the share, every measure is worse.
+# With twice the share, every measure was worse on four crops of photographs.
 TUNES = {"psnr": Tune(), "ssimulacra2": Tune(score=0.2), "natural": Tune(score=0.2, natural=True)}
 DEFAULT_TUNE = "psnr"
 
