@@ -14,9 +14,9 @@ FLOOR_BYTES = 72
 FLOOR_BPP = 0.01
 """No file with indices is smaller than the bytes, and of hardly any image than both: of a plain
 colour and of gradients."""
-NEAR = 1.4
-"""How much larger the quick lossless file may be for the thorough one to be tried: mostly it saves
-some percent, rarely a quarter."""
+NEAR = 1.1
+"""How much larger the quick lossless file may be for the thorough one to be tried: it saves a few
+percent."""
 PLAIN_BPP = 6.0
 """Fewer bits a pixel than a lossless file of a photograph has, but for the smoothest."""
 
