@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from vqcodec.choosing.rate_control import Score
     from vqcodec.tiles import Tiles
 
-DEFAULT_TILE = 1024
 DEFAULT_BATCH = 4
 
 
@@ -81,7 +80,7 @@ def compress(
     synthesis: str | None = None,
     model: str | Path | None = None,
     lossless: str = "auto",
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
     batch: int = DEFAULT_BATCH,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -114,7 +113,8 @@ def compress(
             bpp, size or max_size, as a rule of drawings, text and tiny images; "always", which
             leaves no quality or target to ask for; or "never".
         model: A model id or a weights file; None for the default model.
-        tile: Side of a tile in pixels, a power of two from 32 to 4096.
+        tile: Side of a tile in pixels, a power of two from 32 to 4096; None for 1024, or for 4096
+            for images that are longer and at most 128 pixels the other way.
         batch: Tiles at a time.
         device: Where to run the networks; the file does not depend on how frequencies are found.
         progress: Called with (stage, done, total).
@@ -143,17 +143,18 @@ def compress(
     from vqcodec.choosing.choice import choose
     from vqcodec.choosing.effort import checked_effort
     from vqcodec.choosing.tunes import tune_of
-    from vqcodec.tiles import Tiles, fits, tile_sides
+    from vqcodec.tiles import Tiles, default_tile, fits, tile_sides
     from vqcodec.weights_file import load
 
     source = economical(as_image(image))
     with stage("weights"):
         loaded = load(model or DEFAULT_MODEL, device)
-    if not fits(tile := arguments.whole(tile, "tile"), loaded):
+    height, width = source.pixels.shape[:2]
+    tile = default_tile(height, width) if tile is None else arguments.whole(tile, "tile")
+    if not fits(tile, loaded):
         smallest, largest = tile_sides(loaded)
         limits = f"give a power of two from {smallest} to {largest}"
         raise CodecError(f"a tile side of {tile} cannot be; {limits}")
-    height, width = source.pixels.shape[:2]
     header = Header(
         width=width,
         height=height,

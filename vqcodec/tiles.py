@@ -36,6 +36,10 @@ from vqcodec.weights_file import Model, load
 
 HALO = 64
 BATCH_TILE = 1024
+DEFAULT_TILE = 1024
+NARROW = 128
+"""Pixels of the short side up to which an image is narrow: its tiles are long, and several are
+coded side by side, as a step of one has a few positions only."""
 
 Find = Callable[[State, Sequence[Window], StepsDone], Tensor]
 """A fresh state of N windows, these, and whom to tell of every step, to their indices: int64 [N, G,
@@ -237,8 +241,9 @@ class Tiles:
                 self.report(f"encode level {level}", len(payloads), len(self.windows))
 
         with stage(f"level {level}, frequencies"):
-            parts = batches(self.windows, self._networks_batch)
-            share(encode, parts, kernels.threads(self.model.device))
+            at_once = self._side_by_side(len(self.windows), self._networks_batch)
+            threads = kernels.threads(self.model.device)
+            share(encode, batches(self.windows, at_once), threads)
         return tuple(payloads[window] for window in self.windows), math.fsum(bits)
 
     def decode(
@@ -304,8 +309,9 @@ class Tiles:
                 cut(whole, window // stride).copy_(part)
 
         device = self.model.device
-        # Compiled steps gain nothing from tiles side by side, and leave threads to them.
+        # Compiled steps gain nothing from wide tiles side by side, and leave threads to them.
         at_once = 1 if kernels.usable(device) else self.batch
+        at_once = self._side_by_side(len(windows), at_once)
         share(fill, batches(windows, at_once), kernels.threads(device))
         return whole
 
@@ -402,6 +408,18 @@ class Tiles:
         return [part for same in groups.values() for part in batches(same, self._networks_batch)]
 
     @property
+    def narrow(self) -> bool:
+        """Whether the image is."""
+        return min(self.area) <= NARROW
+
+    def _side_by_side(self, count: int, usual: int) -> int:
+        """How many of so many tiles are coded at once: more if they are narrow."""
+        if not self.narrow:
+            return usual
+        fitting = BATCH_TILE**2 // (self.header.tile * min(self.area))
+        return max(usual, min(fitting, -(-count // kernels.threads(self.model.device))))
+
+    @property
     def _networks_batch(self) -> int:
         """Tiles at a time where all of a tile is computed at once.
 
@@ -421,6 +439,12 @@ def fits(tile: int, model: Model) -> bool:
     smallest, largest = tile_sides(model)
     power_of_two = tile & (tile - 1) == 0
     return smallest <= tile <= largest and power_of_two and tile % model.strides[0] == 0
+
+
+def default_tile(height: int, width: int) -> int:
+    """The side of an image's tiles, if none is asked for."""
+    long = min(height, width) <= NARROW and max(height, width) > DEFAULT_TILE
+    return 1 << container.MAX_TILE_LOG2 if long else DEFAULT_TILE
 
 
 def cut(maps: Tensor, window: Window) -> Tensor:

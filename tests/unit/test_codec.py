@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -484,3 +485,50 @@ def test_a_lossless_file_is_larger_than_a_tile() -> None:
 def test_no_such_lossless(photo: Image) -> None:
     with pytest.raises(CodecError, match="there is no lossless True; give auto, always or never"):
         codec.compress(photo, lossless=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_narrow_tiles_side_by_side_are_coded_as_one_by_one(
+    photo: Image, tiny_model: Path, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.tile(photo.pixels[:40], (1, 3, 1))
+    image = np.ascontiguousarray(pixels.swapaxes(0, 1)) if turned else pixels
+    batches = []
+    start = tiles.Tiles.start
+
+    def count(self: tiles.Tiles, coarser: Any, windows: Any, *more: Any) -> State:
+        batches.append(len(windows))
+        return start(self, coarser, windows, *more)
+
+    monkeypatch.setattr(tiles.Tiles, "start", count)
+    compress = partial(codec.compress, image, model=tiny_model, tile=32, effort=1)
+    at_once = compress().data
+    restored = codec.decompress(at_once, model=tiny_model).pixels
+    assert max(batches) > 1
+    batches.clear()
+    monkeypatch.setattr(tiles, "NARROW", 0)
+    assert compress().data == at_once
+    np.testing.assert_array_equal(codec.decompress(at_once, model=tiny_model).pixels, restored)
+    assert max(batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "tile"),
+    [
+        ((4, 1025), 4096),
+        ((1025, 128), 4096),
+        ((4, 1024), 1024),
+        ((129, 3000), 1024),
+        ((64, 64), 1024),
+        ((1500, 1500), 1024),
+    ],
+)
+def test_tile_if_none_is_asked_for(size: tuple[int, int], tile: int) -> None:
+    assert tiles.default_tile(*size) == tile
+
+
+def test_tiles_of_a_narrow_image_are_long(photo: Image, tiny_model: Path) -> None:
+    strip = np.tile(photo.pixels[:4], (1, 9, 1))
+    result = codec.compress(strip, model=tiny_model, lossless="never")
+    assert (result.header.tile, result.header.tiles) == (4096, 1)
+    assert codec.decompress(result.data, model=tiny_model).pixels.shape == strip.shape

@@ -33,7 +33,7 @@ from vqcodec.image import Image
 from vqcodec.models.quantizer import ProductQuantizer
 from vqcodec.progress import Progress
 from vqcodec.spec.cone import step_of
-from vqcodec.tiles import Tiles
+from vqcodec.tiles import DEFAULT_TILE, Tiles
 from vqcodec.tiling import crop, pad, split
 from vqcodec.watch import ALL, Clock, watching
 from vqcodec.weights_file import Model, load
@@ -143,7 +143,7 @@ def bits(
             [_Tally(torch.zeros(k, dtype=torch.int64)) for k in p.sizes] for p in loaded.priors
         ]
         for m, pixels in enumerate(pictures):
-            for tile in split(len(pixels), pixels.shape[1], codec.DEFAULT_TILE):
+            for tile in split(len(pixels), pixels.shape[1], DEFAULT_TILE):
                 _count(levels, loaded, pixels[tile.slices], quality)
             progress("bits", n * len(pictures) + m + 1, len(qualities) * len(pictures))
         found = [
@@ -283,7 +283,7 @@ def raster(
         A row a level; "identical" says whether both orders decoded the indices, and the full passes
         found the frequencies, that the file was coded with.
     """
-    image = Image(crop(pixels, codec.DEFAULT_TILE, codec.DEFAULT_TILE), grey=False)
+    image = Image(crop(pixels, DEFAULT_TILE, DEFAULT_TILE), grey=False)
     coded = codec.compress(image, quality=quality, effort=1, lossless="never", model=model)
     tiles, contents = opened(coded.data, model)
     indices = indices_of(tiles, contents)

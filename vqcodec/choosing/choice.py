@@ -71,8 +71,8 @@ def _search(
 ) -> None:
     """Replaces the indices of the finest level by better ones.
 
-    Windows as large as the tiles, from 256 to 1024 pixels a side, bound the memory. One follows the
-    other, so that each sees around it what the ones before have found.
+    Windows as large as the tiles, from 256 to 1024 pixels a side unless the image is narrow, bound
+    the memory. One follows the other, so that each sees around it what the ones before have found.
 
     Args:
         tiles: Of the image.
@@ -85,7 +85,9 @@ def _search(
     """
     model, header = tiles.model, tiles.header
     stride = model.strides[-1]
-    side = min(max(header.tile, SEARCH_TILE), BATCH_TILE)
+    side = max(header.tile, SEARCH_TILE)
+    if not tiles.narrow:
+        side = min(side, BATCH_TILE)
     windows = split(*tiles.area, padded(side, model.strides[0]))
     for n, window in enumerate(windows):
         around = tiles.grown(window)

@@ -68,10 +68,9 @@ if TYPE_CHECKING:
 @click.option(
     "--tile",
     type=int,
-    default=1024,
-    show_default=True,
     metavar="N",
-    help="Side of a tile in pixels, a power of two from 32 to 4096; smaller needs less memory.",
+    help="Side of a tile in pixels, a power of two from 32 to 4096; smaller needs less memory. If "
+    "not given 1024, or 4096 for long narrow images.",
 )
 @force_option
 @click.option(
@@ -104,7 +103,7 @@ def command(
     frames: str | None,
     tone_map: bool,
     allow_damaged: bool,
-    tile: int,
+    tile: int | None,
     force: bool,
     report: bool,
     as_json: bool,

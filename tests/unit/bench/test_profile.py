@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import tiny_priors
 
-from vqcodec import codec, image
+from vqcodec import image
 from vqcodec.bench import profile
 from vqcodec.bench.images import Pixels
 from vqcodec.choosing.choice import COARSER_WEIGHT
@@ -110,7 +110,7 @@ class TestBits:
     def test_a_picture_of_several_tiles(
         self, model: str, pictures: list[Pixels], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(codec, "DEFAULT_TILE", 64)
+        monkeypatch.setattr(profile, "DEFAULT_TILE", 64)
         reports: list[tuple[str, int, int]] = []
         rows = profile.bits(model, pictures[1:], [2], lambda *report: reports.append(report))
         assert row_of(rows, level=2, codebook=0)["symbols"] == 12 * 16
