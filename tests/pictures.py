@@ -13,6 +13,8 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageCms
 
+from vqcodec.image import colour
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112
 MAKE = 0x010F
@@ -76,7 +78,18 @@ def chunk(kind: bytes, content: bytes, crc: int | None = None) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-@functools.cache  # each has the time in it
+DISPLAY_P3 = colour.profile(
+    (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+    (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
+    grey=False,
+)
+
+
 def profile(colour_space: bytes = b"RGB ") -> bytes:
-    icc = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
-    return icc[:16] + colour_space + icc[20:]
+    """Display P3, or something that says to be of another colour space."""
+    return DISPLAY_P3[:16] + colour_space + DISPLAY_P3[20:]
+
+
+@functools.cache  # each has the time in it
+def srgb_profile() -> bytes:
+    return PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()

@@ -5,7 +5,7 @@
     picture.save("smaller.vqz", quality=30)
 
 `save` takes what `vqcodec.compress` takes, such as `quality`, `size` or `effort`, and
-`icc_profile` and `exif`. A profile that the picture has is kept;
+`icc_profile` and `exif`. A profile that the picture has is kept, but for plain sRGB;
 EXIF is when it is given, as with Pillow's own formats. Pixels are stored upright.
 
 Attributes:
@@ -171,7 +171,7 @@ def _with_metadata(picture: Image.Image, given: dict[str, Any]) -> vqcodec.Image
     """The upright image of a picture, with the profile and EXIF that `save` is to keep."""
     from vqcodec.image import as_image
 
-    own = picture.info.get("icc_profile") if picture.mode in _PROFILED_MODES else None
+    own = as_image(picture).icc if picture.mode in _PROFILED_MODES else None
     profile = given.get("icc_profile", own) or None
     exif = given.get("exif")
     if not exif:

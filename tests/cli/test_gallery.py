@@ -50,9 +50,8 @@ def test_a_picture_and_a_file(
     for version, shown in zip(picture["versions"][1:], pixels[1:3], strict=True):
         assert version["psnr"] == pytest.approx(psnr_of(pixels[0], shown))
         assert version["bpp"] == 8 * version["bytes"] / (200 * 133)
-    with PIL.Image.open(chelsea) as file:
-        profile = file.info["icc_profile"]
-    assert all(opened(each).info["icc_profile"] == profile for each in addresses(page)[:3])
+    # The profile is sRGB, which needs none.
+    assert all("icc_profile" not in opened(each).info for each in addresses(page)[:3])
 
 
 def test_numbers_are_printed(run: Run, tiny_model: Path, astronaut: Path) -> None:

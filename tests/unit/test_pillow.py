@@ -18,6 +18,7 @@ import PIL.ImageSequence
 import pytest
 import torch
 import torch.utils.data
+from pictures import DISPLAY_P3, srgb_profile
 from PIL.ExifTags import Base
 
 import vqcodec.pillow
@@ -121,7 +122,7 @@ def test_a_mode_that_cannot_be_stored_is_told(model: Path) -> None:
 
 
 def test_profile_is_kept_or_given(model: Path) -> None:
-    own = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
+    own = DISPLAY_P3
     for options, expected in (
         ({}, own),
         ({"icc_profile": None}, None),
@@ -129,6 +130,17 @@ def test_profile_is_kept_or_given(model: Path) -> None:
     ):
         original = PIL.Image.new("RGB", (8, 8))
         original.info["icc_profile"] = own
+        stream = io.BytesIO()
+        original.save(stream, "VQZ", model=model, **options)
+        with PIL.Image.open(stream) as picture:
+            assert picture.info.get("icc_profile") == expected
+
+
+def test_a_profile_of_srgb_is_stored_only_if_it_is_given(model: Path) -> None:
+    srgb = srgb_profile()
+    for options, expected in (({}, None), ({"icc_profile": srgb}, srgb)):
+        original = PIL.Image.new("RGB", (8, 8))
+        original.info["icc_profile"] = srgb
         stream = io.BytesIO()
         original.save(stream, "VQZ", model=model, **options)
         with PIL.Image.open(stream) as picture:

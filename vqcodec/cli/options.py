@@ -229,7 +229,7 @@ def reading_options(function: _Function) -> _Function:
                 "--keep-metadata",
                 is_flag=True,
                 help="Keep all metadata: EXIF whole, XMP, IPTC, texts. If neither is given, the "
-                "colour profile, and EXIF without GPS position and maker notes.",
+                "colour profile unless it is sRGB, and EXIF without GPS position and maker notes.",
             ),
             click.option(
                 "--frame",

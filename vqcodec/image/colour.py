@@ -21,6 +21,7 @@ _SIZE = slice(0, 4)
 _COLOUR_SPACE = slice(16, 20)
 _SIGNATURE = slice(36, 40)
 _HEADER_LENGTH = 128
+_GRID_STEP = 15  # divides 255
 _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -75,6 +76,45 @@ def checked_profile(icc: bytes | None, grey: bool) -> tuple[bytes | None, str | 
         of = "grey" if grey else "RGB"
         return None, f"a colour profile of {space}, which does not fit {of} pixels"
     return icc[:size], None
+
+
+def is_srgb(icc: bytes) -> bool:
+    """Whether a profile is called sRGB, and makes no more than a level of difference to any colour.
+
+    Args:
+        icc: Of RGB or grey pixels.
+    """
+    levels = np.arange(0, 256, _GRID_STEP, dtype=np.uint8)
+    if icc[_COLOUR_SPACE] == b"GRAY":
+        colours = levels[np.newaxis]
+    else:
+        colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    try:
+        profile = PIL.ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        if "srgb" not in PIL.ImageCms.getProfileDescription(profile).lower():
+            return False
+        return all(
+            _most_change(colours, profile, intent) <= 1
+            for intent in (
+                PIL.ImageCms.Intent.PERCEPTUAL,
+                PIL.ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            )
+        )
+    except (PIL.ImageCms.PyCMSError, OSError, ValueError):
+        return False
+
+
+def _most_change(
+    colours: npt.NDArray[np.uint8],
+    profile: PIL.ImageCms.ImageCmsProfile,
+    intent: PIL.ImageCms.Intent,
+) -> int:
+    """By how many levels colours of a profile, [1, N] or [1, N, 3], differ as sRGB."""
+    picture = PIL.Image.fromarray(colours)
+    srgb = PIL.ImageCms.createProfile("sRGB")
+    converted = PIL.ImageCms.profileToProfile(picture, profile, srgb, intent, outputMode="RGB")
+    same = np.asarray(picture.convert("RGB"), np.int16)
+    return int(np.abs(np.asarray(converted, np.int16) - same).max())
 
 
 def to_rgb(picture: PIL.Image.Image) -> tuple[PIL.Image.Image, str | None]:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import PIL.Image
 
 Keep = Literal["none", "common", "all"]
-"""How much metadata: none, not even the colour profile; the profile and EXIF without position,
-maker notes and thumbnail; or all of it, EXIF as it is."""
+"""How much metadata: none, not even the colour profile; the profile, unless it is sRGB, which is
+meant without one, and EXIF without position, maker notes and thumbnail; or all, EXIF as it is."""
 
 EXIF_PREFIX = b"Exif\0\0"
 ORIENTATION = 0x0112

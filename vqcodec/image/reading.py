@@ -294,14 +294,20 @@ def _read_array(read: kinds.Read, encoded: bytes, wish: _Wish) -> Image:
     found, misfit = colour.checked_profile(icc, samples.grey)
     left_out = samples.left_out
     if wish.keep == "none":
-        found, misfit = None, None
+        misfit = None
     return Image(
         samples.pixels,
         samples.grey,
         samples.alpha,
-        found,
+        _kept_profile(found, wish.keep),
         left_out=left_out if misfit is None else (*left_out, misfit),
     )
+
+
+def _kept_profile(icc: bytes | None, keep: Keep) -> bytes | None:
+    """What is kept of a profile: one that says what is meant without it takes bytes for nothing."""
+    plain = keep == "none" or (keep == "common" and icc is not None and colour.is_srgb(icc))
+    return None if plain else icc
 
 
 def _shallow(channels: npt.NDArray[Any], tone_map: bool) -> _Samples:
@@ -363,7 +369,7 @@ def _image(
         turned(samples.pixels, turn),
         samples.grey,
         None if samples.alpha is None else turned(samples.alpha, turn),
-        None if wish.keep == "none" else icc,
+        _kept_profile(icc, wish.keep),
         found.exif,
         found.xmp,
         found.iptc,

@@ -5,23 +5,19 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import pytest
-from pictures import encode, noise, png, profile
+from pictures import DISPLAY_P3 as P3
+from pictures import encode, noise, png, profile, srgb_profile
 
 from vqcodec import image
 from vqcodec.errors import ImageError
 from vqcodec.image import colour
 from vqcodec.image.picture import Image
-
-P3 = colour.profile(
-    (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
-    (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
-    grey=False,
-)
 
 
 def as_srgb(loaded: Image) -> list[int]:
@@ -41,6 +37,63 @@ def as_srgb(loaded: Image) -> list[int]:
 def test_a_profile_is_kept() -> None:
     loaded = image.load(encode(noise(5, 7, 3), icc_profile=P3))
     assert (loaded.icc, loaded.left_out) == (P3, ())
+
+
+def renamed(icc: bytes, old: str, new: str) -> bytes:
+    """A profile whose description, UTF-16 or ASCII, says another word as long."""
+    assert len(old) == len(new)
+    for encoding in ("utf-16-be", "ascii"):
+        icc = icc.replace(old.encode(encoding), new.encode(encoding))
+    return icc
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_profile_of_srgb_is_left_out(format: str) -> None:
+    encoded = encode(noise(5, 7, 3), format, icc_profile=srgb_profile())
+    loaded = image.load(encoded)
+    assert (loaded.icc, loaded.left_out) == (None, ())
+    assert image.load(encoded, keep="all").icc == srgb_profile()
+    with PIL.Image.open(io.BytesIO(encoded)) as picture:
+        assert image.as_image(picture).icc is None
+
+
+def test_a_photographs_profile_of_srgb(chelsea: Path) -> None:
+    encoded = chelsea.read_bytes()
+    assert image.load(encoded).icc is None
+    found = image.load(encoded, keep="all").icc
+    assert found is not None
+    assert colour.is_srgb(found)
+
+
+def test_profiles_that_are_srgb_in_name_or_in_colours_alone_are_kept() -> None:
+    called = renamed(srgb_profile(), "sRGB", "mine")
+    assert called != srgb_profile()
+    curve = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    places = (0.3127, 0.329, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+    other_curve = colour.profile(places, (2.2,), grey=False)
+    for icc in (called, P3, colour.profile(places, curve, grey=False), other_curve):
+        assert not colour.is_srgb(icc)
+        assert image.load(encode(noise(5, 7, 3), icc_profile=icc)).icc == icc
+
+
+def test_a_curve_other_than_it_says_is_kept() -> None:
+    """The name is right, and the colours are not: red's curve is another."""
+    icc = bytearray(srgb_profile())
+    count = int.from_bytes(icc[128:132], "big")
+    tags = {
+        bytes(icc[at : at + 4]): int.from_bytes(icc[at + 4 : at + 8], "big")
+        for at in range(132, 132 + 12 * count, 12)
+    }
+    at = tags[b"rTRC"]
+    assert icc[at : at + 4] == b"para"
+    icc[at + 12 : at + 16] = (2 << 16).to_bytes(4, "big")  # the exponent, for 2.4
+    assert "sRGB" in PIL.ImageCms.getProfileDescription(io.BytesIO(bytes(icc)))
+    assert not colour.is_srgb(bytes(icc))
+
+
+def test_what_is_no_profile_is_not_srgb() -> None:
+    for icc in (b"", b"profile", srgb_profile()[:200], profile(b"GRAY"), profile(b"CMYK")):
+        assert not colour.is_srgb(icc)
 
 
 def test_a_profile_ends_where_it_says() -> None:
