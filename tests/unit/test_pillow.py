@@ -136,6 +136,26 @@ def test_profile_is_kept_or_given(model: Path) -> None:
             assert picture.info.get("icc_profile") == expected
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_lossless_files_are_saved_and_opened(channels: int, model: Path) -> None:
+    shape = (9, 11, channels)[: 3 if channels > 1 else 2]
+    pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "VQZ", lossless="always")
+    with PIL.Image.open(stream) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
+    # Pillow's picture decodes while it is read, with Pillow's limits set.
+    with PIL.Image.open(stream) as picture:
+        assert bytes(vqcodec.compress(picture, lossless="always")) == stream.getvalue()
+    with PIL.Image.open(stream) as picture:
+        picture.draft(None, (5, 5))
+        assert np.asarray(picture).shape[:2] == picture.size[::-1] == (5, 6)
+    damaged = bytearray(stream.getvalue())
+    damaged[-9] ^= 1
+    with PIL.Image.open(io.BytesIO(damaged)) as picture, pytest.raises(OSError, match="checksum"):
+        picture.load()
+
+
 def test_a_profile_of_srgb_is_stored_only_if_it_is_given(model: Path) -> None:
     srgb = srgb_profile()
     for options, expected in (({}, None), ({"icc_profile": srgb}, srgb)):

@@ -23,7 +23,7 @@ MAX_TEXT = 16 << 20  # bytes that a text or a profile of a PNG may have
 _STANDARD_ERROR = 2
 _MAX_REASON = 120  # characters of what a library says
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a plugin that Pillow loads by may come here again
 
 
 @contextlib.contextmanager
