@@ -12,8 +12,8 @@ LOSSLESS = (AUTO, ALWAYS, NEVER)
 
 FLOOR_BYTES = 72
 FLOOR_BPP = 0.01
-"""No file with indices is smaller than the bytes, and of hardly any image than both: of a plain
-colour and of gradients."""
+"""Bytes, and bits a pixel beside them, that hardly any file with indices stays below: that of one
+colour may, and then by little."""
 NEAR = 1.1
 """How much larger the quick lossless file may be for the thorough one to be tried: it saves a few
 percent."""
