@@ -172,7 +172,8 @@ def compressed(model: str, source: Path | None, tile: int, quality: int | None) 
     """The file of an image, or of a photograph of Kodak's size."""
     torch.set_num_threads(1)
     pixels = fill(picture(PHOTOGRAPH), *KODAK_SIZE) if source is None else picture(source)
-    return compress(Image(pixels, grey=False), quality=quality, model=model, tile=tile).data
+    image = Image(pixels, grey=False)
+    return compress(image, quality=quality, lossless="never", model=model, tile=tile).data
 
 
 @torch.inference_mode()

@@ -55,7 +55,7 @@ def main(
         for path in paths:
             pixels = picture(path)
             data = codec.compress(
-                as_image(pixels), quality=quality, effort=effort, model=model
+                as_image(pixels), quality=quality, effort=effort, lossless="never", model=model
             ).data
             bpp = 8 * len(data) / pixels[..., 0].size
             for name, found in of_each.items():

@@ -45,7 +45,7 @@ LAYERS = [
     ["spec"],
     ["kernels"],
     ["entropy", "models"],
-    ["image", "registry", "photos", "resampling"],
+    ["image", "registry", "photos", "resampling", "webp"],
     ["compiling"],
     ["weights_file"],
     ["syntheses"],
@@ -310,9 +310,28 @@ def test_opening_with_pillow_loads_no_torch(environment: dict[str, str], tmp_pat
 
 
 def test_codec_loads_no_training(environment: dict[str, str], tmp_path: Path) -> None:
-    loaded = loaded_after("import vqcodec.codec, vqcodec.image", environment, tmp_path)
+    loaded = loaded_after(
+        "import vqcodec.codec, vqcodec.tiles, vqcodec.image", environment, tmp_path
+    )
     assert "torch" in loaded
     assert not loaded & {"vqcodec.training", "tensorboard", "rich", "click"}
+
+
+def test_lossless_files_load_no_torch(environment: dict[str, str], tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (9, 7), "red").save(tmp_path / "a.png")
+    statement = (
+        "import numpy, pathlib, PIL.Image, vqcodec, vqcodec.pillow; from vqcodec.cli import main; "
+        "main(['compress', 'a.png', 'a.vqz', '--lossless', 'always'], standalone_mode=False); "
+        "main(['decompress', 'a.vqz', 'b.png'], standalone_mode=False); "
+        "main(['verify', 'a.vqz'], standalone_mode=False); "
+        "main(['info', 'a.vqz'], standalone_mode=False); "
+        "vqcodec.open('a.vqz').region(1, 2, 3, 4); vqcodec.open('a.vqz').thumbnail(4); "
+        "PIL.Image.open('a.vqz').load()"
+    )
+    loaded = loaded_after(statement, environment, tmp_path)
+    assert (tmp_path / "b.png").exists()
+    assert "vqcodec.webp" in loaded
+    assert not loaded & {"torch", "numba", "constriction"}
 
 
 def test_decoding_needs_nothing_of_choosing(
@@ -321,7 +340,8 @@ def test_decoding_needs_nothing_of_choosing(
     from vqcodec.codec import compress
 
     pixels = np.full((8, 8, 3), 100, np.uint8)
-    (tmp_path / "a.vqz").write_bytes(bytes(compress(pixels, model=tiny_model)))
+    compressed = compress(pixels, lossless="never", model=tiny_model)
+    (tmp_path / "a.vqz").write_bytes(bytes(compressed))
     program = (
         "import pathlib, vqcodec; "
         f"vqcodec.decompress(pathlib.Path('a.vqz').read_bytes(), model={str(tiny_model)!r})"

@@ -5,17 +5,20 @@
 `compress` and `decompress` mirror each other; `vqcodec.tiles` holds one verb each way. Indices come
 from the payloads and the image from the indices; nothing in decompression depends on how the
 indices were found.
+
+A lossless file holds pixels (`vqcodec.webp`) and needs no model: what does is imported where it is
+used, so that such files are read and written without torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from vqcodec import arguments, container, syntheses
+from vqcodec import arguments, container, webp
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, Pictures, as_image, economical, extras_of, image_of
@@ -23,10 +26,14 @@ from vqcodec.piece import Piece, Region
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL
 from vqcodec.resampling import resampled
-from vqcodec.tiles import Tiles, fits, tile_sides
 from vqcodec.tiling import Window
 from vqcodec.watch import stage
-from vqcodec.weights_file import load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vqcodec.choosing.rate_control import Score
+    from vqcodec.tiles import Tiles
 
 DEFAULT_TILE = 1024
 DEFAULT_BATCH = 4
@@ -38,13 +45,14 @@ class Compressed:
 
     Attributes:
         data: The bytes of the .vqz file.
-        ideal_bits: Per level, the code length that the priors promise, in bits.
+        ideal_bits: Per level, the code length that the priors promise, in bits; of no level if the
+            file is lossless.
         header: The file's header.
         rate_weight: How much more a bit cost in the choice of indices than was trained for the
             quality.
-        score: PSNR in dB, or SSIMULACRA 2, of what the file decodes to; None if neither was asked
-            for.
-        passes: How often the image was compressed to meet a target.
+        score: SSIMULACRA 2, if it was asked for, or PSNR in dB, of what the file decodes to; None
+            if nobody needed to know.
+        passes: How often the image was compressed.
     """
 
     data: bytes
@@ -72,6 +80,7 @@ def compress(
     tune: str | None = None,
     synthesis: str | None = None,
     model: str | Path | None = None,
+    lossless: str = "auto",
     tile: int = DEFAULT_TILE,
     batch: int = DEFAULT_BATCH,
     device: str = "cpu",
@@ -80,8 +89,9 @@ def compress(
     """Compresses an image.
 
     Of quality, bpp, size, max_size, psnr and ssimulacra2 one at most is given. An alpha channel
-    that is opaque everywhere is left out, and colours under full transparency are not kept. Meeting
-    a target takes up to `rate_control.MAX_PASSES` times as long.
+    that is opaque everywhere is left out, and colours under full transparency are not kept, unless
+    the file is always to be lossless. Meeting a target takes up to `rate_control.MAX_PASSES` times
+    as long.
 
     Args:
         image: Any size from 1x1 up: an `Image`, a Pillow image, or an array, uint8 [H, W, 3],
@@ -100,6 +110,9 @@ def compress(
             says "natural".
         synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
             "natural"; None for what it is tuned for. The search goes through it.
+        lossless: "auto" for a lossless file where it is not larger than the other, or where it fits
+            bpp, size or max_size, as a rule of drawings, text and tiny images; "always", which
+            leaves no quality or target to ask for; or "never".
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096.
         batch: Tiles at a time.
@@ -112,10 +125,26 @@ def compress(
             is out of reach.
     """
     # Here, as decompression needs nothing of it.
+    from vqcodec.choosing import keeping
+
+    if keeping.checked_lossless(lossless) == keeping.ALWAYS:
+        keeping.check_no_target(
+            quality=quality,
+            bpp=bpp,
+            size=size,
+            max_size=max_size,
+            psnr=psnr,
+            ssimulacra2=ssimulacra2,
+        )
+        return _lossless(original := as_image(image), extras_of(original))
+
+    from vqcodec import syntheses
     from vqcodec.choosing import rate_control
     from vqcodec.choosing.choice import choose
     from vqcodec.choosing.effort import checked_effort
     from vqcodec.choosing.tunes import tune_of
+    from vqcodec.tiles import Tiles, fits, tile_sides
+    from vqcodec.weights_file import load
 
     source = economical(as_image(image))
     with stage("weights"):
@@ -138,7 +167,8 @@ def compress(
     tuned = tune_of(tune)
     if tuned.natural and synthesis is None:
         synthesis = syntheses.NATURAL
-    extras = {**extras_of(source), **syntheses.extras_for(loaded, synthesis)}
+    own_extras = extras_of(source)
+    extras = {**own_extras, **syntheses.extras_for(loaded, synthesis)}
     container.check(header, extras)  # before the work, not after
     fixed = sum(map(len, extras.values()))
     goal = rate_control.goal(
@@ -153,29 +183,37 @@ def compress(
     if max_size is not None and size is not None:
         raise CodecError("size and max_size exclude each other; give one of them")
     through = syntheses.synthesis_of(loaded, synthesis)
+    effort = checked_effort(effort)
+    wanted = None if goal is None else goal.score
 
-    def attempt(quality: int, rate_weight: float, effort: int) -> Compressed:
+    def attempt(
+        quality: int, rate_weight: float, effort: int, score: Score | None = wanted
+    ) -> Compressed:
         tiles = Tiles(loaded, replace(header, quality=quality), batch, progress)
         indices = choose(tiles, source.pixels, effort, rate_weight, tuned, through)
         found, ideal_bits = _encode(tiles, indices, extras)
         with stage("pack"):
             compressed = Compressed(container.pack(found), ideal_bits, tiles.header, rate_weight)
-        if goal is None or goal.score is None:
+        if score is None:
             return compressed
         restored = image_of(found, tiles.synthesize(indices, through))
-        return replace(compressed, score=goal.score(source.pixels, restored.pixels))
+        return replace(compressed, score=score(source.pixels, restored.pixels))
 
-    effort = checked_effort(effort)
-    if goal is None:
-        weight = rate_control.rate_weight(header.quality, loaded.qualities)
-        return attempt(header.quality, weight, effort)
-    lmbdas = loaded.autoencoder.lmbdas()
-    if max_size is None:
-        result, passes = rate_control.meet(goal, lmbdas, effort, attempt)
-    else:
-        best = loaded.qualities, rate_control.rate_weight(loaded.qualities, loaded.qualities)
-        result, passes = rate_control.best_that_fits(goal, max_size, lmbdas, best, effort, attempt)
-    return replace(result, passes=passes)
+    def lossy(plain: bool) -> Compressed:
+        if goal is None:
+            weight = rate_control.rate_weight(header.quality, loaded.qualities)
+            score = rate_control.psnr_of if plain else None
+            return attempt(header.quality, weight, effort, score)
+        lmbdas = loaded.autoencoder.lmbdas()
+        result, passes = rate_control.of_goal(
+            goal, max_size, lmbdas, loaded.qualities, effort, attempt
+        )
+        return replace(result, passes=passes)
+
+    if lossless == keeping.NEVER:
+        return lossy(False)
+    plain = partial(_lossless, source, own_extras)
+    return keeping.kept(plain, lossy, width * height, None if goal is None else goal.most)
 
 
 def decompress(
@@ -192,6 +230,8 @@ def decompress(
     progress: Progress | None = None,
 ) -> Image:
     """Restores an image, or a piece of it, for which only the tiles around it are decoded.
+
+    A lossless file has one level, and needs neither a model nor a synthesis.
 
     Args:
         data: The bytes of a .vqz file.
@@ -219,19 +259,27 @@ def decompress(
     if levels is not None and not 1 <= (levels := arguments.whole(levels, "levels")) <= there:
         raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
     piece = Piece.of(contents.header, region, max_side)
-    tiles = Tiles.of_file(contents.header, model, device, batch, progress, piece.pixels)
-    with stage("weights"):
-        chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
-    part = tiles.aligned(piece.window)
-    seen = levels or min(piece.levels(tiles.model.strides), there)
-    indices = _decode(tiles, contents, seen, tiles.around(part))
-    whole = len(indices) == contents.header.levels
-    factor = min(piece.reduction, tiles.model.strides[seen - 1])
-    pixels = tiles.synthesize(indices, chosen if whole else None, part, factor)
-    image = image_of(contents, resampled(pixels, piece.box(part, factor), piece.size))
+    everything = Window(0, 0, contents.header.height, contents.header.width)
+    if contents.header.lossless:
+        pixels, box = webp.decode(contents.sections[0], contents.header), piece.box(everything, 1)
+    else:
+        from vqcodec import syntheses
+        from vqcodec.tiles import Tiles
+
+        tiles = Tiles.of_file(contents.header, model, device, batch, progress, piece.pixels)
+        with stage("weights"):
+            chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
+        part = tiles.aligned(piece.window)
+        seen = levels or min(piece.levels(tiles.model.strides), there)
+        indices = _decode(tiles, contents, seen, tiles.around(part))
+        whole = len(indices) == contents.header.levels
+        factor = min(piece.reduction, tiles.model.strides[seen - 1])
+        pixels = tiles.synthesize(indices, chosen if whole else None, part, factor)
+        box = piece.box(part, factor)
+    image = image_of(contents, resampled(pixels, box, piece.size))
     if image.alpha is None:
         return image
-    return replace(image, alpha=resampled(image.alpha, piece.box(tiles.all, 1), piece.size))
+    return replace(image, alpha=resampled(image.alpha, piece.box(everything, 1), piece.size))
 
 
 def verify(
@@ -251,6 +299,12 @@ def verify(
         ModelError: its model is missing or is another one.
     """
     contents = container.unpack(data)
+    if contents.header.lossless:
+        webp.decode(contents.sections[0], contents.header)
+        return
+
+    from vqcodec.tiles import Tiles
+
     tiles = Tiles.of_file(contents.header, model, device, batch, progress)
     _decode(tiles, contents, contents.header.levels, tiles.windows)
 
@@ -262,6 +316,17 @@ def inspect(data: bytes) -> Container:
         FormatError: the data is no undamaged .vqz file.
     """
     return container.unpack(data, partial=True)
+
+
+def _lossless(image: Image, extras: dict[int, bytes], quick: bool = False) -> Compressed:
+    """The lossless file of an image, made quickly or as small as it can be."""
+    height, width = image.pixels.shape[:2]
+    header = Header.of_lossless(width, height, image.grey)
+    container.check(header, extras)
+    payloads = webp.encode(image.pixels, header.tile, quick=quick)
+    contents = Container(header, extras, (payloads,), indices_crc=None, complete=True)
+    with stage("pack"):
+        return Compressed(container.pack(contents), ideal_bits=[], header=header)
 
 
 def _encode(

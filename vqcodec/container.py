@@ -2,6 +2,7 @@
 
     magic, format version | header | extras | sections, coarse to fine | trailer
 
+A lossless file has a version of its own, and one level, whose payloads are not indices but pixels.
 Everything here is integrity and layout; what a payload means is not this module's business.
 """
 
@@ -27,6 +28,7 @@ MAGIC = b"\x89VQZ"
 ENDING = ".vqz"
 """Of file names."""
 FORMAT_VERSION = 1
+LOSSLESS_VERSION = 2
 
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 28
@@ -34,6 +36,7 @@ MAX_MODEL_ID_LENGTH = 32
 WEIGHTS_HASH_LENGTH = 8
 MIN_TILE_LOG2 = 5
 MAX_TILE_LOG2 = 12
+LOSSLESS_TILE = 8192
 MAX_QUALITY = 255
 MAX_LEVELS = 8
 MAX_EXTRAS = 8
@@ -67,11 +70,11 @@ class Header:
         width: Pixels a row, 1..MAX_SIDE.
         height: Rows, 1..MAX_SIDE; `width * height` is at most MAX_PIXELS.
         grey: Whether the image has one channel.
-        model_id: Id of the model, `[a-z0-9.-]{1,32}`.
-        weights_hash: First 8 bytes of the SHA-256 of the weights file.
-        tile: Side of a tile in pixels, a power of two in 32..4096.
-        quality: Quality the file was coded at, 1..255.
-        levels: Number of levels, 1..8.
+        model_id: Id of the model, `[a-z0-9.-]{1,32}`; empty in a lossless file, which has none.
+        weights_hash: First 8 bytes of the SHA-256 of the weights file; empty if lossless.
+        tile: Side of a tile in pixels, a power of two in 32..4096; LOSSLESS_TILE if lossless.
+        quality: Quality the file was coded at, 1..255; 0 if lossless.
+        levels: Number of levels, 1..8; 1 if lossless.
     """
 
     width: int
@@ -82,6 +85,16 @@ class Header:
     tile: int
     quality: int
     levels: int
+
+    @classmethod
+    def of_lossless(cls, width: int, height: int, grey: bool) -> Header:
+        """That of a lossless file."""
+        return cls(width, height, grey, "", b"", LOSSLESS_TILE, quality=0, levels=1)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the file holds pixels, and no indices."""
+        return not self.model_id
 
     @property
     def tiles(self) -> int:
@@ -97,7 +110,8 @@ class Container:
         header: The header.
         extras: Bytes by kind: EXTRA_ALPHA and its like, DEFLATED or not, or one not known here.
         sections: Payloads as [level][tile], level 0 the coarsest, tiles in raster order.
-        indices_crc: CRC-32 of all indices, u32; None when the file was cut short before it.
+        indices_crc: CRC-32 of all indices, u32; None when the file was cut short before it, or is
+            lossless.
         complete: Whether the whole file was there.
         started: Payloads of the first tiles of the level that a cut file ends in; only `salvage`
             gives them.
@@ -128,14 +142,14 @@ def pack(container: Container) -> bytes:
     Raises:
         HeaderError: A field of the header is out of its limits.
         SectionError: An extra is out of its limits, or sections or the CRC of the indices are
-            missing.
+            missing, or a lossless file has one.
     """
     header, extras, sections = container.header, container.extras, container.sections
     check(header, extras)
     if len(sections) != header.levels or any(len(level) != header.tiles for level in sections):
         reason = f"needs {header.levels} levels of {header.tiles} sections"
         raise SectionError(f"{reason}; {_UNENCODABLE}")
-    if container.indices_crc is None or not container.complete:
+    if not container.complete or (container.indices_crc is None) != header.lossless:
         raise SectionError(f"is not complete; {_UNENCODABLE}")
 
     parts = [_pack_header(header, len(extras))]
@@ -144,7 +158,8 @@ def pack(container: Container) -> bytes:
         for kind, content in sorted(extras.items())
     ]
     parts += [_sealed(varint(len(payload)) + payload) for level in sections for payload in level]
-    parts.append(_U32.pack(container.indices_crc))
+    if container.indices_crc is not None:
+        parts.append(_U32.pack(container.indices_crc))
     return _sealed(b"".join(parts))
 
 
@@ -223,7 +238,7 @@ def _read(data: bytes) -> tuple[Container, TruncatedError | None]:
                 payloads.append(_read_section(reader))
             levels.append(tuple(payloads))
             payloads.clear()
-        indices_crc = reader.u32("the trailer")
+        indices_crc = None if header.lossless else reader.u32("the trailer")
         reader.check_crc(0, "the file")
     except TruncatedError as error:
         return Container(header, extras, tuple(levels), None, False, tuple(payloads)), error
@@ -351,14 +366,17 @@ def _sealed(content: bytes) -> bytes:
 
 
 def _pack_header(header: Header, extra_count: int) -> bytes:
+    flags = _FLAG_GREY if header.grey else 0
+    size = varint(header.width) + varint(header.height)
+    if header.lossless:
+        return _sealed(MAGIC + bytes([LOSSLESS_VERSION, flags]) + size + bytes([extra_count]))
     model_id = header.model_id.encode("ascii")
     return _sealed(
         MAGIC
-        + bytes([FORMAT_VERSION, _FLAG_GREY if header.grey else 0, len(model_id)])
+        + bytes([FORMAT_VERSION, flags, len(model_id)])
         + model_id
         + header.weights_hash
-        + varint(header.width)
-        + varint(header.height)
+        + size
         + bytes([header.tile.bit_length() - 1, header.quality, header.levels])
         + varint(header.tiles)
         + bytes([extra_count])
@@ -375,34 +393,38 @@ def _read_header(reader: _Reader) -> tuple[Header, int]:
         reason = "is empty" if not magic else f"ends inside {what}"
         raise TruncatedError(f"{reason}; the file is cut short, get it again")
     version = reader.u8(what)
-    if version != FORMAT_VERSION:
-        reason = f"has format version {version}, this release reads {FORMAT_VERSION}"
+    if version not in (FORMAT_VERSION, LOSSLESS_VERSION):
+        known = f"{FORMAT_VERSION} and {LOSSLESS_VERSION}"
+        reason = f"has format version {version}, this release reads {known}"
         raise VersionError(f"{reason}; install a release of vqcodec that knows it")
     flags = reader.u8(what)
-    model_id = reader.take(reader.u8(what), what)
-    weights_hash = reader.take(WEIGHTS_HASH_LENGTH, what)
+    grey = bool(flags & _FLAG_GREY)
+    lossless = version == LOSSLESS_VERSION
+    model_id = b"" if lossless else reader.take(reader.u8(what), what)
+    weights_hash = b"" if lossless else reader.take(WEIGHTS_HASH_LENGTH, what)
     width = reader.varint(what, HeaderError)
     height = reader.varint(what, HeaderError)
-    tile_log2 = reader.u8(what)
-    quality = reader.u8(what)
-    levels = reader.u8(what)
-    tiles = reader.varint(what, HeaderError)
+    if lossless:
+        header = Header.of_lossless(width, height, grey)
+        tiles = header.tiles
+    else:
+        header = Header(
+            width=width,
+            height=height,
+            grey=grey,
+            model_id=model_id.decode("latin-1"),
+            weights_hash=weights_hash,
+            tile=1 << reader.u8(what),
+            quality=reader.u8(what),
+            levels=reader.u8(what),
+        )
+        tiles = reader.varint(what, HeaderError)
     extra_count = reader.u8(what)
     reader.check_crc(0, what)
 
     if flags & ~_FLAG_GREY:
         reason = f"has flags {flags:#04x} that this release does not know"
         raise HeaderError(f"{reason}; install a newer release of vqcodec")
-    header = Header(
-        width=width,
-        height=height,
-        grey=bool(flags & _FLAG_GREY),
-        model_id=model_id.decode("latin-1"),
-        weights_hash=weights_hash,
-        tile=1 << tile_log2,
-        quality=quality,
-        levels=levels,
-    )
     _check_header(header, hint=_DAMAGED)
     if tiles != header.tiles:
         reason = f"claims {tiles} tiles where its size makes {header.tiles}"
@@ -429,11 +451,12 @@ def _check_header(header: Header, *, hint: str) -> None:
         ("width", header.width, MAX_SIDE),
         ("height", header.height, MAX_SIDE),
         ("number of pixels", header.width * header.height, MAX_PIXELS),
-        ("quality", header.quality, MAX_QUALITY),
-        ("number of levels", header.levels, MAX_LEVELS),
     ):
-        if not 1 <= value <= limit:
-            raise HeaderError(f"has a {name} of {value}, not in 1..{limit}; {hint}")
+        _check_limit(name, value, limit, hint)
+    if header == Header.of_lossless(header.width, header.height, header.grey):
+        return
+    _check_limit("quality", header.quality, MAX_QUALITY, hint)
+    _check_limit("number of levels", header.levels, MAX_LEVELS, hint)
     if header.tile not in {1 << log2 for log2 in range(MIN_TILE_LOG2, MAX_TILE_LOG2 + 1)}:
         limits = f"a power of two in {1 << MIN_TILE_LOG2}..{1 << MAX_TILE_LOG2}"
         raise HeaderError(f"has a tile side of {header.tile}, not {limits}; {hint}")
@@ -443,6 +466,11 @@ def _check_header(header: Header, *, hint: str) -> None:
     if len(header.weights_hash) != WEIGHTS_HASH_LENGTH:
         reason = f"has a weights hash of {len(header.weights_hash)} bytes"
         raise HeaderError(f"{reason}, not {WEIGHTS_HASH_LENGTH}; {hint}")
+
+
+def _check_limit(name: str, value: int, limit: int, hint: str) -> None:
+    if not 1 <= value <= limit:
+        raise HeaderError(f"has a {name} of {value}, not in 1..{limit}; {hint}")
 
 
 def _read_extra(reader: _Reader) -> tuple[int, bytes]:

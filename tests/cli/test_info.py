@@ -49,6 +49,7 @@ def test_info_json(vqz: Path) -> None:
             "width": 100,
             "height": 50,
             "grey": False,
+            "lossless": False,
             "model": "no-such-model",
             "weights_hash": "0123456789abcdef",
             "quality": 3,

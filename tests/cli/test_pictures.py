@@ -284,7 +284,7 @@ class TestMaxSize:
     def test_all_that_a_small_picture_needs(
         self, run: Run, astronaut: Path, tmp_path: Path
     ) -> None:
-        arguments = ["--effort", "1"]
+        arguments = ["--lossless", "never", "--effort", "1"]
         result = run("compress", astronaut, "a.vqz", "--max-size", "5MB", *arguments)
         assert result.returncode == 0, result.stderr
         assert unpack((tmp_path / "a.vqz").read_bytes()).header.quality == 100

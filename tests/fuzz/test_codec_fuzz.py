@@ -173,3 +173,46 @@ def test_alpha_with_right_checksums(sample: Sample) -> None:
     for _ in range(40):
         extras = {container.EXTRA_ALPHA: mutated(alpha, rng)}
         sample.refused_or_right(container.pack(dataclasses.replace(contents, extras=extras)))
+
+
+@pytest.fixture(scope="module")
+def lossless(tiny_model: Path) -> Sample:
+    rng = np.random.default_rng(5)
+    image = rng.integers(256, size=(9, 14, 4), dtype=np.uint8)
+    data = codec.compress(image, lossless="always").data
+    return Sample(data, tiny_model, codec.decompress(data))
+
+
+def test_lossless_truncation_at_every_byte(lossless: Sample) -> None:
+    for length in range(len(lossless.data)):
+        assert lossless.refused_or_right(lossless.data[:length])
+    whole = len(lossless.data) - 4  # the trailer says nothing of the pixels
+    for length in range(len(lossless.data)):
+        refused = lossless.refused_or_right(lossless.data[:length], partial=True)
+        assert refused == (length < whole)
+
+
+def test_lossless_every_byte_changed(lossless: Sample) -> None:
+    rng = random.Random(0)
+    for position in range(len(lossless.data)):
+        for change in (1, 0x80, rng.randrange(1, 256)):
+            changed = bytearray(lossless.data)
+            changed[position] ^= change
+            assert lossless.refused_or_right(bytes(changed))
+
+
+def test_lossless_payloads_with_right_checksums(lossless: Sample) -> None:
+    """Streams that were changed: an error of ours, or an image of the right size."""
+    rng = random.Random(6)
+    contents = container.unpack(lossless.data)
+    ((payload,),) = contents.sections
+    refused = 0
+    for n in range(400):
+        # Most changes leave the first bytes, so that a stream is decoded.
+        kept = 5 * (n % 4 > 0)
+        changed = payload[:kept] + mutated(payload[kept:], rng)
+        data = container.pack(dataclasses.replace(contents, sections=((changed,),)))
+        image = decompressed(data, lossless.model)
+        refused += image is None
+        assert image is None or image.pixels.shape == lossless.restored.pixels.shape
+    assert refused > 150

@@ -65,6 +65,10 @@ class Case:
     model: str = "tiny"
 
     @property
+    def lossless_name(self) -> str:
+        return f"lossless-{self.mode}-{self.width}x{self.height}"
+
+    @property
     def name(self) -> str:
         prefix = "" if self.model == "tiny" else f"{self.model}-"
         return f"{prefix}{self.mode}-{self.width}x{self.height}-tile{self.tile}-q{self.quality}"
@@ -94,6 +98,9 @@ CASES = [
         for size in ((45, 37), (1, 1))
     ),
 ]
+
+LOSSLESS_CASES = [Case(33, 31), Case(33, 31, "grey"), Case(33, 31, "alpha"), Case(1, 1)]
+"""Of these neither tile nor quality nor model counts."""
 
 SMALL = {"channels": 8, "residual_channels": 4, "residual_blocks": 1}
 MODELS: dict[str, tuple[str, FamilyConfig]] = {
@@ -185,7 +192,9 @@ def sha256(content: bytes) -> str:
 def write_case(case: Case) -> dict[str, Any]:
     """Writes a case's file, indices and image; returns its entry of the manifest."""
     image, model = image_of(case), model_file(case.model)
-    result = codec.compress(image, quality=case.quality, model=model, tile=case.tile)
+    result = codec.compress(
+        image, quality=case.quality, lossless="never", model=model, tile=case.tile
+    )
     indices = decoded_indices(result.data, model)
     assert all(map(torch.equal, indices, found_indices(image, result.header, model)))
     restored = codec.decompress(result.data, model=model)
@@ -202,6 +211,26 @@ def write_case(case: Case) -> dict[str, Any]:
     }
 
 
+def write_lossless_case(case: Case) -> dict[str, Any]:
+    """Writes a lossless file, and its image as PNG; returns its entry of the manifest."""
+    image = image_of(case)
+    data = bytes(codec.compress(image, lossless="always"))
+    restored = codec.decompress(data)
+    assert np.array_equal(restored.channels, image.channels)
+    vqz, png = lossless_files_of(case.lossless_name)
+    vqz.write_bytes(data)
+    png.write_bytes(dump(image))
+    return {
+        **{name: getattr(case, name) for name in ("width", "height", "mode")},
+        "sha256": {path.name: sha256(path.read_bytes()) for path in (vqz, png)},
+    }
+
+
+def lossless_files_of(name: str) -> tuple[Path, Path]:
+    """The lossless file, and its image."""
+    return HERE / f"{name}.vqz", HERE / f"{name}.png"
+
+
 def files_of(name: str) -> tuple[Path, Path, Path]:
     """The file, its indices per level (uint8 [G, H/s, W/s]), and the image it restores to."""
     return HERE / f"{name}.vqz", HERE / f"{name}.safetensors", HERE / f"{name}.png"
@@ -213,8 +242,12 @@ def main(arguments: list[str]) -> None:
     manifest: dict[str, Any] = {"model": {}, "cases": {}}
     if MANIFEST.exists():
         manifest = json.loads(MANIFEST.read_text())
+    lossless = manifest.setdefault("lossless", {})
     missing = [case for case in CASES if case.name not in manifest["cases"]]
-    for path in [path for case in missing for path in files_of(case.name)]:
+    missing_lossless = [case for case in LOSSLESS_CASES if case.lossless_name not in lossless]
+    paths = [path for case in missing for path in files_of(case.name)]
+    paths += [path for case in missing_lossless for path in lossless_files_of(case.lossless_name)]
+    for path in paths:
         if path.exists():
             sys.exit(f"{path} is there but not in the manifest; remove what made it so, by hand")
         print(path)
@@ -230,6 +263,8 @@ def main(arguments: list[str]) -> None:
         manifest["model"][path.name] = sha256(path.read_bytes())
     for case in missing:
         manifest["cases"][case.name] = write_case(case)
+    for case in missing_lossless:
+        lossless[case.lossless_name] = write_lossless_case(case)
     MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")
 
 

@@ -25,6 +25,7 @@ from vqcodec.weights_file import load as load_model
 HERE = Path(__file__).parent
 MANIFEST: dict[str, Any] = json.loads((HERE / "manifest.json").read_text())
 CASES: dict[str, dict[str, Any]] = MANIFEST["cases"]
+LOSSLESS: dict[str, dict[str, Any]] = MANIFEST["lossless"]
 LARGEST = 1_000_000  # bytes of all golden files together
 
 each_case = pytest.mark.parametrize("name", CASES)
@@ -45,7 +46,7 @@ def indices_of(name: str) -> list[torch.Tensor]:
 
 def test_files_are_as_they_were_written() -> None:
     expected = dict(MANIFEST["model"])
-    for case in CASES.values():
+    for case in [*CASES.values(), *LOSSLESS.values()]:
         expected |= case["sha256"]
     files = [path for path in HERE.iterdir() if path.suffix in {".vqz", ".safetensors", ".png"}]
     assert {path.name: sha256(path.read_bytes()) for path in files} == expected
@@ -135,3 +136,15 @@ def test_metadata(name: str) -> None:
     assert restored.icc == extras.get(container.EXTRA_ICC)
     assert restored.exif == extras.get(container.EXTRA_EXIF)
     assert (restored.icc is not None) == ("metadata" in CASES[name]["mode"])
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_lossless(name: str) -> None:
+    data = (HERE / f"{name}.vqz").read_bytes()
+    contents = container.unpack(data)
+    case = LOSSLESS[name]
+    expected = container.Header.of_lossless(case["width"], case["height"], case["mode"] == "grey")
+    assert contents.header == expected
+    assert container.pack(contents) == data
+    restored, image = codec.decompress(data), load(HERE / f"{name}.png")
+    np.testing.assert_array_equal(restored.channels, image.channels)

@@ -42,7 +42,7 @@ def images(draw: st.DrawFn, sides: st.SearchStrategy[int] = SIDES) -> Image:
 @example(image=Image(np.zeros((1, 97, 3), np.uint8), grey=False), quality=2, tile=TILE)
 @example(image=Image(np.zeros((97, 1, 3), np.uint8), grey=False), quality=2, tile=TILE)
 def test_round_trip(tiny_model: Path, image: Image, quality: int, tile: int) -> None:
-    result = codec.compress(image, quality=quality, model=tiny_model, tile=tile)
+    result = codec.compress(image, quality=quality, lossless="never", model=tiny_model, tile=tile)
     image = economical(image)  # which is what is coded
     found = found_indices(image, result.header, tiny_model)
     assert all(map(torch.equal, decoded_indices(result.data, tiny_model), found))
@@ -61,3 +61,14 @@ def test_round_trip(tiny_model: Path, image: Image, quality: int, tile: int) -> 
     )
     sections = result.header.levels * result.header.tiles
     assert sum(result.ideal_bits) <= bits <= 1.0001 * sum(result.ideal_bits) + 64 * sections
+
+
+@settings(deadline=None, max_examples=60)
+@given(image=images(st.integers(1, 40)))
+def test_lossless_round_trip(image: Image) -> None:
+    result = codec.compress(image, lossless="always")
+    assert result.header.lossless
+    restored = codec.decompress(result.data)
+    np.testing.assert_array_equal(restored.channels, image.channels)
+    np.testing.assert_array_equal(restored.pixels, image.pixels)
+    assert (restored.grey, restored.alpha is None) == (image.grey, image.alpha is None)

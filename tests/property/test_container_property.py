@@ -12,6 +12,9 @@ from vqcodec.errors import CodecError, TruncatedError
 
 @st.composite
 def headers(draw: st.DrawFn) -> Header:
+    if draw(st.booleans()):
+        width, height = draw(st.integers(1, 20000)), draw(st.integers(1, 10000))
+        return Header.of_lossless(width, height, draw(st.booleans()))
     return Header(
         width=draw(st.integers(1, 300)),
         height=draw(st.integers(1, 100)),
@@ -32,7 +35,7 @@ def containers(draw: st.DrawFn) -> Container:
         header=header,
         extras=draw(st.dictionaries(st.integers(0, 255), st.binary(max_size=200), max_size=8)),
         sections=draw(st.tuples(*[level] * header.levels)),
-        indices_crc=draw(st.integers(0, 2**32 - 1)),
+        indices_crc=None if header.lossless else draw(st.integers(0, 2**32 - 1)),
         complete=True,
     )
 

@@ -13,6 +13,7 @@ import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
 from vqcodec import codec, container, tiles
+from vqcodec.container import Header
 from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
 from vqcodec.errors import (
@@ -59,7 +60,7 @@ def test_indices_come_back(
     photo: Image, tiny_model: Path, size: tuple[int, int], tile: int
 ) -> None:
     image = part(photo, *size)
-    result = codec.compress(image, model=tiny_model, tile=tile)
+    result = codec.compress(image, lossless="never", model=tiny_model, tile=tile)
     found = found_indices(image, result.header, tiny_model)
     decoded = decoded_indices(result.data, tiny_model)
     assert all(map(torch.equal, found, decoded))
@@ -426,3 +427,60 @@ def test_any_indices_can_be_held(tiny_model: Path, compressed: codec.Compressed)
     indices = [level[0] for level in random_indices(model, 1, 64, 96)]
     data = file_of(header, {}, indices, tiny_model)
     assert all(map(torch.equal, decoded_indices(data, tiny_model), indices))
+
+
+def squares() -> Image:
+    """A chequered image, which takes few bytes without loss."""
+    board = (np.indices((48, 64)) // 8).sum(0) % 2 * 255
+    return Image(np.repeat(board.astype(np.uint8)[..., None], 3, 2), grey=False)
+
+
+def test_plain_images_are_kept_lossless(tiny_model: Path) -> None:
+    image = dataclasses.replace(squares(), icc=b"a profile", exif=b"Exif\0\0a block")
+    lossy = codec.compress(image, lossless="never", model=tiny_model)
+    result = codec.compress(image, model=tiny_model)
+    assert not lossy.header.lossless
+    assert result.header == Header.of_lossless(64, 48, grey=False)
+    assert len(result.data) <= len(lossy.data)
+    restored = codec.decompress(result.data)
+    np.testing.assert_array_equal(restored.pixels, image.pixels)
+    assert (restored.icc, restored.exif) == (image.icc, image.exif)
+    codec.verify(result.data)
+
+
+def test_what_can_be_wrong_is_wrong_of_plain_images_too(tiny_model: Path) -> None:
+    for arguments in ({"quality": 4}, {"effort": 10}, {"tile": 100}, {"tune": "no"}):
+        with pytest.raises(CodecError):
+            codec.compress(squares(), model=tiny_model, **arguments)  # type: ignore[arg-type]
+
+
+def test_photographs_are_compressed_as_ever(photo: Image, tiny_model: Path) -> None:
+    assert (
+        codec.compress(photo, model=tiny_model).data
+        == codec.compress(photo, lossless="never", model=tiny_model).data
+    )
+
+
+def test_a_lossless_file_restores_pieces(photo: Image) -> None:
+    alpha = np.arange(photo.pixels[..., 0].size, dtype=np.uint8).reshape(photo.pixels.shape[:2])
+    data = codec.compress(dataclasses.replace(photo, alpha=alpha), lossless="always").data
+    piece = codec.decompress(data, region=(5, 6, 70, 20))
+    np.testing.assert_array_equal(piece.pixels, photo.pixels[6:26, 5:75])
+    assert piece.alpha is not None
+    np.testing.assert_array_equal(piece.alpha, alpha[6:26, 5:75])
+    small = codec.decompress(data, max_side=32, levels=1)
+    assert small.pixels.shape == (24, 32, 3)
+    with pytest.raises(CodecError, match="cannot restore from 2 levels; the file holds 1"):
+        codec.decompress(data, levels=2)
+
+
+def test_a_lossless_file_is_larger_than_a_tile() -> None:
+    image = np.random.default_rng(3).integers(256, size=(2, 8200, 3), dtype=np.uint8)
+    result = codec.compress(image, lossless="always")
+    assert len(container.unpack(result.data).sections[0]) == 2
+    np.testing.assert_array_equal(codec.decompress(result.data).pixels, image)
+
+
+def test_no_such_lossless(photo: Image) -> None:
+    with pytest.raises(CodecError, match="there is no lossless True; give auto, always or never"):
+        codec.compress(photo, lossless=True)  # type: ignore[arg-type]

@@ -171,7 +171,7 @@ class TestMalformed:
             with pytest.raises(NotVqzError, match=r"is not a \.vqz file; name one"):
                 read(data)
 
-    @pytest.mark.parametrize("version", [0, 2, 255])
+    @pytest.mark.parametrize("version", [0, 3, 255])
     def test_version(self, version: int) -> None:
         with pytest.raises(VersionError, match=f"has format version {version}, .*; install"):
             unpack(with_header_byte(4, version))
@@ -337,6 +337,94 @@ class TestPackRefuses:
     def test_content(self, fields: dict[str, Any]) -> None:
         with pytest.raises(SectionError, match="such a file cannot be written"):
             pack(dataclasses.replace(COMPLETE, **fields))
+
+
+LOSSLESS = Container(
+    Header.of_lossless(8193, 20, grey=True),
+    {2: b"profile", 77: b""},
+    ((b"left", b"right"),),
+    indices_crc=None,
+    complete=True,
+)
+
+
+class TestLossless:
+    def test_round_trip(self) -> None:
+        assert unpack(pack(LOSSLESS)) == LOSSLESS
+        assert peek(pack(LOSSLESS)) == LOSSLESS.header
+        assert container.beginning(pack(LOSSLESS)).extras == LOSSLESS.extras
+
+    def test_bytes_of_the_header(self) -> None:
+        assert pack(LOSSLESS)[:10] == b"\x89VQZ\x02\x01\x81\x40\x14\x02"
+
+    def test_smallest(self) -> None:
+        header = Header.of_lossless(1, 1, grey=False)
+        smallest = Container(header, {}, ((b"",),), None, complete=True)
+        assert unpack(pack(smallest)) == smallest
+        assert len(pack(smallest)) == 22
+
+    def test_it_has_no_model(self) -> None:
+        assert LOSSLESS.header.lossless
+        assert not HEADER.lossless
+        assert LOSSLESS.header.tiles == 2
+
+    @pytest.mark.parametrize("length", range(len(pack(LOSSLESS))))
+    def test_cut_anywhere(self, length: int) -> None:
+        with pytest.raises(TruncatedError, match="; "):
+            unpack(pack(LOSSLESS)[:length])
+
+    def test_cut_in_the_trailer_has_all_pixels(self) -> None:
+        found = unpack(pack(LOSSLESS)[:-1], partial=True)
+        assert found == dataclasses.replace(LOSSLESS, complete=False)
+
+    def test_cut_before_has_nothing_to_restore(self) -> None:
+        cut = pack(LOSSLESS)[:-5]
+        with pytest.raises(TruncatedError, match="holds 0 of 1 complete levels"):
+            unpack(cut, partial=True)
+        assert container.salvage(cut).started == (b"left",)
+
+    def test_every_byte_changed(self) -> None:
+        data = pack(LOSSLESS)
+        for position in range(len(data)):
+            for change in (1, 0x80, 0xFF):
+                changed = bytearray(data)
+                changed[position] ^= change
+                with pytest.raises(FormatError, match="; "):
+                    unpack(bytes(changed))
+
+    def test_data_after_its_end(self) -> None:
+        with pytest.raises(TrailingDataError):
+            unpack(pack(LOSSLESS) + b"\0")
+
+    @pytest.mark.parametrize(
+        ("position", "value", "expected"),
+        [(5, 2, "flags 0x02"), (8, 0, "height of 0"), (9, 9, "claims 9 extras")],
+    )
+    def test_header_field(self, position: int, value: int, expected: str) -> None:
+        header = bytearray(pack(LOSSLESS)[:10])
+        header[position] = value
+        with pytest.raises(HeaderError, match=expected):
+            peek(sealed(bytes(header)))
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"tile": 4096},
+            {"quality": 5},
+            {"levels": 2},
+            {"weights_hash": bytes(8)},
+            {"width": 0},
+            {"model_id": "a"},
+        ],
+    )
+    def test_a_header_that_is_half_of_each(self, fields: dict[str, Any]) -> None:
+        header = dataclasses.replace(LOSSLESS.header, **fields)
+        with pytest.raises(HeaderError, match="such a file cannot be written"):
+            pack(dataclasses.replace(LOSSLESS, header=header))
+
+    def test_checksum_of_indices_that_are_not_there(self) -> None:
+        with pytest.raises(SectionError, match="such a file cannot be written"):
+            pack(dataclasses.replace(LOSSLESS, indices_crc=0))
 
 
 def test_every_format_error_of_a_file_says_what_to_do() -> None:

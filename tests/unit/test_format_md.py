@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import struct
 import zlib
@@ -10,20 +11,24 @@ from importlib import resources
 
 import constriction
 import numpy as np
+import PIL.Image
 import pytest
 
+import vqcodec
 from vqcodec import container
 from vqcodec.container import Container, Header, pack, unpack
 
 TEXT = resources.files("vqcodec").joinpath("FORMAT.md").read_text(encoding="utf-8")
+BEFORE, _, LOSSLESS = TEXT.partition("## Worked example of a lossless file\n")
 DUMP_LINE = re.compile(r"^    ([0-9a-f]{4})  ((?:[0-9a-f]{2} )+) *(\S.*)$", re.MULTILINE)
 CRC_RANGE = re.compile(r"CRC-32 of ([0-9a-f]{4})\.\.([0-9a-f]{4})")
+PIXELS_LINE = re.compile(r"^\| \d \| ((?:[0-9A-F]{6} ?)+) \|$", re.MULTILINE)
 INDICES_LINE = re.compile(r"^\| (\d) \| (\d) \| \d x \d \| ([\d ]+) \|$", re.MULTILINE)
 FREQUENCIES = [2**23, 2**22, 2**21, 2**21]
 
 
-def dump() -> bytes:
-    return b"".join(bytes.fromhex(content) for _, content, _ in DUMP_LINE.findall(TEXT))
+def dump(text: str = BEFORE) -> bytes:
+    return b"".join(bytes.fromhex(content) for _, content, _ in DUMP_LINE.findall(text))
 
 
 def indices() -> dict[tuple[int, int], list[int]]:
@@ -58,22 +63,24 @@ def range_decode(payload: bytes, frequencies: list[list[int]]) -> tuple[list[int
     return symbols, len(words)
 
 
-def test_offsets_of_the_dump_are_right() -> None:
+@pytest.mark.parametrize("text", [BEFORE, LOSSLESS])
+def test_offsets_of_the_dump_are_right(text: str) -> None:
     offset = 0
-    for stated, content, _ in DUMP_LINE.findall(TEXT):
+    for stated, content, _ in DUMP_LINE.findall(text):
         assert int(stated, 16) == offset
         offset += len(bytes.fromhex(content))
 
 
-def test_checksums_of_the_dump_are_right() -> None:
-    data = dump()
+@pytest.mark.parametrize(("text", "checksums"), [(BEFORE, 7), (LOSSLESS, 4)])
+def test_checksums_of_the_dump_are_right(text: str, checksums: int) -> None:
+    data = dump(text)
     checked = 0
-    for _, content, meaning in DUMP_LINE.findall(TEXT):
+    for _, content, meaning in DUMP_LINE.findall(text):
         if covered := CRC_RANGE.fullmatch(meaning):
             first, last = (int(bound, 16) for bound in covered.groups())
             assert bytes.fromhex(content) == struct.pack("<I", zlib.crc32(data[first : last + 1]))
             checked += 1
-    assert checked == 7
+    assert checked == checksums
 
 
 def test_dump_is_the_file_it_describes() -> None:
@@ -183,3 +190,85 @@ def test_a_reader_accepts_extras_in_any_order() -> None:
     body += pack(empty)[0x23:-4]
     parsed: Container = unpack(body + struct.pack("<I", zlib.crc32(body)))
     assert parsed.extras == {9: b"b", 8: b"a"}
+
+
+def lossless_pixels(data: bytes) -> tuple[np.ndarray, bool]:
+    """The section "Lossless files", word for word; returns the pixels and whether they are grey."""
+    position = 0
+
+    def take(length: int) -> bytes:
+        nonlocal position
+        position += length
+        assert position <= len(data)
+        return data[position - length : position]
+
+    def varint() -> int:
+        value = shift = 0
+        while (byte := take(1)[0]) >= 0x80:
+            value, shift = value | (byte & 0x7F) << shift, shift + 7
+        return value | byte << shift
+
+    def check(start: int) -> None:
+        expected = zlib.crc32(data[start:position])
+        assert struct.unpack("<I", take(4)) == (expected,)
+
+    assert take(4) == b"\x89VQZ"
+    assert take(1) == b"\x02"
+    (flags,) = take(1)
+    width, height = varint(), varint()
+    (extras,) = take(1)
+    check(0)
+    for _ in range(extras):
+        start = position
+        take(1)
+        take(varint())
+        check(start)
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for top in range(0, height, 8192):
+        for left in range(0, width, 8192):
+            start = position
+            stream = take(varint())
+            check(start)
+            tile = pixels[top : top + 8192, left : left + 8192]
+            bits = int.from_bytes(stream[:5], "little")
+            assert bits & 0xFF == 0x2F
+            assert (bits >> 8 & 0x3FFF) + 1 == tile.shape[1]
+            assert (bits >> 22 & 0x3FFF) + 1 == tile.shape[0]
+            assert bits >> 36 == 0
+            chunk = b"VP8L" + struct.pack("<I", len(stream)) + stream + bytes(len(stream) % 2)
+            riff = b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+            tile[:] = PIL.Image.open(io.BytesIO(riff)).convert("RGB")
+    check(0)
+    assert position == len(data)
+    return pixels, bool(flags & 1)
+
+
+def test_lossless_dump_is_the_file_it_describes() -> None:
+    parsed = unpack(dump(LOSSLESS))
+    assert parsed.header == Header.of_lossless(3, 2, grey=False)
+    assert parsed.extras == {200: b"ignored"}
+    assert (parsed.complete, parsed.indices_crc) == (True, None)
+    assert pack(parsed) == dump(LOSSLESS)
+
+
+def test_lossless_dump_holds_the_pixels() -> None:
+    rows = [bytes.fromhex(row) for row in PIXELS_LINE.findall(LOSSLESS)]
+    expected = np.frombuffer(b"".join(rows), np.uint8).reshape(2, 3, 3)
+    found, grey = lossless_pixels(dump(LOSSLESS))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(vqcodec.decompress(dump(LOSSLESS)).pixels, expected)
+    assert not grey
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5, 3), (9, 6, 4), (1, 8193), (8200, 2, 3)])
+def test_lossless_files_are_as_specified(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(4).integers(256, size=shape, dtype=np.uint8)
+    found, grey = lossless_pixels(bytes(vqcodec.compress(image, lossless="always")))
+    assert grey == (len(shape) == 2)
+    colours = image[..., :3] if len(shape) == 3 else image[..., None].repeat(3, 2)
+    np.testing.assert_array_equal(found, colours)
+
+
+def test_stated_side_of_lossless_tiles_is_the_codes() -> None:
+    assert f"a square of {container.LOSSLESS_TILE} pixels a side" in TEXT
+    assert f"format_version is {container.LOSSLESS_VERSION}" in TEXT

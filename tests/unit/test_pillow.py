@@ -23,6 +23,7 @@ from PIL.ExifTags import Base
 import vqcodec.pillow
 from vqcodec import codec, container
 from vqcodec.image import load
+from vqcodec.tiles import Tiles
 
 MAGIC = container.MAGIC
 README = Path(__file__).parents[2] / "README.md"
@@ -168,13 +169,13 @@ def test_thumbnail_decodes_coarse_levels_only(
     picture: PIL.Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels = []
-    decode = codec.Tiles.decode
+    decode = Tiles.decode
 
-    def count(self: codec.Tiles, *arguments: object) -> object:
+    def count(self: Tiles, *arguments: object) -> object:
         levels.append(arguments)
         return decode(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec.Tiles, "decode", count)
+    monkeypatch.setattr(Tiles, "decode", count)
     picture.thumbnail((8, 8))
     picture.load()
     assert picture.size == picture.im.size == (8, 6)

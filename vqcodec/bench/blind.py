@@ -215,7 +215,7 @@ class Ours:
             CodecError: the size is out of reach.
         """
         image = Image(original, grey=False)
-        return compress(image, size=size, effort=self.effort, model=self.model)
+        return compress(image, size=size, effort=self.effort, lossless="never", model=self.model)
 
     def restored(self, compressed: Compressed) -> list[Restoration]:
         """What each synthesis makes of a file, without those that make the same as the first."""

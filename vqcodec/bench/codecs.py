@@ -123,6 +123,7 @@ class Vqcodec:
             quality=quality,
             effort=self.effort,
             tune=self.variant.tune,
+            lossless="never",
             model=self.model,
         )
         return Encoded(compressed.data, compressed.ideal_bits)

@@ -168,6 +168,7 @@ def _compressed(name: str, content: bytes, settings: Settings) -> Picture:
                 original,
                 quality=quality,
                 effort=settings.effort,
+                lossless="never",
                 model=settings.model,
                 device=settings.device,
             )
@@ -195,7 +196,7 @@ def _restored(name: str, content: bytes, settings: Settings) -> Picture:
     header = container.unpack(content).header
     versions = []
     shown: list[Image] = []
-    for synthesis in settings.syntheses or _UNTOLD:
+    for synthesis in _UNTOLD if header.lossless else settings.syntheses or _UNTOLD:
         whole = decompress(
             content, model=settings.model, synthesis=synthesis, device=settings.device
         )
@@ -210,7 +211,8 @@ def _restored(name: str, content: bytes, settings: Settings) -> Picture:
             )
         )
     height, width = shown[0].pixels.shape[:2]
-    notes = [f"{header.model_id}, quality {header.quality}"]
+    made = "lossless" if header.lossless else f"{header.model_id}, quality {header.quality}"
+    notes = [made]
     if (width, height) != (header.width, header.height):
         notes.append(f"shown smaller than its {_size(whole)}")
     return Picture(name, width, height, ", ".join(notes), versions)

@@ -103,6 +103,11 @@ class Target:
         assert attempt.score is not None
         return min(attempt.score, EXACT_DB)
 
+    @property
+    def most(self) -> float | None:
+        """The most bytes of the file that will do; None if a score is wanted."""
+        return None if self.score is not None else self.fixed + math.exp(self.high)
+
     def met(self, value: float) -> bool:
         """Whether a value will do."""
         return self.low <= value <= self.high
@@ -305,6 +310,33 @@ def best_that_fits(
             if not fitting:
                 raise
     return max(fitting, key=lambda result: len(result.data)), passes
+
+
+def of_goal(
+    target: Target,
+    max_size: int | None,
+    lmbdas: Sequence[float] | None,
+    qualities: int,
+    effort: int,
+    attempt: Callable[[int, float, int], A],
+) -> tuple[A, int]:
+    """The best file that fits, if there is a largest size, or else the one that meets the target.
+
+    Args:
+        target: What to meet.
+        max_size: Bytes, which are the target's; None to meet it.
+        lmbdas: As of `meet`.
+        qualities: Of the model.
+        effort: As of `meet`.
+        attempt: As of `meet`.
+
+    Raises:
+        CodecError: as of `meet` and `best_that_fits`.
+    """
+    if max_size is None:
+        return meet(target, lmbdas, effort, attempt)
+    best = qualities, rate_weight(qualities, qualities)
+    return best_that_fits(target, max_size, lmbdas, best, effort, attempt)
 
 
 class _Knob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqcodec import folders
+from vqcodec.choosing.expected import advice
+from vqcodec.choosing.keeping import ALWAYS
 from vqcodec.cli import many
 from vqcodec.cli.console import examples, naming, progress, rate_text, seconds_text
 from vqcodec.cli.options import (
@@ -18,6 +21,7 @@ from vqcodec.cli.options import (
     force_option,
     json_option,
     keep_of,
+    lossless_option,
     many_options,
     model_option,
     quality_option,
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
         "compress photo.jpg photo.vqz --size 40kB --effort 9   # never more, searched longest",
         "compress photo.jpg photo.vqz --psnr 32 --report",
         "compress photos --out small --recursive --jobs 2 --skip-existing",
+        "compress scan.png scan.vqz --lossless always         # every pixel as it is",
         "compress anim.gif third.vqz --frame 2 --strip         # no metadata",
         "compress - - --bpp 0.2 < photo.png > photo.vqz",
     )
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
 @target_options
 @effort_option
 @tune_option
+@lossless_option
 @click.option(
     "--synthesis",
     type=click.Choice(["faithful", "natural"]),
@@ -88,6 +94,7 @@ def command(
     ssimulacra2: float | None,
     effort: int,
     tune: str,
+    lossless: str,
     synthesis: str | None,
     model: str | None,
     device: str,
@@ -106,7 +113,8 @@ def command(
 
     One image IN to OUT, or beside itself; with --out as many as there are. Of --quality, --bpp,
     --size, --max-size, --psnr and --ssimulacra2 give one. Prints the bytes of OUT and its bits per
-    pixel (bpp), and the quality that met a target; of many images a summary.
+    pixel (bpp), the quality that met a target, and whether it is lossless; of many images a
+    summary. Plain images, such as drawings, are mostly kept lossless, as that takes fewer bytes.
     """
     targets = {
         "bpp": bpp,
@@ -129,6 +137,7 @@ def command(
             **targets,
             "effort": effort,
             "tune": tune,
+            "lossless": lossless,
             "synthesis": synthesis,
             "model": model,
             "device": device,
@@ -192,7 +201,8 @@ class Compression:
 
         with naming(task.source):
             image = load(content, frame=task.frame or 0, **self.reading)
-        image = economical(image)  # which is what a report compares
+        if self.coding["lossless"] != ALWAYS:
+            image = economical(image)  # which is what a report compares
         # Who names a frame knows of the others.
         left_out = [
             each for each in image.left_out if task.frame is None or "(--frame)" not in each
@@ -207,7 +217,7 @@ class Compression:
         compress_seconds = time.perf_counter() - start
 
         values = _described(task.target, compressed, compress_seconds)
-        if self.has_target:
+        if self.has_target and not compressed.header.lossless:
             values |= _met(compressed, "ssimulacra2" if self.coding["psnr"] is None else "psnr")
         if self.report:
             from vqcodec.choosing.rate_control import psnr_of
@@ -227,6 +237,9 @@ class Compression:
             }
         write_atomically(task.target, compressed.data, force=self.force)
         header = compressed.header
+        poor = None
+        if not self.has_target and compressed.score is not None:
+            poor = advice(header.model_id, header.quality, compressed.score)
         return many.Outcome(
             bytes_in=len(content),
             bytes_out=len(compressed.data),
@@ -234,6 +247,7 @@ class Compression:
             pixels=header.width * header.height,
             about=input_name(task.source),
             left_out=left_out,
+            note=poor,
             values=values,
             texts=_readable(values),
         )
@@ -268,7 +282,8 @@ def _described(target: str, compressed: Compressed, seconds: float) -> dict[str,
         "bpp": 8 * size / (header.width * header.height),
         "width": header.width,
         "height": header.height,
-        "quality": header.quality,
+        "lossless": header.lossless,
+        "quality": None if header.lossless else header.quality,
         "compress_seconds": seconds,
     }
 
@@ -281,6 +296,9 @@ def _met(compressed: Compressed, score: str) -> dict[str, Any]:
 
 def _levels(compressed: Compressed) -> list[dict[str, float]]:
     """Bits of every level: of its payloads, and the ideal code length the priors promise."""
+    if compressed.header.lossless:
+        return []
+
     from vqcodec.container import unpack
 
     return [
@@ -298,18 +316,22 @@ def _readable(values: dict[str, Any]) -> dict[str, object]:
         "bpp": f"{values['bpp']:.4f}",
         "size": rate_text(values["bytes"], values["bpp"]),
     }
-    if "passes" in values:
+    if values["lossless"]:
+        texts["quality"] = "lossless"
+    elif "passes" in values:
         texts |= {
             "quality": values["quality"],
             "rate weight": f"{values['rate_weight']:.3f}",
             "passes": values["passes"],
         }
     if "psnr" in values:
-        texts["psnr"] = f"{values['psnr']:.2f} dB"
+        equal = math.isinf(values["psnr"])
+        texts["psnr"] = "infinite" if equal else f"{values['psnr']:.2f} dB"
     if "ssimulacra2" in values:
         texts["SSIMULACRA 2"] = f"{values['ssimulacra2']:.2f}"
     if "levels" in values:
-        texts["levels"] = len(values["levels"])
+        if values["levels"]:
+            texts["levels"] = len(values["levels"])
         for level, each in enumerate(values["levels"]):
             texts[f"level {level}"] = f"{each['bits']} bits, ideal {each['ideal_bits']:.1f}"
         texts["compress"] = seconds_text(values["compress_seconds"])

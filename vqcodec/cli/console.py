@@ -124,28 +124,21 @@ def extra_for(command: str) -> Iterator[None]:
         ) from error
 
 
+def note_line(message: object) -> str:
+    """The line of a note."""
+    return f"vqcodec: {message}"
+
+
 def print_note(message: object) -> None:
     """Print one line on standard error, unless `--quiet`."""
     if not is_quiet():
-        click.echo(f"vqcodec: {message}", err=True)
+        click.echo(note_line(message), err=True)
 
 
 def left_out_line(name: str, left_out: Iterable[str]) -> str | None:
     """The line of what an output has not of its input; None if it has everything."""
     words = ", ".join(left_out)
-    return f"vqcodec: {one_line(name)}: left out: {one_line(words)}" if words else None
-
-
-def print_left_out(name: str, left_out: Iterable[str]) -> None:
-    """Print one line of what an output has not of its input, if anything, unless `--quiet`.
-
-    Args:
-        name: Of the file it is about.
-        left_out: What it is, in a few words each.
-    """
-    line = left_out_line(name, left_out)
-    if line and not is_quiet():
-        click.echo(line, err=True)
+    return note_line(f"{one_line(name)}: left out: {one_line(words)}") if words else None
 
 
 def print_values(values: Mapping[str, object], *, err: bool = False) -> None:

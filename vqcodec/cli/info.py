@@ -24,6 +24,7 @@ from vqcodec.container import (
     EXTRA_SYNTHESIS,
     EXTRA_TEXTS,
     EXTRA_XMP,
+    Header,
     unpack,
 )
 from vqcodec.errors import CodecError
@@ -83,11 +84,8 @@ def _describe(source: str) -> dict[str, Any]:
         "width": header.width,
         "height": header.height,
         "grey": header.grey,
-        "model": header.model_id,
-        "weights_hash": header.weights_hash.hex(),
-        "quality": header.quality,
-        "tile": header.tile,
-        "tiles": header.tiles,
+        "lossless": header.lossless,
+        **_coding(header),
         "levels": header.levels,
         "level_bytes": [sum(map(len, payloads)) for payloads in container.sections],
         "extras": {
@@ -98,22 +96,37 @@ def _describe(source: str) -> dict[str, Any]:
     }
 
 
+def _coding(header: Header) -> dict[str, Any]:
+    """How indices are coded; a lossless file has none."""
+    values = {
+        "model": header.model_id,
+        "weights_hash": header.weights_hash.hex(),
+        "quality": header.quality,
+        "tile": header.tile,
+        "tiles": header.tiles,
+    }
+    return dict.fromkeys(values) if header.lossless else values
+
+
 def _readable(description: dict[str, Any]) -> dict[str, object]:
     """The description as texts, in the order a reader looks for them."""
     colour = "grey" if description["grey"] else "RGB"
     level_bytes = description["level_bytes"]
     extras = (f"{name} {length} bytes" for name, length in description["extras"].items())
+    coding = {
+        "model": description["model"],
+        "weights hash": description["weights_hash"],
+        "quality": description["quality"],
+        "tiles": f"{description['tiles']} of {description['tile']} pixels a side",
+        "levels": description["levels"],
+    }
     return {
         "file": description["file"],
         "size": f"{description['width']}x{description['height']} {colour}",
         "file size": rate_text(description["bytes"], description["bpp"]),
         "bytes": description["bytes"],
         "bpp": f"{description['bpp']:.4f}",
-        "model": description["model"],
-        "weights hash": description["weights_hash"],
-        "quality": description["quality"],
-        "tiles": f"{description['tiles']} of {description['tile']} pixels a side",
-        "levels": description["levels"],
+        **({"quality": "lossless"} if description["lossless"] else coding),
         "level bytes": " ".join(map(str, level_bytes)),
         "extras": ", ".join(extras) or "none",
         "complete": "yes"

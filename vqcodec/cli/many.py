@@ -17,9 +17,9 @@ from vqcodec.cli.console import (
     error_line,
     is_quiet,
     left_out_line,
+    note_line,
     print_error,
     print_json,
-    print_left_out,
     print_values,
 )
 from vqcodec.errors import CodecError, one_line
@@ -39,6 +39,7 @@ class Outcome:
         pixels: Of the whole image that the .vqz file holds.
         about: The name of the file that what is left out is said of.
         left_out: What the target has not of the source, in a few words each.
+        note: What else there is to say on standard error, if anything.
         values: What else was found, JSON-ready.
         texts: What of it is printed otherwise.
     """
@@ -49,6 +50,7 @@ class Outcome:
     pixels: int
     about: str
     left_out: Sequence[str] = ()
+    note: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, object] = field(default_factory=dict)
 
@@ -121,12 +123,20 @@ def check(plan: Plan, *, dry_run: bool) -> bool:
 def do_one(work: Work, task: Task, *, as_json: bool) -> None:
     """Do the only task, and report of it."""
     outcome = work(task)
-    print_left_out(outcome.about, outcome.left_out)
+    if not is_quiet():
+        for line in _lines(outcome):
+            click.echo(line, err=True)
     err = is_standard_stream(task.target)
     if as_json:
         print_json(_found(outcome), err=err)
     elif outcome.texts:
         print_values(outcome.texts, err=err)
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    """What is told on standard error."""
+    note = outcome.note and note_line(f"{one_line(outcome.about)}: {outcome.note}")
+    return [line for line in (left_out_line(outcome.about, outcome.left_out), note) if line]
 
 
 def _found(outcome: Outcome) -> dict[str, Any]:
@@ -158,8 +168,7 @@ def do_all(
             bar.advance(sizes[task.source], result.pixels if isinstance(result, Outcome) else 0)
             if isinstance(result, Outcome):
                 outcomes.append((task, result))
-                line = left_out_line(result.about, result.left_out)
-                if line and not is_quiet():
+                for line in [] if is_quiet() else _lines(result):
                     bar.say(line)
                 return
             failures.append(result)

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
+from vqcodec.choosing.keeping import AUTO, LOSSLESS
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
 from vqcodec.container import MAX_QUALITY
 from vqcodec.registry import MODELS
@@ -79,6 +80,15 @@ tune_option = click.option(
     show_default=True,
     help="What the search for indices is for: the least squared error, the best SSIMULACRA 2, or "
     "that of the natural synthesis.",
+)
+
+
+lossless_option = click.option(
+    "--lossless",
+    type=click.Choice(LOSSLESS),
+    default=AUTO,
+    show_default=True,
+    help="Keep every pixel: where that takes no more bytes, or fits the size; always; or never.",
 )
 
 

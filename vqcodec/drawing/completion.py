@@ -91,12 +91,15 @@ def complete(
     Raises:
         FormatError: the data is no undamaged .vqz file, or its beginning.
         ModelError: its model is missing or is another one.
-        CodecError: values that cannot be.
+        CodecError: values that cannot be, or the file is lossless.
     """
     if shaping.guided:
         raise CodecError("guidance needs a class, which files do not tell; leave it at 1")
     contents = container.salvage(data)
     header = contents.header
+    if header.lossless:
+        reason = "a lossless file holds pixels, which nothing can invent"
+        raise CodecError(f"{reason}; use decompress")
     if levels is not None and not 0 <= levels <= header.levels:
         limits = f"0 to {header.levels}"
         raise CodecError(f"cannot use {levels} levels of the file; give {limits}")
