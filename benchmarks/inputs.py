@@ -149,9 +149,9 @@ def exif(orientation: int) -> bytes:
     return block.tobytes()
 
 
-def pictures() -> dict[str, bytes]:
-    """Files by what they are."""
-    rgb = scene()
+def pictures(shift: int = 0) -> dict[str, bytes]:
+    """Files by what they are, of the scene moved to the right."""
+    rgb = np.roll(scene(), shift, 1)
     picture, deep = PIL.Image.fromarray(rgb), rgb.astype(np.uint16) * 257
     deep += np.arange(WIDTH, dtype=np.uint16)[:, np.newaxis]
     grey, ramp = picture.convert("L"), np.add.outer(np.arange(HEIGHT), 2 * np.arange(WIDTH))

@@ -80,7 +80,7 @@ def _search(
         maps: Indices of all levels, int64 [G, H'/s, W'/s] each.
         sweeps: Of `search`.
         rate_weight: Of `search`.
-        tune: Its share of the score is that of `Distortion`.
+        tune: Of `Distortion`.
         natural: Of `search`.
     """
     model, header = tiles.model, tiles.header
@@ -101,7 +101,7 @@ def _search(
             [tiles.stacked(maps, level, [around]) for level in range(len(maps))],
             tiles.quality(1),
             tiles.start(maps[:-1], [around]).code_lengths,
-            Distortion(original, real, tune.score),
+            Distortion(original, real, tune),
             free=free[(around // stride).slices],
             sweeps=sweeps,
             rate_weight=rate_weight,

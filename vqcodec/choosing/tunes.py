@@ -11,12 +11,14 @@ class Tune(NamedTuple):
     """What indices are chosen for.
 
     Attributes:
-        score: How large the gradient of SSIMULACRA 2 at the pixels is at first, against that of the
-            squared error and it together; the search follows both.
+        score: How large the gradient of SSIMULACRA 2 at the pixels is at first, against that of all
+            together; the search follows it, MS-SSIM's and, for the rest, that of the squared error.
+        structure: The same of MS-SSIM.
         natural: Whether through the natural synthesis.
     """
 
     score: float = 0.0
+    structure: float = 0.0
     natural: bool = False
 
 

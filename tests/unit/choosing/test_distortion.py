@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 
 from vqcodec.choosing.distortion import Distortion
+from vqcodec.choosing.ms_ssim import MsSsim
 from vqcodec.choosing.ssimulacra2 import Ssimulacra2
+from vqcodec.choosing.tunes import Tune
 from vqcodec.models.autoencoder import PIXEL_MEAN, PIXEL_SCALE
+
+WHOLE = (32, 32)
 
 
 @pytest.fixture
@@ -32,18 +36,20 @@ def test_squared_error(original: Tensor, restored: Tensor) -> None:
         assert Distortion(original, nothing)(restored) == 0
 
 
-def test_the_score_has_its_share_of_the_gradient(original: Tensor, restored: Tensor) -> None:
+def test_every_measure_has_its_share_of_the_gradient(original: Tensor, restored: Tensor) -> None:
     at = restored.clone().requires_grad_()
-    (both,) = torch.autograd.grad(Distortion(original, (32, 32), 0.3)(at), at)
-    (squared,) = torch.autograd.grad(Distortion(original, (32, 32))(at), at)
-    judge = Ssimulacra2(original[0])
-    (error,) = torch.autograd.grad(judge.error(at[0] * PIXEL_SCALE + PIXEL_MEAN), at)
-    expected = 0.7 * squared + 0.3 * error * squared.norm() / error.norm()
-    torch.testing.assert_close(both, expected)
+    tune = Tune(score=0.3, structure=0.1)
+    (all_of_it,) = torch.autograd.grad(Distortion(original, WHOLE, tune)(at), at)
+    (squared,) = torch.autograd.grad(Distortion(original, WHOLE)(at), at)
+    expected = 0.6 * squared
+    for share, judge in ((0.3, Ssimulacra2(original[0])), (0.1, MsSsim(original[0]))):
+        (error,) = torch.autograd.grad(judge.error(at[0] * PIXEL_SCALE + PIXEL_MEAN), at)
+        expected = expected + share * error * squared.norm() / error.norm()
+    torch.testing.assert_close(all_of_it, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_its_unit_stays(original: Tensor, restored: Tensor) -> None:
-    distortion = Distortion(original, (32, 32), 0.5)
+def test_its_units_stay(original: Tensor, restored: Tensor) -> None:
+    distortion = Distortion(original, WHOLE, Tune(score=0.3, structure=0.2))
     first = restored.clone().requires_grad_()
     before = distortion(first)
     target = (original.float() - PIXEL_MEAN) / PIXEL_SCALE
@@ -52,6 +58,10 @@ def test_its_unit_stays(original: Tensor, restored: Tensor) -> None:
     torch.testing.assert_close(distortion(first), before)
 
 
-def test_images_too_small_for_the_score(original: Tensor, restored: Tensor) -> None:
-    squared = Distortion(original, (7, 32))(restored)
-    torch.testing.assert_close(Distortion(original, (7, 32), 0.5)(restored), squared)
+@pytest.mark.parametrize(("side", "tune"), [(7, Tune(score=0.5)), (10, Tune(structure=0.5))])
+def test_images_too_small_for_a_measure(
+    original: Tensor, restored: Tensor, side: int, tune: Tune
+) -> None:
+    squared = Distortion(original, (side, 32))(restored)
+    at = restored.clone().requires_grad_()
+    torch.testing.assert_close(Distortion(original, (side, 32), tune)(at).detach(), squared)
