@@ -19,6 +19,7 @@ import PIL.Image
 from PIL import ImageDraw, ImageFont
 
 import vqcodec
+from vqcodec import image
 from vqcodec.bench.command import Command, tracked
 from vqcodec.choosing.keeping import AUTO, NEVER
 from vqcodec.choosing.rate_control import psnr_of
@@ -281,14 +282,40 @@ def row(name: str, quality: int, effort: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def suite_row(files: list[Path], quality: int, effort: int) -> str:
+    """All PNGs of a suite, of 16 bits the nearest of 8: sums, and how many are lossless."""
+    sums: dict[str, float] = dict.fromkeys(("png", "webp", NEVER, AUTO), 0)
+    seconds, exact = dict.fromkeys((NEVER, AUTO), 0.0), 0
+    for file in tracked(files, "suite"):
+        content = file.read_bytes()
+        picture = image.load(content).to_pil()
+        sums["png"] += len(content)
+        sums["webp"] += size_as(picture, "WEBP", lossless=True, exact=True, method=6, quality=100)
+        for lossless in (NEVER, AUTO):
+            data, psnr, took = coded(picture, quality, effort, lossless)
+            sums[lossless] += len(data)
+            seconds[lossless] += float(took)
+        exact += psnr == "lossless"
+    cells = [f"PngSuite, {len(files)} images", "32 x 32", *(f"{sums[each]:,}" for each in sums)]
+    took = [f"{seconds[each]:.1f}" for each in (NEVER, AUTO)]
+    cells[5:] = ["", took[0], cells[5], f"{exact} lossless", took[1]]
+    return f"| {' | '.join(cells)} |"
+
+
 @click.command(cls=Command)
+@click.option("--suite", type=click.Path(path_type=Path), help="Folder with PNGs of PngSuite.")
 @click.option("--out", type=click.Path(path_type=Path), help="A Markdown file.")
 @click.option("--images", type=click.Path(path_type=Path), help="Write the images here, and end.")
 @click.option("--only", "names", multiple=True, type=click.Choice([*PLAIN]), help="Several.")
 @quality_option
 @effort_option
 def main(
-    out: Path | None, images: Path | None, names: tuple[str, ...], quality: int | None, effort: int
+    suite: Path | None,
+    out: Path | None,
+    images: Path | None,
+    names: tuple[str, ...],
+    quality: int | None,
+    effort: int,
 ) -> None:
     """Compares the bytes of plain images."""
     if images is not None:
@@ -305,15 +332,17 @@ def main(
         "Bytes, made by `python benchmarks/plain.py --out benchmarks/plain.md`: PNG optimised,",
         "WebP lossless at its slowest, and vqcodec with `--lossless never` and `--lossless auto`,",
         f"at quality {quality} and effort {effort}. Seconds are of compressing. PSNR is of all",
-        "colours, and so of those under full transparency, which are not kept. All images are",
-        "drawn by the script. PngSuite, the usual set of icons, is left out: it would have to be",
-        "downloaded.",
+        "colours, and so of those under full transparency, which are not kept. The images are",
+        "drawn by the script; those of PngSuite (`--suite FOLDER`) are what the source archives of",
+        "libpng 1.6.39, Go 1.19 and pngjs 0.4.0 hold of its basic and transparent ones.",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |' * len(head)}",
     ]
     vqcodec.compress(PLAIN["icon"](), lossless=NEVER)  # to warm up
     lines += [row(name, quality, effort) for name in tracked(names or [*PLAIN], "images")]
+    if suite is not None:
+        lines.append(suite_row(sorted(suite.glob("*.png")), quality, effort))
     text = "\n".join(lines) + "\n"
     if out is None:
         click.echo(text, nl=False)
