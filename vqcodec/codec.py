@@ -104,9 +104,9 @@ def compress(
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
             image is nearer to the original, and the file may be larger or smaller. Only models with
             a rate model search; others, such as VQ-VAE, take 1 whatever is asked. None for 5.
-        tune: What the search is for: "psnr", "ssimulacra2", or "natural" for what the natural
-            synthesis restores best; None for "psnr". Without effect at effort 1, but that the file
-            says "natural".
+        tune: What the search is for: "psnr", "ssimulacra2", which is for MS-SSIM, too, or "natural"
+            for what the natural synthesis restores best; None for "psnr". Without effect at effort
+            1, but that the file says "natural".
         synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
             "natural"; None for what it is tuned for. The search goes through it.
         lossless: "auto" for a lossless file where it is not larger than the other, or where it fits

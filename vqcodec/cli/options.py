@@ -78,8 +78,8 @@ tune_option = click.option(
     type=click.Choice(list(TUNES)),
     default=DEFAULT_TUNE,
     show_default=True,
-    help="What the search for indices is for: the least squared error, the best SSIMULACRA 2, or "
-    "that of the natural synthesis.",
+    help="What the search for indices is for: the least squared error, the best SSIMULACRA 2 and "
+    "MS-SSIM, or what suits the natural synthesis.",
 )
 
 
