@@ -99,8 +99,9 @@ def compress(
         bpp: Bits of the file per pixel, met within 2 %.
         size: Bytes of the file, never exceeded, and at least 98 % used.
         max_size: Bytes of the file, never exceeded; the best that fits.
-        psnr: PSNR of the decoded image in dB, met within 0.1 dB.
-        ssimulacra2: SSIMULACRA 2 of the decoded image, met within 0.5.
+        psnr: PSNR of the decoded image in dB, met within 0.1 dB, or by a lossless file if only
+            that has as much.
+        ssimulacra2: SSIMULACRA 2 of the decoded image, met within 0.5, or in the same way.
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
             image is nearer to the original, and the file may be larger or smaller. Only models with
             a rate model search; others, such as VQ-VAE, take 1 whatever is asked. None for 5.
@@ -110,8 +111,9 @@ def compress(
         synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
             "natural"; None for what it is tuned for. The search goes through it.
         lossless: "auto" for a lossless file where it is not larger than the other, or where it fits
-            bpp, size or max_size, as a rule of drawings, text and tiny images; "always", which
-            leaves no quality or target to ask for; or "never".
+            bpp, size or max_size, as a rule of drawings, text and tiny images, or where no other
+            reaches psnr or ssimulacra2; "always", which leaves no quality or target to ask for; or
+            "never".
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096; None for 1024, or for 4096
             for images that are longer and at most 128 pixels the other way.

@@ -23,7 +23,7 @@ from vqcodec.arguments import real
 from vqcodec.choosing.ssimulacra2 import SMALLEST, Ssimulacra2
 from vqcodec.choosing.wanted import Wanted
 from vqcodec.container import Header
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, TooGoodError
 from vqcodec.weights_file import Model
 
 MAX_PASSES = 10
@@ -229,6 +229,7 @@ def meet(
         one more.
 
     Raises:
+        TooGoodError: it is a score above all that can be reached.
         CodecError: it is out of reach, or between two results that are next to each other.
     """
     knob = _Knob(target, lmbdas)
@@ -251,7 +252,10 @@ def meet(
         knob.to_other_end()
         other = target.value(attempt(knob.quality, knob.rate_weight, effort))
         reach = f"of this image the model can make {target.words(value, other)}"
-        raise CodecError(f"{target.asked} are out of reach; {reach}")
+        reason = f"{target.asked} are out of reach; {reach}"
+        if target.score is not None and value < target.low:
+            raise TooGoodError(f"{reason}, and --lossless auto keeps every pixel then")
+        raise CodecError(reason)
     sides = (
         max((value for value in values if value < target.low), default=None),
         min((value for value in values if value > target.high), default=None),
