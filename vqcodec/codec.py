@@ -169,7 +169,8 @@ def compress(
         found, passes = rate_control.made(attempt, target, header.quality, loaded, effort, plain)
         return replace(found, passes=passes)
 
-    if lossless == keeping.NEVER:
+    photograph = target is None and webp.fewest_bpp(source.pixels) > keeping.PLAIN_BPP
+    if lossless == keeping.NEVER or photograph:
         return lossy(plain=False)
     limit = None if target is None else target.most
     return keeping.kept(partial(_lossless, source, own), lossy, header.pixels, limit)
