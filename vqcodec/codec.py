@@ -99,8 +99,9 @@ def compress(
         bpp: Bits of the file per pixel, met within 2 %.
         size: Bytes of the file, never exceeded, and at least 98 % used.
         max_size: Bytes of the file, never exceeded; the best that fits.
-        psnr: PSNR of the decoded image in dB, met within 0.1 dB.
-        ssimulacra2: SSIMULACRA 2 of the decoded image, met within 0.5.
+        psnr: PSNR of the decoded image in dB, met within 0.1 dB, or by a lossless file if only
+            that has as much.
+        ssimulacra2: SSIMULACRA 2 of the decoded image, met within 0.5, or in the same way.
         effort: 1 to 9, higher is slower, and better for the bytes it takes: at the same quality the
             image is nearer to the original, and the file may be larger or smaller. Only models with
             a rate model search; others, such as VQ-VAE, take 1 whatever is asked. None for 5.
@@ -110,8 +111,9 @@ def compress(
         synthesis: What `decompress` is to restore with if not told otherwise: "faithful" or
             "natural"; None for what it is tuned for. The search goes through it.
         lossless: "auto" for a lossless file where it is not larger than the other, or where it fits
-            bpp, size or max_size, as a rule of drawings, text and tiny images; "always", which
-            leaves no quality or target to ask for; or "never".
+            bpp, size or max_size, as a rule of drawings, text and tiny images, or where no other
+            reaches psnr or ssimulacra2; "always", which leaves no quality or target to ask for; or
+            "never".
         model: A model id or a weights file; None for the default model.
         tile: Side of a tile in pixels, a power of two from 32 to 4096; None for 1024, or for 4096
             for images that are longer and at most 128 pixels the other way.
@@ -126,95 +128,52 @@ def compress(
     """
     # Here, as decompression needs nothing of it.
     from vqcodec.choosing import keeping
+    from vqcodec.choosing.wanted import Wanted
 
+    wanted = Wanted(quality, bpp, size, max_size, psnr, ssimulacra2)
     if keeping.checked_lossless(lossless) == keeping.ALWAYS:
-        keeping.check_no_target(
-            quality=quality,
-            bpp=bpp,
-            size=size,
-            max_size=max_size,
-            psnr=psnr,
-            ssimulacra2=ssimulacra2,
-        )
+        keeping.check_no_target(**vars(wanted))
         return _lossless(original := as_image(image), extras_of(original))
 
     from vqcodec import syntheses
-    from vqcodec.choosing import rate_control
-    from vqcodec.choosing.choice import choose
+    from vqcodec.choosing import choice, rate_control, tunes
     from vqcodec.choosing.effort import checked_effort
-    from vqcodec.choosing.tunes import tune_of
-    from vqcodec.tiles import Tiles, default_tile, fits, tile_sides
+    from vqcodec.tiles import Tiles, header_for
     from vqcodec.weights_file import load
 
     source = economical(as_image(image))
     with stage("weights"):
         loaded = load(model or DEFAULT_MODEL, device)
-    height, width = source.pixels.shape[:2]
-    tile = default_tile(height, width) if tile is None else arguments.whole(tile, "tile")
-    if not fits(tile, loaded):
-        smallest, largest = tile_sides(loaded)
-        limits = f"give a power of two from {smallest} to {largest}"
-        raise CodecError(f"a tile side of {tile} cannot be; {limits}")
-    header = Header(
-        width=width,
-        height=height,
-        grey=source.grey,
-        model_id=loaded.model_id,
-        weights_hash=bytes.fromhex(loaded.sha256)[: container.WEIGHTS_HASH_LENGTH],
-        tile=tile,
-        quality=loaded.checked_quality(quality),
-        levels=len(loaded.strides),
-    )
-    tuned = tune_of(tune)
+    header = header_for(source, loaded, quality, tile)
+    tuned, effort = tunes.tune_of(tune), checked_effort(effort)
     if tuned.natural and synthesis is None:
         synthesis = syntheses.NATURAL
-    own_extras = extras_of(source)
-    extras = {**own_extras, **syntheses.extras_for(loaded, synthesis)}
+    own = extras_of(source)
+    extras = {**own, **syntheses.extras_for(synthesis)}
     container.check(header, extras)  # before the work, not after
-    fixed = sum(map(len, extras.values()))
-    goal = rate_control.goal(
-        quality=quality,
-        bpp=bpp,
-        size=size if max_size is None else max_size,
-        psnr=psnr,
-        ssimulacra2=ssimulacra2,
-        pixels=width * height,
-        fixed=fixed,
-    )
-    if max_size is not None and size is not None:
-        raise CodecError("size and max_size exclude each other; give one of them")
     through = syntheses.synthesis_of(loaded, synthesis)
-    effort = checked_effort(effort)
-    wanted = None if goal is None else goal.score
+    target = rate_control.target_of(wanted, header, extras)
 
-    def attempt(
-        quality: int, rate_weight: float, effort: int, score: Score | None = wanted
-    ) -> Compressed:
+    def attempt(quality: int, rate_weight: float, effort: int, score: Score | None) -> Compressed:
         tiles = Tiles(loaded, replace(header, quality=quality), batch, progress)
-        indices = choose(tiles, source.pixels, effort, rate_weight, tuned, through)
-        found, ideal_bits = _encode(tiles, indices, extras)
+        indices = choice.choose(tiles, source.pixels, effort, rate_weight, tuned, through)
+        contents, ideal_bits = _encode(tiles, indices, extras)
         with stage("pack"):
-            compressed = Compressed(container.pack(found), ideal_bits, tiles.header, rate_weight)
+            compressed = Compressed(container.pack(contents), ideal_bits, tiles.header, rate_weight)
         if score is None:
             return compressed
-        restored = image_of(found, tiles.synthesize(indices, through))
+        restored = image_of(contents, tiles.synthesize(indices, through))
         return replace(compressed, score=score(source.pixels, restored.pixels))
 
     def lossy(plain: bool) -> Compressed:
-        if goal is None:
-            weight = rate_control.rate_weight(header.quality, loaded.qualities)
-            score = rate_control.psnr_of if plain else None
-            return attempt(header.quality, weight, effort, score)
-        lmbdas = loaded.autoencoder.lmbdas()
-        result, passes = rate_control.of_goal(
-            goal, max_size, lmbdas, loaded.qualities, effort, attempt
-        )
-        return replace(result, passes=passes)
+        found, passes = rate_control.made(attempt, target, header.quality, loaded, effort, plain)
+        return replace(found, passes=passes)
 
-    if lossless == keeping.NEVER:
-        return lossy(False)
-    plain = partial(_lossless, source, own_extras)
-    return keeping.kept(plain, lossy, width * height, None if goal is None else goal.most)
+    photograph = target is None and webp.fewest_bpp(source.pixels) > keeping.PLAIN_BPP
+    if lossless == keeping.NEVER or photograph:
+        return lossy(plain=False)
+    limit = None if target is None else target.most
+    return keeping.kept(partial(_lossless, source, own), lossy, header.pixels, limit)
 
 
 def decompress(

@@ -97,6 +97,11 @@ class Header:
         return not self.model_id
 
     @property
+    def pixels(self) -> int:
+        """Of the image."""
+        return self.width * self.height
+
+    @property
     def tiles(self) -> int:
         """Tiles a level, which is also sections a level."""
         return -(-self.height // self.tile) * -(-self.width // self.tile)
@@ -450,7 +455,7 @@ def _check_header(header: Header, *, hint: str) -> None:
     for name, value, limit in (
         ("width", header.width, MAX_SIDE),
         ("height", header.height, MAX_SIDE),
-        ("number of pixels", header.width * header.height, MAX_PIXELS),
+        ("number of pixels", header.pixels, MAX_PIXELS),
     ):
         _check_limit(name, value, limit, hint)
     if header == Header.of_lossless(header.width, header.height, header.grey):

@@ -85,6 +85,10 @@ class TrailingDataError(FormatError):
     """There is data after the end of the file."""
 
 
+class TooGoodError(CodecError):
+    """A score is asked for that only a lossless file has."""
+
+
 class ModelError(CodecError):
     """A model cannot be used."""
 

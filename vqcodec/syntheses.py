@@ -61,17 +61,16 @@ def synthesis_of(model: Model, name: str | Path | None) -> Synthesis:
     return _read(location.path, location.sha256, model)
 
 
-def extras_for(model: Model, name: str | None) -> dict[int, bytes]:
+def extras_for(name: str | None) -> dict[int, bytes]:
     """What a file keeps of the synthesis that it is made for.
 
     Raises:
-        CodecError: the model has no such synthesis.
+        CodecError: it is none of `NAMES`.
     """
     if name is None:
         return {}
     if name not in NAMES:
         raise CodecError(f"there is no synthesis {name!r}; give {' or '.join(NAMES)}")
-    synthesis_of(model, name)
     return {EXTRA_SYNTHESIS: bytes([NAMES.index(name)])}
 
 

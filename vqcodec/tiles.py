@@ -20,12 +20,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec import compiling, container, kernels
+from vqcodec import arguments, compiling, container, kernels
 from vqcodec.container import Header
 from vqcodec.entropy import payload
 from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
-from vqcodec.errors import ChecksumError, HeaderError, ModelError, WeightsError
+from vqcodec.errors import ChecksumError, CodecError, HeaderError, ModelError, WeightsError
+from vqcodec.image import Image
 from vqcodec.models.family import reduced
 from vqcodec.progress import Progress
 from vqcodec.syntheses import Synthesis
@@ -81,7 +82,7 @@ class Tiles:
         self.halo = padded(HALO, coarsest)
         with stage("tiling"):
             self.windows = split(*self.area, header.tile)
-        pixels = pixels or header.height * header.width
+        pixels = pixels or header.pixels
         compiling.prepare(pixels, partial(self.report, "compile"))
 
     @classmethod
@@ -428,23 +429,53 @@ class Tiles:
         return 1 if self.model.device.type == "cpu" else self.batch
 
 
-def tile_sides(model: Model) -> tuple[int, int]:
-    """The smallest and the largest side of a model's tiles."""
-    smallest = max(model.strides[0], 1 << container.MIN_TILE_LOG2)
-    return smallest, 1 << container.MAX_TILE_LOG2
+def header_for(image: Image, model: Model, quality: int | None, tile: int | None) -> Header:
+    """The header of an image's file.
 
+    Args:
+        image: The image.
+        model: What it is coded with.
+        quality: From 1; None for the middle one.
+        tile: Side of a tile in pixels; None for `default_tile`.
 
-def fits(tile: int, model: Model) -> bool:
-    """Whether a model can have tiles of that side."""
-    smallest, largest = tile_sides(model)
-    power_of_two = tile & (tile - 1) == 0
-    return smallest <= tile <= largest and power_of_two and tile % model.strides[0] == 0
+    Raises:
+        CodecError: the model has no such quality, or cannot have such tiles.
+    """
+    height, width = image.pixels.shape[:2]
+    tile = default_tile(height, width) if tile is None else arguments.whole(tile, "tile")
+    if not fits(tile, model):
+        smallest, largest = _sides(model)
+        limits = f"give a power of two from {smallest} to {largest}"
+        raise CodecError(f"a tile side of {tile} cannot be; {limits}")
+    return Header(
+        width=width,
+        height=height,
+        grey=image.grey,
+        model_id=model.model_id,
+        weights_hash=bytes.fromhex(model.sha256)[: container.WEIGHTS_HASH_LENGTH],
+        tile=tile,
+        quality=model.checked_quality(quality),
+        levels=len(model.strides),
+    )
 
 
 def default_tile(height: int, width: int) -> int:
     """The side of an image's tiles, if none is asked for."""
     long = min(height, width) <= NARROW and max(height, width) > DEFAULT_TILE
     return 1 << container.MAX_TILE_LOG2 if long else DEFAULT_TILE
+
+
+def fits(tile: int, model: Model) -> bool:
+    """Whether a model can have tiles of that side."""
+    smallest, largest = _sides(model)
+    power_of_two = tile & (tile - 1) == 0
+    return smallest <= tile <= largest and power_of_two and tile % model.strides[0] == 0
+
+
+def _sides(model: Model) -> tuple[int, int]:
+    """The smallest and the largest side of a model's tiles."""
+    smallest = max(model.strides[0], 1 << container.MIN_TILE_LOG2)
+    return smallest, 1 << container.MAX_TILE_LOG2
 
 
 def cut(maps: Tensor, window: Window) -> Tensor:

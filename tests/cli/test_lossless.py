@@ -108,6 +108,21 @@ def test_what_fits_a_size_is_lossless(
     assert header_of(tmp_path / "a.vqz").lossless
 
 
+def test_what_only_a_lossless_file_reaches(run: Run, astronaut: Path, tmp_path: Path) -> None:
+    options = ["--psnr", "70", "--effort", "1"]
+    result = run("compress", astronaut, "a.vqz", *options)
+    assert result.returncode == 0, result.stderr
+    assert b"lossless" in result.stdout
+    assert header_of(tmp_path / "a.vqz").lossless
+    result = run("compress", astronaut, "b.vqz", *options, "--lossless", "never")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        rb"vqcodec: error: 70 dB are out of reach; of this image the model can make "
+        rb"\d\d\.\d\d to \d\d\.\d\d dB, and --lossless auto keeps every pixel then\n",
+        result.stderr,
+    )
+
+
 def test_info(run: Run, tmp_path: Path) -> None:
     drawing("LA").save(tmp_path / "a.png")
     assert run("compress", "a.png", "a.vqz", "--lossless", "always").returncode == 0

@@ -13,7 +13,7 @@ import pytest
 import torch
 from corridor import decoded_indices, file_of, found_indices, random_indices
 
-from vqcodec import codec, container, tiles
+from vqcodec import codec, container, tiles, webp
 from vqcodec.container import Header
 from vqcodec.entropy.payload import StepsDone
 from vqcodec.entropy.state import State
@@ -460,6 +460,27 @@ def test_photographs_are_compressed_as_ever(photo: Image, tiny_model: Path) -> N
         codec.compress(photo, model=tiny_model).data
         == codec.compress(photo, lossless="never", model=tiny_model).data
     )
+
+
+@pytest.mark.parametrize(("wanted", "tried"), [({}, False), ({"max_size": 10**6}, True)])
+def test_of_photographs_no_lossless_file_is_made_that_cannot_be_kept(
+    coffee: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any, tried: bool
+) -> None:
+    calls = []
+
+    def encode(*arguments: Any, **options: Any) -> tuple[bytes, ...]:
+        calls.append(options)
+        return webp_encode(*arguments, **options)
+
+    webp_encode = webp.encode
+    monkeypatch.setattr(webp, "encode", encode)
+    pixels = load(coffee).pixels[100:260, 200:400]
+    result = codec.compress(pixels, **wanted, model=tiny_model)
+    assert bool(calls) == result.header.lossless == tried
+    calls.clear()
+    pixels = pixels // 64 * 64  # few bits are left
+    codec.compress(pixels, model=tiny_model)
+    assert calls
 
 
 def test_a_lossless_file_restores_pieces(photo: Image) -> None:

@@ -19,6 +19,7 @@ SUBCLASSES = [
     (errors.HeaderError, errors.FormatError),
     (errors.SectionError, errors.FormatError),
     (errors.TrailingDataError, errors.FormatError),
+    (errors.TooGoodError, CodecError),
     (errors.ModelError, CodecError),
     (errors.UnknownModelError, errors.ModelError),
     (errors.WeightsError, errors.ModelError),

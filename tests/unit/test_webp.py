@@ -50,6 +50,20 @@ def test_a_payload_is_the_chunk_of_a_webp_file() -> None:
     assert content[20:].rstrip(b"\0") == payload.rstrip(b"\0")
 
 
+def test_a_few_crops_tell_bits_a_pixel() -> None:
+    pixels = noise(300, 400, 3)
+    assert webp.fewest_bpp(pixels) == pytest.approx(24, rel=0.05)
+    assert webp.fewest_bpp(pixels // 128 * 255) == pytest.approx(3, rel=0.1)
+    pixels[190:, 260:] = 7  # a plain corner
+    assert webp.fewest_bpp(pixels) < 1
+    assert webp.fewest_bpp(noise(300, 127, 3)) == 0
+
+
+@pytest.mark.parametrize("size", [(128, 128), (129, 4000), (3000, 131)])
+def test_crops_lie_within_the_image(size: tuple[int, int]) -> None:
+    assert webp.fewest_bpp(noise(*size, 3)) == pytest.approx(24, rel=0.05)
+
+
 def test_the_thorough_way_takes_fewer_bytes() -> None:
     pixels = np.repeat(np.repeat(noise(20, 20, 3) // 128 * 255, 9, 0), 9, 1)
     quick, thorough = (

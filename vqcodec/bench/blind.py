@@ -231,7 +231,7 @@ class Ours:
                     name=f"vqcodec {synthesis}",
                     setting=f"quality {header.quality}",
                     bytes=len(data),
-                    bpp=8 * len(data) / (header.height * header.width),
+                    bpp=8 * len(data) / header.pixels,
                     pixels=pixels,
                 )
             )

@@ -205,7 +205,7 @@ def _restored(name: str, content: bytes, settings: Settings) -> Picture:
             Version(
                 label=synthesis or "restored",
                 bytes=len(content),
-                bpp=8 * len(content) / (header.width * header.height),
+                bpp=8 * len(content) / header.pixels,
                 psnr=None,
                 address=_address(shown[-1]),
             )

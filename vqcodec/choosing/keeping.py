@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, TooGoodError
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 LOSSLESS = (AUTO, ALWAYS, NEVER)
@@ -66,6 +66,8 @@ def kept(
 ) -> F:
     """The lossless file, if it is not larger than the lossy one or fits a size; else the lossy.
 
+    It is the lossless one, too, where no lossy one has the score that is asked for.
+
     The lossy one, which takes much longer, is not made where the lossless one fits, or is so small
     that hardly any file is smaller (`FLOOR_BPP`).
 
@@ -77,15 +79,20 @@ def kept(
     """
     quick = lossless(True)
 
+    def best() -> F:
+        return min(lossless(False), quick, key=lambda file: len(file.data))
+
     def fitting(most: float) -> F | None:
         if len(quick.data) > NEAR * most:
             return None
-        best = min(lossless(False), quick, key=lambda file: len(file.data))
-        return best if len(best.data) <= most else None
+        return file if len((file := best()).data) <= most else None
 
     small = fitting(FLOOR_BYTES + FLOOR_BPP * pixels / 8 if limit is None else limit)
     if small is not None:
         return small
-    found = lossy(8 * len(quick.data) < PLAIN_BPP * pixels)
+    try:
+        found = lossy(8 * len(quick.data) < PLAIN_BPP * pixels)
+    except TooGoodError:
+        return best()
     no_larger = fitting(len(found.data)) if limit is None else None
     return no_larger or found

@@ -11,8 +11,8 @@ image; the next lmbda comes from the line through the last passes on both sides 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -21,7 +21,10 @@ import torch
 
 from vqcodec.arguments import real
 from vqcodec.choosing.ssimulacra2 import SMALLEST, Ssimulacra2
-from vqcodec.errors import CodecError
+from vqcodec.choosing.wanted import Wanted
+from vqcodec.container import Header
+from vqcodec.errors import CodecError, TooGoodError
+from vqcodec.weights_file import Model
 
 MAX_PASSES = 10
 PROBE_EFFORT = 2  # until it is near; what the asked effort changes is then made up for
@@ -84,6 +87,7 @@ class Target:
         fixed: Bytes that lmbda does not change.
         score: What an image scores, from the original and what is restored; None for bytes.
         unit: Of the score, with a format: "{} dB".
+        max_size: Bytes, if the best file that fits is wanted; None if it is to be met.
     """
 
     asked: str
@@ -95,6 +99,7 @@ class Target:
     fixed: int = 0
     score: Score | None = None
     unit: str = "{}"
+    max_size: int | None = None
 
     def value(self, attempt: Attempt) -> float:
         """What to compare with the target."""
@@ -126,41 +131,29 @@ class Target:
         return f"{' to '.join(f'{size:,}' for size in sizes)} bytes ({rates} bpp)"
 
 
-def goal(
-    *,
-    quality: int | None,
-    bpp: float | None,
-    size: int | None,
-    psnr: float | None,
-    ssimulacra2: float | None,
-    pixels: int,
-    fixed: int,
-) -> Target | None:
-    """What to meet of what was asked for, or None if a quality is to be used.
+def target_of(wanted: Wanted, header: Header, extras: Mapping[int, bytes]) -> Target | None:
+    """What to meet of what is wanted, or None if a quality is to be used.
 
     Args:
-        quality: Asked for, or None; as the next four.
-        bpp: Bits of the file per pixel, within `TOLERANCE`.
-        size: Bytes of the file, never exceeded.
-        psnr: In dB, within `TOLERANCE_DB`.
-        ssimulacra2: SSIMULACRA 2, within `TOLERANCE_SSIMULACRA2`.
-        pixels: Of the image.
-        fixed: Bytes of the file that have nothing to do with the pixels' colours.
+        wanted: A bpp within `TOLERANCE`, a size that is never exceeded, or a score within
+            `TOLERANCE_DB` or `TOLERANCE_SSIMULACRA2`.
+        header: Of the file.
+        extras: Of the file, which have nothing to do with the pixels' colours.
 
     Raises:
-        CodecError: more than one is given, or what can't be.
+        CodecError: it can't be.
     """
-    if sum(each is not None for each in (quality, bpp, size, psnr, ssimulacra2)) > 1:
-        raise CodecError(
-            "quality, bpp, size, psnr and ssimulacra2 exclude each other; give one of them"
-        )
-    if bpp is not None:
-        return of_size(real(bpp, "bpp") * pixels / 8, pixels, fixed=fixed, above=True)
-    if size is not None:
-        return of_size(real(size, "size"), pixels, fixed=fixed)
-    if ssimulacra2 is not None:
-        return of_ssimulacra2(real(ssimulacra2, "ssimulacra2"), pixels)
-    return None if psnr is None else of_psnr(real(psnr, "psnr"), pixels)
+    pixels, fixed = header.pixels, sum(map(len, extras.values()))
+    if wanted.bpp is not None:
+        return of_size(real(wanted.bpp, "bpp") * pixels / 8, pixels, fixed=fixed, above=True)
+    if wanted.size is not None:
+        return of_size(real(wanted.size, "size"), pixels, fixed=fixed)
+    if wanted.max_size is not None:
+        target = of_size(real(wanted.max_size, "size"), pixels, fixed=fixed)
+        return replace(target, max_size=wanted.max_size)
+    if wanted.ssimulacra2 is not None:
+        return of_ssimulacra2(real(wanted.ssimulacra2, "ssimulacra2"), pixels)
+    return None if wanted.psnr is None else of_psnr(real(wanted.psnr, "psnr"), pixels)
 
 
 def of_size(size: float, pixels: int, *, fixed: int = 0, above: bool = False) -> Target:
@@ -236,6 +229,7 @@ def meet(
         one more.
 
     Raises:
+        TooGoodError: it is a score above all that can be reached.
         CodecError: it is out of reach, or between two results that are next to each other.
     """
     knob = _Knob(target, lmbdas)
@@ -258,7 +252,10 @@ def meet(
         knob.to_other_end()
         other = target.value(attempt(knob.quality, knob.rate_weight, effort))
         reach = f"of this image the model can make {target.words(value, other)}"
-        raise CodecError(f"{target.asked} are out of reach; {reach}")
+        reason = f"{target.asked} are out of reach; {reach}"
+        if target.score is not None and value < target.low:
+            raise TooGoodError(f"{reason}, and --lossless auto keeps every pixel then")
+        raise CodecError(reason)
     sides = (
         max((value for value in values if value < target.low), default=None),
         min((value for value in values if value > target.high), default=None),
@@ -312,31 +309,42 @@ def best_that_fits(
     return max(fitting, key=lambda result: len(result.data)), passes
 
 
-def of_goal(
-    target: Target,
-    max_size: int | None,
-    lmbdas: Sequence[float] | None,
-    qualities: int,
+def made(
+    attempt: Callable[[int, float, int, Score | None], A],
+    target: Target | None,
+    quality: int,
+    model: Model,
     effort: int,
-    attempt: Callable[[int, float, int], A],
+    plain: bool,
 ) -> tuple[A, int]:
-    """The best file that fits, if there is a largest size, or else the one that meets the target.
+    """The file of a quality, or what meets a target, or the best that fits.
 
     Args:
-        target: What to meet.
-        max_size: Bytes, which are the target's; None to meet it.
-        lmbdas: As of `meet`.
-        qualities: Of the model.
+        attempt: As of `meet`, and what the image is to score by; None if nobody needs it.
+        target: What to meet; None for the quality.
+        quality: From 1.
+        model: The model.
         effort: As of `meet`.
-        attempt: As of `meet`.
+        plain: Whether the image may look poor at the quality, so that its PSNR is needed.
+
+    Returns:
+        The file, and how many passes it took.
 
     Raises:
         CodecError: as of `meet` and `best_that_fits`.
     """
-    if max_size is None:
-        return meet(target, lmbdas, effort, attempt)
-    best = qualities, rate_weight(qualities, qualities)
-    return best_that_fits(target, max_size, lmbdas, best, effort, attempt)
+    if target is None:
+        weight = rate_weight(quality, model.qualities)
+        return attempt(quality, weight, effort, psnr_of if plain else None), 1
+
+    def scored(quality: int, weight: float, effort: int) -> A:
+        return attempt(quality, weight, effort, target.score)
+
+    lmbdas = model.autoencoder.lmbdas()
+    if target.max_size is None:
+        return meet(target, lmbdas, effort, scored)
+    best = model.qualities, rate_weight(model.qualities, model.qualities)
+    return best_that_fits(target, target.max_size, lmbdas, best, effort, scored)
 
 
 class _Knob:

@@ -185,7 +185,7 @@ class Restoration:
             bytes_in=len(content),
             bytes_out=len(encoded),
             bytes_coded=len(content),
-            pixels=header.width * header.height,
+            pixels=header.pixels,
             about=written,
             # To know it costs another decoding.
             left_out=() if self.quiet else losses(image, encoded),

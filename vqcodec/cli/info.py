@@ -80,7 +80,7 @@ def _describe(source: str) -> dict[str, Any]:
     return {
         "file": click.format_filename(source),
         "bytes": len(data),
-        "bpp": 8 * len(data) / (header.width * header.height),
+        "bpp": 8 * len(data) / header.pixels,
         "width": header.width,
         "height": header.height,
         "grey": header.grey,

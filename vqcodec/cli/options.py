@@ -88,7 +88,8 @@ lossless_option = click.option(
     type=click.Choice(LOSSLESS),
     default=AUTO,
     show_default=True,
-    help="Keep every pixel: where that takes no more bytes, or fits the size; always; or never.",
+    help="Keep every pixel: where that takes no more bytes, fits the size, or alone has the score; "
+    "always; or never.",
 )
 
 
@@ -171,13 +172,13 @@ def target_options(function: _Function) -> _Function:
                 "--psnr",
                 type=positive,
                 metavar="DB",
-                help="PSNR of the restored image, met within 0.1 dB.",
+                help="PSNR of the restored image, met within 0.1 dB, or without loss.",
             ),
             click.option(
                 "--ssimulacra2",
                 type=float,
                 metavar="N",
-                help="SSIMULACRA 2 of the restored image, met within 0.5.",
+                help="SSIMULACRA 2 of the restored image, met within 0.5, or without loss.",
             ),
         )
     ):

@@ -12,7 +12,7 @@ from vqcodec.choosing.keeping import (
     checked_lossless,
     kept,
 )
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, TooGoodError
 
 PIXELS = 8000
 
@@ -79,6 +79,15 @@ def test_what_fits_a_size_is_kept(limit: int, expected: str) -> None:
     ways = Ways(2000, 1900, 10)
     assert ways.kept(limit) == expected
     assert ("lossy" in ways.made) == (expected == "lossy")
+
+
+@pytest.mark.parametrize(("thorough", "expected"), [(18000, "thorough"), (21000, "quick")])
+def test_what_no_lossy_one_reaches(thorough: int, expected: str) -> None:
+    class Poor(Ways):
+        def lossy(self, plain: bool) -> File:
+            raise TooGoodError("out of reach")
+
+    assert Poor(20000, thorough, 0).kept() == expected
 
 
 @pytest.mark.parametrize(("bpp", "plain"), [(PLAIN_BPP - 1, True), (PLAIN_BPP + 1, False)])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,7 +21,7 @@ from vqcodec.choosing.rate_control import (
     psnr_of,
 )
 from vqcodec.cli.options import byte_size
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, TooGoodError
 from vqcodec.image import Image, load
 from vqcodec.metrics.distortion import ssimulacra2
 
@@ -131,6 +132,17 @@ def test_psnr_out_of_reach() -> None:
         CodecError, match=r"60 dB are out of reach.* make \d\d\.\d\d to \d\d\.\d\d dB"
     ):
         meet(of_psnr(60, PIXELS), COARSE, 5, Codec(COARSE))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "too_good"),
+    [(of_psnr(60, PIXELS), True), (of_psnr(9, PIXELS), False), (of_size(10**7, PIXELS), False)],
+)
+def test_only_a_score_above_the_reach_is_too_good(wanted: target.Target, too_good: bool) -> None:
+    with pytest.raises(CodecError, match="out of reach") as caught:
+        meet(wanted, COARSE, 5, Codec(COARSE))
+    assert isinstance(caught.value, TooGoodError) == too_good
+    assert ("--lossless auto" in str(caught.value)) == too_good
 
 
 def test_sizes_between_two_that_are_next_to_each_other() -> None:
@@ -265,6 +277,20 @@ def test_the_score_is_of_what_the_file_is_made_for(photo: Image) -> None:
     assert result.score == psnr_of(photo.pixels, restored.pixels)
     faithful = codec.decompress(result.data, synthesis="faithful")
     assert not np.array_equal(restored.pixels, faithful.pixels)
+
+
+@pytest.mark.parametrize("wanted", [{"psnr": 70.0}, {"ssimulacra2": 99.0}])
+def test_what_only_a_lossless_file_reaches(photo: Image, wanted: dict[str, Any]) -> None:
+    result = codec.compress(photo, **wanted, effort=1)
+    np.testing.assert_array_equal(codec.decompress(result.data).pixels, photo.pixels)
+    assert result.header.lossless
+    with pytest.raises(TooGoodError, match=r"out of reach; .*, and --lossless auto keeps every"):
+        codec.compress(photo, **wanted, effort=1, lossless="never")
+
+
+def test_a_psnr_below_the_reach_is_none_of_a_lossless_file(photo: Image) -> None:
+    with pytest.raises(CodecError, match="5 dB are out of reach"):
+        codec.compress(photo, psnr=5, effort=1)
 
 
 def test_too_small_for_ssimulacra2(tiny_model: Path) -> None:
