@@ -171,14 +171,16 @@ def _compiled() -> Any:
 
 def fault() -> str | None:
     """Compiles what is not compiled, and says what is wrong with it, or None."""
-    raw = np.random.PCG64(0).random_raw
-    count, size = 4000, 5
-    above = (raw(count * size) >> raw(count * size) % np.uint64(24) + np.uint64(42)).reshape(
-        -1, size
-    )
+    raw = np.random.PCG64(2).random_raw  # of this seed, the words fit the frequencies
+    count, size = 2000, 5
+    shifts = raw(count * size) % np.uint64(24) + np.uint64(42)
+    above = (raw(count * size) >> shifts).reshape(count, size)
     above[:, 2] += np.uint64(TOTAL - size) - above.sum(1)
     above = above.astype(np.float32)
-    symbols = (raw(count) % np.uint64(size)).astype(np.int32)
+    words = (raw(count) >> np.uint64(WORD_BITS)).astype(np.uint32)
+    words.reshape(-1, 4)[:, 1:3] = 0  # lower comes near them from below, and carries in the end
+    symbols = RangeDecoder(words, compiled=False).decode(above)
+    assert symbols is not None
     encoder, reference = RangeEncoder(compiled=True), RangeEncoder(compiled=False)
     encoder.encode(symbols, above)
     reference.encode(symbols, above)
