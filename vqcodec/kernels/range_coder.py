@@ -11,12 +11,11 @@ from vqcodec.kernels.store import compiled
 from vqcodec.spec.prior import TOTAL, TOTAL_BITS
 
 # Of uint64 and another integer type numba makes a float: these are all uint64.
-ONE = np.uint64(1)
+NONE, ONE = np.uint64(0), np.uint64(1)
 BITS = np.uint64(TOTAL_BITS)
 ALL = np.uint64(TOTAL)
 WORD_BITS = np.uint64(32)
 LEAST_RANGE = np.uint64(1 << 32)
-FULL_WORD = np.uint32((1 << 32) - 1)
 
 part: Any = njit(nogil=True, error_model="numpy")  # what compiled functions call
 
@@ -45,17 +44,19 @@ def encode(symbols, above, words, state):  # type: ignore[no-untyped-def]
 @part
 def carry(words, count):  # type: ignore[no-untyped-def]
     """Adds 1 to the number that the words so far are."""
-    place = count - ONE
-    while words[place] == FULL_WORD:
-        words[place] = 0
+    place = count
+    while place > NONE:
         place -= ONE
-    words[place] += np.uint32(1)
+        words[place] += np.uint32(1)
+        if words[place]:
+            return
 
 
 @compiled
 def decode(above, words, state, symbols):  # type: ignore[no-untyped-def]
     """As of `vqcodec.entropy.range_coder.decode`."""
     lower, width, point, place = state[0], state[1], state[2], state[3]
+    last = above.shape[1] - 1
     for i in range(len(symbols)):
         scale = width >> BITS
         quantile = (point - lower) // scale
@@ -63,7 +64,7 @@ def decode(above, words, state, symbols):  # type: ignore[no-untyped-def]
             return False
         symbol, start = 0, np.int64(0)
         frequency = np.int64(above[i, 0]) + 1
-        while start + frequency <= np.int64(quantile):
+        while symbol < last and start + frequency <= np.int64(quantile):
             start += frequency
             symbol += 1
             frequency = np.int64(above[i, symbol]) + 1
