@@ -27,6 +27,7 @@ from vqcodec.bench.processes import fresh
 from vqcodec.cli.options import model_option
 from vqcodec.codec import DEFAULT_BATCH, compress
 from vqcodec.entropy import payload
+from vqcodec.entropy.coder import CHOICE as CODER
 from vqcodec.entropy.coder import Decoder
 from vqcodec.entropy.gemm import matrix_product
 from vqcodec.entropy.state import State
@@ -41,7 +42,9 @@ PHOTOGRAPH = Path(__file__).parents[1] / "tests" / "fixtures" / "coffee.png"
 KODAK_SIZE = (512, 768)
 ATEN, ONEDNN, GEMM = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "VQCODEC_GEMM"
 NUMBA_NAME, NUMBA_FEATURES = "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
-UNSET: dict[str, str | None] = dict.fromkeys((ATEN, ONEDNN, GEMM, NUMBA_NAME, NUMBA_FEATURES))
+UNSET: dict[str, str | None] = dict.fromkeys(
+    (ATEN, ONEDNN, GEMM, CODER, NUMBA_NAME, NUMBA_FEATURES)
+)
 PYTORCH, COMPILED = {CHOICE: "torch"}, {CHOICE: "numba"}
 
 
@@ -82,6 +85,8 @@ SETTINGS = (
         if HERE > 1 or "avx2" not in features
     ),
     Setting(f"compiled, {ATEN}=default", COMPILED | {ATEN: "default"}),
+    Setting(f"{CODER}=own", PYTORCH | {CODER: "own"}),
+    Setting(f"compiled, {CODER}=own", COMPILED | {CODER: "own"}),
 )
 GPU = Setting("GPU", device="cuda")
 THREADS = (1, 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from packaging.requirements import Requirement
 
 import vqcodec
 
@@ -367,3 +368,32 @@ def test_setup_lists_every_package() -> None:
         for path in (ROOT / "vqcodec").rglob("__init__.py")
     }
     assert listed == present | {"vqcodec.weights"}
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "python", "expected"),
+    [
+        ("linux", "x86_64", "3.10", {"constriction", "numba"}),
+        ("linux", "x86_64", "3.13", {"constriction", "numba"}),
+        ("linux", "aarch64", "3.10", {"numba"}),
+        ("linux", "armv7l", "3.11", set()),
+        ("linux", "riscv64", "3.13", set()),
+        ("darwin", "arm64", "3.13", {"constriction", "numba"}),
+        ("darwin", "x86_64", "3.12", {"constriction"}),
+        ("win32", "AMD64", "3.10", {"constriction", "numba"}),
+        ("win32", "ARM64", "3.11", set()),
+        ("win32", "ARM64", "3.12", {"numba"}),
+        ("freebsd14", "amd64", "3.11", set()),
+    ],
+)
+def test_libraries_are_required_where_there_are_wheels(
+    system: str, machine: str, python: str, expected: set[str]
+) -> None:
+    setup = configparser.RawConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = setup["options"]["install_requires"].splitlines()
+    required = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    there = {"sys_platform": system, "platform_machine": machine, "python_version": python}
+    found = {each.name for each in required if each.marker is None or each.marker.evaluate(there)}
+    assert found & {"constriction", "numba"} == expected
+    assert {"torch", "numpy", "safetensors"} <= found

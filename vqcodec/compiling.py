@@ -16,6 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 
 from vqcodec import kernels
+from vqcodec.entropy import range_coder
 from vqcodec.entropy import self_test as of_priors
 from vqcodec.errors import CodecError
 from vqcodec.kernels import CHOICE, store
@@ -63,7 +64,7 @@ def fault() -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed"
     try:
-        found = of_priors.fault() or winograd.fault()
+        found = of_priors.fault() or winograd.fault() or range_coder.fault()
     except Exception as error:  # whatever a compiler may raise: PyTorch is there
         return f"compiling failed ({type(error).__name__}: {error})"
     if found is None:

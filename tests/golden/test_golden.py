@@ -113,6 +113,16 @@ def test_bytes(name: str, batch: int) -> None:
 
 
 @each_case
+@pytest.mark.parametrize("way", ["torch", "numba"])
+def test_our_own_coder(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both directions, where constriction cannot be had: plain, and compiled."""
+    monkeypatch.setenv("VQCODEC_CODER", "own")
+    monkeypatch.setenv("VQCODEC_KERNELS", way)
+    test_indices(name, 4)
+    test_bytes(name, 4)
+
+
+@each_case
 def test_image(name: str) -> None:
     restored = codec.decompress((HERE / f"{name}.vqz").read_bytes(), model=model_of(name))
     expected = load(HERE / f"{name}.png")

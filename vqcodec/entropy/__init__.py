@@ -1,1 +1,1 @@
-"""Integer priors, wavefront order, frequencies, and the range coder (constriction) behind them."""
+"""Integer priors, wavefront order, frequencies, and the range coders behind them."""

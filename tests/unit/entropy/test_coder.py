@@ -14,6 +14,8 @@ from vqcodec.errors import SectionError
 from vqcodec.spec.prior import TOTAL, TOTAL_BITS
 from vqcodec.training.export import shared_tables
 
+pytestmark = pytest.mark.usefixtures("each_coder")
+
 EXPONENTIAL = shared_tables().exponential
 SIZES = [2, 3, 16, 128, 1000, 1024]
 
@@ -44,7 +46,7 @@ def test_lossless_and_exactly_consumed(size: int, spread: int) -> None:
     symbols, freqs = message(size, 500, spread)
     decoder = Decoder(encoded(symbols, freqs))
     assert decoder.decode(above(freqs)).tolist() == symbols.tolist()
-    assert decoder._coder.maybe_exhausted()
+    decoder.finish()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -90,6 +92,12 @@ def test_frequencies_are_not_rounded(size: int, spread: int) -> None:
             if expected >= 0:
                 payload = struct.pack("<II", point >> 32, point & (2**32 - 1))
                 assert Decoder(payload).decode(above(freqs)).tolist() == [expected]
+
+
+def test_what_is_asked_for_codes(each_coder: str) -> None:
+    module = {"constriction": "constriction_coder", "own": "range_coder"}[each_coder]
+    for coder in (Encoder(), Decoder(b"")):
+        assert type(coder._coder).__module__ == f"vqcodec.entropy.{module}"
 
 
 def test_no_symbols_take_no_bytes() -> None:
