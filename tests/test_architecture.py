@@ -31,6 +31,7 @@ APART = ["models", "entropy", "container"]
 LAYERS = [
     [
         "errors",
+        "ambient",
         "arguments",
         "files",
         "folders",
