@@ -154,16 +154,12 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
         config = json.loads(config_text)
         with torch.device("meta"):  # for weights that are read, no random ones are drawn
             autoencoder = from_config(config["autoencoder"])
-        fresh = autoencoder.state_dict()
         state = {
             name: torch.ones_like(tensor, device=device)
-            for name, tensor in fresh.items()
+            for name, tensor in autoencoder.state_dict().items()
             if _unpacked(name)
         }
-        state |= {
-            name: tensor.to(fresh[name].dtype) if name in fresh else tensor
-            for name, tensor in under("autoencoder", tensors).items()
-        }
+        state |= {name: tensor.float() for name, tensor in under("autoencoder", tensors).items()}
         autoencoder.load_state_dict(state, assign=True)
         tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
         priors = tuple(

@@ -271,12 +271,18 @@ def test_a_forked_process_goes_on_in_one_thread(
     kernels: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "pool.py").write_text(POOL)
-    program(environment, tmp_path / "pool.py", VQCODEC_KERNELS=kernels, OMP_NUM_THREADS="3")
+    program(
+        environment,
+        tmp_path / "pool.py",
+        VQCODEC_KERNELS=kernels,
+        OMP_NUM_THREADS="3",
+        OMP_WAIT_POLICY="passive",
+    )
 
 
 @needs_fork
 def test_a_process_forked_within_another_thread_s_call(environment: dict[str, str]) -> None:
-    program(environment, "-c", WITHIN_ANOTHER_CALL, OMP_NUM_THREADS="3")
+    program(environment, "-c", WITHIN_ANOTHER_CALL, OMP_NUM_THREADS="3", OMP_WAIT_POLICY="passive")
 
 
 def test_what_a_forked_process_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:

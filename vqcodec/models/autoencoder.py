@@ -329,7 +329,7 @@ class Autoencoder(Family):
         )
         self.refinement = Refinement(config) if config.refine_channels else None
         # It is in no file, and so never among what is read on the meta device.
-        lmbdas = torch.tensor(config.lmbdas, device="cpu")
+        lmbdas = torch.tensor(config.lmbdas, dtype=torch.float32, device="cpu")
         self.register_buffer("knot_lmbdas", lmbdas, persistent=False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
