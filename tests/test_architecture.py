@@ -32,6 +32,7 @@ APART = ["models", "entropy", "container"]
 LAYERS = [
     [
         "errors",
+        "ambient",
         "arguments",
         "files",
         "folders",

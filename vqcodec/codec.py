@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqcodec import arguments, container, webp
+from vqcodec.ambient import ordinary_state
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
 from vqcodec.image import Image, Pictures, as_image, economical, extras_of, image_of
@@ -66,6 +67,7 @@ class Compressed:
         return self.data
 
 
+@ordinary_state()
 def compress(
     image: Pictures,
     *,
@@ -176,6 +178,7 @@ def compress(
     return keeping.kept(partial(_lossless, source, own), lossy, header.pixels, limit)
 
 
+@ordinary_state()
 def decompress(
     data: bytes,
     *,
@@ -242,6 +245,7 @@ def decompress(
     return replace(image, alpha=resampled(image.alpha, piece.box(everything, 1), piece.size))
 
 
+@ordinary_state()
 def verify(
     data: bytes,
     *,

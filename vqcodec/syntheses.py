@@ -126,7 +126,9 @@ def _read(path: Path, sha256: str, model: Model) -> Natural:
         if not isinstance(model.autoencoder, Autoencoder):
             raise ValueError("its model cannot have one")
         config = NaturalConfig.from_dict(json.loads(metadata["config"]))
-        natural = Natural(model.autoencoder, config)
+        with torch.device("meta"):  # as of `weights_file.read`
+            natural = Natural(model.autoencoder, config)
+        natural.texture.to_empty(device="cpu")
         with safe_open(path, "pt") as opened:
             tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
         wanted = {f"trunk.{name}" for name in natural.tuned}

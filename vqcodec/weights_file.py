@@ -19,6 +19,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from vqcodec import compiling, files, registry
+from vqcodec.ambient import ordinary_state
 from vqcodec.arguments import whole
 from vqcodec.container import MODEL_ID
 from vqcodec.entropy.frequencies import Tables
@@ -151,15 +152,15 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
                 raise ValueError(f"its format is not {FORMAT}")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
-        autoencoder = from_config(config["autoencoder"])
+        with torch.device("meta"):  # for weights that are read, no random ones are drawn
+            autoencoder = from_config(config["autoencoder"])
         state = {
-            name: tensor for name, tensor in autoencoder.state_dict().items() if _unpacked(name)
+            name: torch.ones_like(tensor, device=device)
+            for name, tensor in autoencoder.state_dict().items()
+            if _unpacked(name)
         }
-        state |= {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in under("autoencoder", tensors).items()
-        }
-        autoencoder.load_state_dict(state)
+        state |= {name: tensor.float() for name, tensor in under("autoencoder", tensors).items()}
+        autoencoder.load_state_dict(state, assign=True)
         tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
         priors = tuple(
             Prior(PriorConfig.from_dict(prior), under(f"priors.{n}", tensors), tables)
@@ -201,6 +202,7 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
     )
 
 
+@ordinary_state()
 def load(model: str | Path, device: str = "cpu") -> Model:
     """Finds and reads a model, or gives the one that is loaded already.
 

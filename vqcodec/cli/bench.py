@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from vqcodec.ambient import ordinary_state
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
 from vqcodec.cli.console import examples, extra_for, print_values, progress
 from vqcodec.cli.options import effort_option, force_option, model_option, verbosity_options
@@ -128,6 +129,7 @@ _BLIND_PEERS = ("avif",)
 @force_option
 @verbosity_options
 @click.pass_context
+@ordinary_state()
 def command(
     context: click.Context,
     images: tuple[Path, ...],

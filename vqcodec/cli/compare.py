@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vqcodec.ambient import ordinary_state
 from vqcodec.cli.console import (
     examples,
     naming,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @device_option
 @json_option
 @verbosity_options
+@ordinary_state()
 def command(
     first: str,
     second: str,

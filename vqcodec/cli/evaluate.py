@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vqcodec.ambient import ordinary_state
 from vqcodec.cli.console import examples, print_values, progress
 from vqcodec.cli.options import (
     device_option,
@@ -124,6 +125,7 @@ def command() -> None:
 @_json_option
 @force_option
 @verbosity_options
+@ordinary_state()
 def images(
     real: Path,
     fake: Path,
@@ -254,6 +256,7 @@ def images(
 @_json_option
 @force_option
 @verbosity_options
+@ordinary_state()
 def cas(
     train_source: Path,
     train_split: str,
@@ -355,6 +358,7 @@ def cas(
 @_json_option
 @force_option
 @verbosity_options
+@ordinary_state()
 def likelihood(
     source: Path,
     short_side: int | None,
@@ -426,6 +430,7 @@ def likelihood(
 @device_option
 @force_option
 @verbosity_options
+@ordinary_state()
 def reconstruct(
     source: Path,
     short_side: int | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vqcodec.ambient import ordinary_state
 from vqcodec.cli.console import (
     examples,
     extra_for,
@@ -79,6 +80,7 @@ _SYNTHESES: dict[str | None, tuple[str, ...]] = {
 @force_option
 @json_option
 @verbosity_options
+@ordinary_state()
 def command(
     files: tuple[Path, ...],
     target: str,

@@ -16,6 +16,7 @@ import PIL.PngImagePlugin
 from torch import Tensor
 
 from vqcodec import container
+from vqcodec.ambient import ordinary_state
 from vqcodec.drawing.sampling import HERE, Place
 from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
@@ -66,6 +67,7 @@ class Completion:
         return f"{', '.join(parts)} of levels 0 to {len(self.held) - 1}, seed {self.seed}"
 
 
+@ordinary_state()
 def complete(
     data: bytes,
     shaping: Shaping = UNSHAPED,

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from vqcodec import compiling, kernels
+from vqcodec.ambient import each_in_ordinary_state, ordinary_state
 from vqcodec.drawing.classes import check_classes, listed
 from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
 from vqcodec.entropy import payload
@@ -182,6 +183,7 @@ class Sample:
     probability: float | None = None
 
 
+@ordinary_state()
 def sample(
     height: int | None = None,
     width: int | None = None,
@@ -229,6 +231,7 @@ def sample(
     return [each.image for each in drawn]
 
 
+@ordinary_state()
 def draw(
     request: Request,
     shaping: Shaping = UNSHAPED,
@@ -271,7 +274,7 @@ def draw(
     candidates = request.count if keeping is None else keeping.candidates(request.count)
     drawn = sampler.draw(list(itertools.product(wanted, range(candidates))), place.batch, progress)
     if keeping is None:
-        return drawn
+        return each_in_ordinary_state(drawn)
     keys = [each.key for each in model.classes]
     labels = list(getattr(keeping.classifier, "labels", None) or keys)
     for index in classes or ():
@@ -280,7 +283,8 @@ def draw(
                 f"the classifier does not know class {listed(model.classes, [index])}; "
                 "leave that class out or use another classifier"
             )
-    return _likeliest(_judged(drawn, keeping.classifier, labels, keys), request.count)
+    judged = _judged(drawn, keeping.classifier, labels, keys)
+    return each_in_ordinary_state(_likeliest(judged, request.count))
 
 
 def bit_generator(seed: int, class_index: int | None, number: int) -> np.random.BitGenerator:

@@ -42,9 +42,10 @@ def _int8(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _float32(left: Tensor, right: Tensor) -> Tensor:
-    if torch.get_float32_matmul_precision() != "highest":
-        return _float64(left, right)  # the caller allowed float32 products to be rounded
-    return (left.float() @ right.float()).int()
+    # Autocast leaves alone what has a place for its result. Narrower floats, if the caller allows
+    # them, hold these integers, and sums are in float32.
+    sums = torch.empty(len(left), right.shape[1], dtype=torch.float32, device=left.device)
+    return torch.mm(left.float(), right.float(), out=sums).int()
 
 
 def _float64(left: Tensor, right: Tensor) -> Tensor:

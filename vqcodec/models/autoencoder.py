@@ -328,7 +328,9 @@ class Autoencoder(Family):
             for level, before in zip(config.levels, coarser, strict=True)
         )
         self.refinement = Refinement(config) if config.refine_channels else None
-        self.register_buffer("knot_lmbdas", torch.tensor(config.lmbdas), persistent=False)
+        # It is in no file, and so never among what is read on the meta device.
+        lmbdas = torch.tensor(config.lmbdas, dtype=torch.float32, device="cpu")
+        self.register_buffer("knot_lmbdas", lmbdas, persistent=False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] to float32 network units."""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from vqcodec import kernels
 from vqcodec.threads import spread
@@ -168,7 +169,8 @@ def fault() -> str | None:
         return torch.randn(*shape, generator=generator)
 
     with torch.inference_mode(False), torch.enable_grad():
-        convolution, linear = nn.Conv2d(24, 24, 3, padding=1), nn.Linear(24, 24)
+        convolution = skip_init(nn.Conv2d, 24, 24, 3, padding=1)
+        linear = skip_init(nn.Linear, 24, 24)
         for parameter in (*convolution.parameters(), *linear.parameters()):
             parameter.data = random(*parameter.shape) / 15
             parameter.requires_grad_(False)
