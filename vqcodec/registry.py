@@ -98,7 +98,7 @@ SYNTHESES: dict[str, Entry] = {
     "hvq-photo-2": Entry(
         model_id="hvq-photo-2",
         filename="hvq-photo-2-natural.safetensors",
-        sha256="3594afc33d3b44ca1b43a16312c61db3d25fcfe4dabd9e67cc28a8aeb8c84e8a",
+        sha256="f796af9a8ba7c5562e2924b85f03bc8a28854354f8747c722a1a7647225257da",
         summary="sharper than the faithful synthesis, and further away by squared error",
     ),
 }

@@ -44,8 +44,8 @@ class NaturalConfig:
     blocks: int = 4
     fine_blocks: int = 3
     fine_channels: int = 32
-    full_until: float = 0.4
-    none_from: float = 1.0
+    full_until: float = 0.2
+    none_from: float = 0.8
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

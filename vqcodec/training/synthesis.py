@@ -38,9 +38,10 @@ from vqcodec.training.settings import SynthesisTraining
 from vqcodec.weights_file import Model, load
 
 MSE_WEIGHT = 0.001  # of squared errors in levels of 8 bits, against LPIPS and 1 - MS-SSIM
+ALEX_WEIGHT = 1.5  # of AlexNet's LPIPS against VGG16's
 FLAT_SIDE = 8  # of the blocks whose activity is measured
 FLATNESS = 3.0  # added to a block's standard deviation: the smaller, the more flat areas count
-LOW_QUALITIES = 1.2  # exponent of the shares of the range drawn: above 1, low ones come more often
+LOW_QUALITIES = 2.0  # exponent of the shares of the range drawn: above 1, low ones come more often
 RISE = 500  # steps over which the discriminator's gradient comes in
 STAGES = 4  # of VGG16 that the discriminator sees, at strides 1, 2, 4 and 8
 WIDTH = 64
@@ -152,8 +153,8 @@ class PerceptualLoss(nn.Module):
             restored.clamp(0, 255), target, data_range=255, weights=[0.2, 0.4, 0.4], win_size=7
         )
         share = self.adversaries.synthesis.share(position[:1]).squeeze()
-        loss = MSE_WEIGHT * (2 - share) * (errors.mean() + flat) / 2
-        loss = loss + share * (apart + whole + structure)
+        loss = MSE_WEIGHT * (2 - 1.5 * share) * (errors.mean() + flat) / 2
+        loss = loss + share * (apart + ALEX_WEIGHT * whole + structure)
         means = {"mse": errors.mean(), "flat": flat, "vgg": apart, "alex": whole}
         means["ms_ssim"] = 1 - structure
         if self.adversaries.discriminator is None:

@@ -53,11 +53,11 @@ def test_it_fades_with_the_quality(autoencoder: Autoencoder) -> None:
         found = natural.synthesize(indices, qualities).int()
         changes.append((found - autoencoder.synthesize(indices, qualities).int()).abs().max())
         shares.append(float(natural.share(autoencoder.position(qualities))[0]))
-    assert shares[:4] == [1.0] * 4
+    assert shares[:2] == [1.0] * 2
     assert shares == sorted(shares, reverse=True)
-    assert shares[-1] == 0.0
-    assert changes[-1] == 0
-    assert min(changes[:-1]) > 0
+    assert shares[-2:] == [0.0] * 2
+    assert changes[-2:] == [0] * 2
+    assert min(changes[:-2]) > 0
 
 
 def test_the_autoencoder_stays_as_it_is(autoencoder: Autoencoder) -> None:
