@@ -26,7 +26,7 @@ from vqcodec.errors import CodecError
 from vqcodec.registry import DEFAULT_MODEL
 
 PROGRAM = (sys.executable, "-m", "vqcodec", "compress", "--allow-damaged", "--quiet")
-START_SECONDS = 4.0  # until a run may have written its first file
+LONGEST_SECONDS = 0.5  # after a file was written
 Written = tuple[int, int]  # a file's inode and when it was written
 
 
@@ -82,22 +82,23 @@ def check(folder: Path, out: Path) -> None:
 
 
 def killed_runs(
-    folder: Path, out: Path, jobs: int, kills: int, seconds: float, times: random.Random
+    folder: Path, out: Path, jobs: int, kills: int, total: int, times: random.Random
 ) -> list[int]:
     """How many files were new at each kill, and after the last one.
 
     Raises:
         CodecError: a finished file was written again, or a run ended before it was killed.
     """
-    number = sum(path.is_file() for path in folder.rglob("*"))
     known: dict[Path, Written] = {}
     counts: list[int] = []
     for n in tracked(range(kills + 1), "killing"):
         process = at_once(folder, out, jobs)
         if n < kills:
-            # All over the run: of what is left, each kill that is left has its part.
-            left = seconds * (1 - len(known) / number) / (kills - n)
-            time.sleep(START_SECONDS * times.uniform(0.5, 1) + left * times.uniform(0, 1.5))
+            # All over the run: of the files that are left, each kill that is left has its part.
+            part = times.uniform(0, 2) * (total - len(known)) / (kills - n + 1)
+            while process.poll() is None and len(found(out)) < len(known) + int(part):
+                time.sleep(0.02)
+            time.sleep(times.uniform(0, LONGEST_SECONDS))
             if process.poll() is not None:
                 raise CodecError("a run ended before it was killed; give fewer --kills")
             process.kill()
@@ -128,12 +129,12 @@ def main(number: int, alone: int, kills: int, jobs: int, seed: int) -> None:
         seconds = time.perf_counter() - start
         loop_seconds = one_by_one(sources[:alone], folder, loop)
         check(loop, whole)
-        counts = killed_runs(folder, killed, jobs, kills, seconds, random.Random(seed))
+        total = len(found(whole))
+        counts = killed_runs(folder, killed, jobs, kills, total, random.Random(seed))
         check(whole, killed)
         check(killed, whole)
-        refused = number - len(found(whole))
     print_table(
-        f"{kills} kills, all outputs right, none written twice, {refused} pictures refused",
+        f"{kills} kills, all outputs right, none written twice, {number - total} pictures refused",
         ["how", "pictures", "seconds", "seconds a picture"],
         [
             ["a process each", alone, f"{loop_seconds:.0f}", f"{loop_seconds / alone:.2f}"],
