@@ -15,8 +15,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import numpy as np
@@ -212,8 +211,10 @@ def row(name: str, encoded: bytes, shown: Shown | None) -> str:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), help="File for the table.")
-def main(out: Path | None) -> None:
+@click.option(
+    "--out", type=click.File("w", "utf-8", lazy=True), default="-", help="File for the table."
+)
+def main(out: TextIO) -> None:
     """Compare what is read of every kind of picture with what Chromium shows."""
     lines = [
         "# What comes back of a picture",
@@ -227,11 +228,7 @@ def main(out: Path | None) -> None:
     ]
     with browser() as shown:
         lines += [row(name, encoded, shown(encoded)) for name, encoded in pictures().items()]
-    text = "\n".join(lines) + "\n"
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    out.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python benchmarks/plain.py --out benchmarks/plain.md
 
-All images are drawn here, with Pillow and its font, so that anybody has the same.
+The images are drawn here, with Pillow and its font, so that anybody has the same; `--suite` adds
+the sums of a folder of PngSuite.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import click
 import numpy as np
@@ -284,34 +286,39 @@ def row(name: str, quality: int, effort: int) -> str:
 
 def suite_row(files: list[Path], quality: int, effort: int) -> str:
     """All PNGs of a suite, of 16 bits the nearest of 8: sums, and how many are lossless."""
-    sums: dict[str, float] = dict.fromkeys(("png", "webp", NEVER, AUTO), 0)
-    seconds, exact = dict.fromkeys((NEVER, AUTO), 0.0), 0
+    png = webp = exact = 0
+    sizes, seconds = dict.fromkeys((NEVER, AUTO), 0), dict.fromkeys((NEVER, AUTO), 0.0)
     for file in tracked(files, "suite"):
         content = file.read_bytes()
         picture = image.load(content).to_pil()
-        sums["png"] += len(content)
-        sums["webp"] += size_as(picture, "WEBP", lossless=True, exact=True, method=6, quality=100)
+        png += len(content)
+        webp += size_as(picture, "WEBP", lossless=True, exact=True, method=6, quality=100)
         for lossless in (NEVER, AUTO):
             data, psnr, took = coded(picture, quality, effort, lossless)
-            sums[lossless] += len(data)
+            sizes[lossless] += len(data)
             seconds[lossless] += float(took)
         exact += psnr == "lossless"
-    cells = [f"PngSuite, {len(files)} images", "32 x 32", *(f"{sums[each]:,}" for each in sums)]
-    took = [f"{seconds[each]:.1f}" for each in (NEVER, AUTO)]
-    cells[5:] = ["", took[0], cells[5], f"{exact} lossless", took[1]]
+    cells = [
+        *(f"PngSuite, {len(files)} images", "32 x 32"),
+        *(f"{size:,}" for size in (png, webp, sizes[NEVER])),
+        *("", f"{seconds[NEVER]:.1f}", f"{sizes[AUTO]:,}"),
+        *(f"{exact} lossless", f"{seconds[AUTO]:.1f}"),
+    ]
     return f"| {' | '.join(cells)} |"
 
 
 @click.command(cls=Command)
 @click.option("--suite", type=click.Path(path_type=Path), help="Folder with PNGs of PngSuite.")
-@click.option("--out", type=click.Path(path_type=Path), help="A Markdown file.")
+@click.option(
+    "--out", type=click.File("w", "utf-8", lazy=True), default="-", help="A Markdown file."
+)
 @click.option("--images", type=click.Path(path_type=Path), help="Write the images here, and end.")
 @click.option("--only", "names", multiple=True, type=click.Choice([*PLAIN]), help="Several.")
 @quality_option
 @effort_option
 def main(
     suite: Path | None,
-    out: Path | None,
+    out: TextIO,
     images: Path | None,
     names: tuple[str, ...],
     quality: int | None,
@@ -343,11 +350,7 @@ def main(
     lines += [row(name, quality, effort) for name in tracked(names or [*PLAIN], "images")]
     if suite is not None:
         lines.append(suite_row(sorted(suite.glob("*.png")), quality, effort))
-    text = "\n".join(lines) + "\n"
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    out.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ def noise(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """What a JPEG file of it holds."""
+    return np.array(PIL.Image.open(io.BytesIO(encode(pixels, "JPEG", quality=quality))))
+
+
 def encode(pixels: Any, format: str = "PNG", mode: str | None = None, **options: Any) -> bytes:
     picture = pixels if isinstance(pixels, PIL.Image.Image) else PIL.Image.fromarray(pixels)
     if mode is not None:

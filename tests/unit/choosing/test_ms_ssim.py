@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import PIL.Image
 import pytest
 import torch
+from pictures import as_jpeg
 
 from vqcodec.choosing.ms_ssim import MsSsim
 from vqcodec.image import load
 from vqcodec.metrics.distortion import ms_ssim
-
-
-def as_jpeg(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
-    stream = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    return np.array(PIL.Image.open(stream))
 
 
 @pytest.mark.parametrize("size", [(300, 451), (161, 203), (170, 162), (178, 177)])
