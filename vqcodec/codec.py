@@ -232,7 +232,7 @@ def decompress(
         tiles = Tiles.of_file(contents.header, model, device, batch, progress, piece.pixels)
         with stage("weights"):
             chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
-        part = tiles.aligned(piece.window)
+        part = piece.window if piece.exact else tiles.aligned(piece.window)
         seen = levels or min(piece.levels(tiles.model.strides), there)
         indices = _decode(tiles, contents, seen, tiles.around(part))
         whole = len(indices) == contents.header.levels

@@ -60,6 +60,11 @@ class Piece:
         return cls(Window(y, x, height, width), fitted((width, height), max_side))
 
     @property
+    def exact(self) -> bool:
+        """Whether it is wanted as large as it is."""
+        return self.size == (self.window.width, self.window.height)
+
+    @property
     def pixels(self) -> int:
         """How many pixels are about to be computed."""
         return max(1, self.window.height * self.window.width // self.reduction**2)

@@ -200,6 +200,8 @@ class Compression:
 
         with naming(task.source):
             image = load(content, frame=task.frame or 0, **self.reading)
+        bytes_in = len(content)
+        del content  # of a large picture it is large, and not needed any more
         if self.coding["lossless"] != ALWAYS:
             image = economical(image)  # which is what a report compares
         # Who names a frame knows of the others.
@@ -240,7 +242,7 @@ class Compression:
         if not self.has_target and compressed.score is not None:
             poor = advice(header.model_id, header.quality, compressed.score)
         return many.Outcome(
-            bytes_in=len(content),
+            bytes_in=bytes_in,
             bytes_out=len(compressed.data),
             bytes_coded=len(compressed.data),
             pixels=header.pixels,

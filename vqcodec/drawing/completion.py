@@ -139,7 +139,7 @@ def marked(png: bytes, text: str) -> bytes:
 def _filled(
     tiles: Tiles, known: Sequence[bytes], coarser: Sequence[Tensor], seed: int, shaping: Shaping
 ) -> Tensor:
-    """Indices of a level, int64 [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
+    """Indices of a level, integers [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
     level = len(coarser)
     prior = tiles.model.priors[level]
     numbers = {window: n for n, window in enumerate(tiles.windows)}

@@ -11,6 +11,7 @@ import PIL.Image
 
 from vqcodec import container
 from vqcodec.errors import ImageError
+from vqcodec.image.strips import strips
 
 MAX_SIDE: Final = container.MAX_SIDE
 MAX_PIXELS: Final = container.MAX_PIXELS
@@ -95,8 +96,9 @@ def check_size(width: int, height: int) -> None:
 
 def luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The rounded mean of the channels: uint8 [H,W]."""
-    total = pixels.sum(axis=2, dtype=np.uint16)
-    mean: npt.NDArray[np.uint8] = ((total + 1) // 3).astype(np.uint8)
+    mean = np.empty(pixels.shape[:2], np.uint8)
+    for rows in strips(*mean.shape):
+        mean[rows] = (pixels[rows].sum(axis=2, dtype=np.uint16) + 1) // 3
     return mean
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ from vqcodec.image import colour, depth, kinds, png
 from vqcodec.image.guard import pillow_limits, silent_libraries, untrusted
 from vqcodec.image.metadata import Keep, metadata, orientation
 from vqcodec.image.picture import Image, check_size, replicated, turned
+from vqcodec.image.strips import pictures, strips
 
 # Pillow renders these by running other programs.
 _REFUSED_FORMATS = {"EPS", "WMF"}
@@ -398,13 +399,46 @@ def _samples(
     if picture.mode in _DEEP_GREY_MODES:
         return _of_deep_grey(picture)
     if picture.mode in _INK_MODES:
-        converted, inexact = colour.to_rgb(picture)
-        samples = _of_channels(np.asarray(converted))
-        return samples if inexact is None else replace(samples, left_out=(inexact,))
+        inexact: set[str] = set()
+
+        def to_rgb(strip: PIL.Image.Image) -> PIL.Image.Image:
+            converted, *guessed = colour.to_rgb(strip)
+            inexact.update(filter(None, guessed))
+            return converted
+
+        samples = _by_strips(picture, to_rgb, grey=False, transparent=False)
+        return replace(samples, left_out=tuple(inexact))
     grey, transparent = picture.mode in _GREY_MODES, picture.has_transparency_data
     mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
-    channels = np.asarray(picture.convert(mode))
-    return _of_channels(channels if channels.ndim == 3 else channels[:, :, np.newaxis])
+    return _by_strips(
+        picture, lambda strip: strip.convert(mode), grey=grey, transparent=transparent
+    )
+
+
+def _by_strips(
+    picture: PIL.Image.Image,
+    convert: Callable[[PIL.Image.Image], PIL.Image.Image],
+    *,
+    grey: bool,
+    transparent: bool,
+) -> _Samples:
+    """Samples of a loaded picture, a few rows of which are converted at a time.
+
+    Args:
+        picture: Loaded.
+        convert: Gives 8 bits a channel: L, LA, RGB or RGBA.
+        grey: Whether these are L or LA.
+        transparent: Whether they have alpha.
+    """
+    shape = picture.height, picture.width
+    pixels = np.empty((*shape, 3), np.uint8)
+    alpha = np.empty(shape, np.uint8) if transparent else None
+    for rows, strip in pictures(picture):
+        channels = np.atleast_3d(np.asarray(convert(strip)))
+        pixels[rows] = channels[:, :, : 1 if grey else 3]
+        if alpha is not None:
+            alpha[rows] = channels[:, :, -1]
+    return _Samples(pixels, grey, alpha)
 
 
 def _of_deep_channels(picture: PIL.Image.Image, deep: npt.NDArray[np.uint16]) -> _Samples:
@@ -412,7 +446,9 @@ def _of_deep_channels(picture: PIL.Image.Image, deep: npt.NDArray[np.uint16]) ->
     samples = _of_channels(depth.scaled(deep, most))
     transparent = picture.info.get("transparency")
     if samples.alpha is None and transparent is not None:
-        alpha = np.where((deep == transparent).all(axis=2), 0, 255).astype(np.uint8)
+        alpha = np.empty(deep.shape[:2], np.uint8)
+        for rows in strips(*alpha.shape):
+            alpha[rows] = 255 * (deep[rows] != transparent).any(axis=2)
         samples = replace(samples, alpha=alpha)
     return replace(samples, left_out=_depth_lost(most, not known))
 
@@ -429,7 +465,7 @@ def _of_deep_grey(picture: PIL.Image.Image) -> _Samples:
     return _Samples(
         replicated(values),
         True,
-        None if transparent is None else np.where(deep == transparent, 0, 255).astype(np.uint8),
+        None if transparent is None else (deep != transparent).astype(np.uint8) * 255,
         _depth_lost(most, not known),
     )
 
