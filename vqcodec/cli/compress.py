@@ -23,6 +23,7 @@ from vqcodec.cli.options import (
     keep_of,
     lossless_option,
     many_options,
+    max_pixels_option,
     model_option,
     quality_option,
     reading_options,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     "--report", is_flag=True, help="Also decompress, and print PSNR, bits of every level, seconds."
 )
 @json_option
+@max_pixels_option
 @verbosity_options
 def command(
     names: tuple[str, ...],

@@ -151,7 +151,7 @@ def load_alpha(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
     try:
         with (
             untrusted("the alpha channel"),
-            pillow_limits(),
+            pillow_limits(height * width),
             PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as picture,
         ):
             if picture.mode == "L" and picture.size == (width, height):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from vqcodec import container
+from vqcodec import container, limits
 from vqcodec.errors import ImageError
 from vqcodec.image.strips import strips
 
@@ -84,7 +84,7 @@ class Image:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses sizes that no `.vqz` file has.
+    """Refuses sizes that no `.vqz` file has, and those above the limit of pixels.
 
     Raises:
         ImageError: it is one.
@@ -92,6 +92,7 @@ def check_size(width: int, height: int) -> None:
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
         reason = f"is {width} x {height}; the most is {MAX_PIXELS} pixels, {MAX_SIDE} a side"
         raise ImageError(f"{reason}, the least is 1 x 1: reduce it or cut it up")
+    limits.check(width, height)
 
 
 def luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

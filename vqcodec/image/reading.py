@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from vqcodec import container, files
+from vqcodec import container, files, limits
 from vqcodec.errors import CodecError, ImageError
 from vqcodec.image import colour, depth, kinds, png
-from vqcodec.image.guard import pillow_limits, silent_libraries, untrusted
+from vqcodec.image.guard import any_size, pillow_limits, silent_libraries, untrusted
 from vqcodec.image.metadata import Keep, metadata, orientation
 from vqcodec.image.picture import Image, check_size, replicated, turned
 from vqcodec.image.strips import pictures, strips
@@ -71,6 +71,7 @@ def load(
     frame: int = 0,
     tone_map: bool = False,
     allow_damaged: bool = False,
+    max_pixels: int | None = None,
 ) -> Image:
     """Reads an image of any kind that Pillow, its plugins or imageio read.
 
@@ -84,12 +85,21 @@ def load(
         frame: Of an animation or of several pages, from 0.
         tone_map: Whether to make a picture of floating-point light instead of refusing it.
         allow_damaged: Whether to take of a damaged file what can be read.
+        max_pixels: The most there may be, which is known before any is decoded; None for what the
+            environment variable VQCODEC_MAX_PIXELS says, or 128 million.
 
     Raises:
         ImageError: The image is unreadable, of a kind that is not supported, or too large.
         CodecError: The file cannot be read.
     """
     wish = _Wish(keep, frame, tone_map)
+    with limits.at_most(max_pixels):
+        return _loaded(source, wish, allow_damaged)
+
+
+def _loaded(
+    source: bytes | bytearray | memoryview | str | Path | BinaryIO, wish: _Wish, allow_damaged: bool
+) -> Image:
     if isinstance(source, str | Path):
         try:
             return _load(files.read_bytes(source), wish, allow_damaged)
@@ -229,7 +239,9 @@ def _identified(encoded: bytes) -> Iterator[None]:
 def _opened(encoded: bytes) -> Iterator[PIL.Image.Image]:
     PIL.Image.init()
     formats = [name for name in PIL.Image.OPEN if name not in _REFUSED_FORMATS]
-    with PIL.Image.open(io.BytesIO(encoded), formats=formats) as picture:
+    with any_size():  # what Pillow says of one that is too large has not its sides
+        picture = PIL.Image.open(io.BytesIO(encoded), formats=formats)
+    with picture:
         check_size(*picture.size)
         yield picture
 

@@ -273,7 +273,7 @@ def _options(image: Image, name: str) -> dict[str, Any]:
 
 def _read_back(encoded: bytes) -> Image | None:
     try:
-        return load(encoded, keep="all")
+        return load(encoded, keep="all", max_pixels=container.MAX_PIXELS)
     except ImageError:
         return None
 
