@@ -98,7 +98,7 @@ def check_size(width: int, height: int) -> None:
 def luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The rounded mean of the channels: uint8 [H,W]."""
     mean = np.empty(pixels.shape[:2], np.uint8)
-    for rows in strips(*mean.shape):
+    for rows in strips(*pixels.shape[:2]):
         mean[rows] = (pixels[rows].sum(axis=2, dtype=np.uint16) + 1) // 3
     return mean
 

@@ -459,7 +459,7 @@ def _of_deep_channels(picture: PIL.Image.Image, deep: npt.NDArray[np.uint16]) ->
     transparent = picture.info.get("transparency")
     if samples.alpha is None and transparent is not None:
         alpha = np.empty(deep.shape[:2], np.uint8)
-        for rows in strips(*alpha.shape):
+        for rows in strips(*deep.shape[:2]):
             alpha[rows] = 255 * (deep[rows] != transparent).any(axis=2)
         samples = replace(samples, alpha=alpha)
     return replace(samples, left_out=_depth_lost(most, not known))
