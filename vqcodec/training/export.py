@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqcodec import weights_file
+from vqcodec import registry, weights_file
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, WeightsError
 from vqcodec.models.families import from_config
 from vqcodec.models.family import Family
 from vqcodec.models.prior import (
@@ -197,11 +197,13 @@ def write_weights(
 
 
 def load_autoencoder(path: Path) -> Family:
-    """The averaged autoencoder of a training checkpoint, ready for inference.
+    """The averaged autoencoder of a training checkpoint, or that of a weights file, for inference.
 
     Raises:
-        CodecError: it is no such checkpoint.
+        CodecError: it is neither.
     """
+    if _is_weights_file(path):
+        return weights_file.read(registry.locate(path)).autoencoder
     tensors, state = checkpoint.load(path)
     try:
         autoencoder = from_config(state["config"])
@@ -210,6 +212,13 @@ def load_autoencoder(path: Path) -> Family:
         reason = "is no checkpoint of vqcodec train autoencoder"
         raise CodecError(f"{reason} ({type(error).__name__})").in_file(path) from error
     return autoencoder.eval()
+
+
+def _is_weights_file(path: Path) -> bool:
+    try:
+        return registry.read_metadata(path).get("format") == weights_file.FORMAT
+    except WeightsError:  # loading it as a checkpoint says what is wrong
+        return False
 
 
 def fingerprint(autoencoder: Family) -> str:
