@@ -256,3 +256,42 @@ def test_standard_output_takes_one_image(invoke: Invoke, class_model: Path) -> N
         result = invoke("sample", "-", *arguments, "--size", "8x8", "--model", class_model)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "Standard output takes one image" in result.stderr
+
+
+class TestSteps:
+    def test_are_an_animation_that_ends_with_the_images(
+        self, invoke: Invoke, class_model: Path, tmp_path: Path
+    ) -> None:
+        arguments = ["--class", "1", "--count", "2", "--model", class_model]
+        result = invoke("sample", "a.png", "--steps", "a.webp", *arguments)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+        assert names(tmp_path) == ["a-1-0.png", "a-1-1.png", "a.webp"]
+        assert invoke("sample", "g.png", "--grid", *arguments).exit_code == 0
+        with PIL.Image.open(tmp_path / "a.webp") as film, PIL.Image.open(tmp_path / "g.png") as end:
+            assert film.size == end.size == (2 * (SIDE + 2) + 2, SIDE + 4)
+            assert film.n_frames > 10
+            film.seek(film.n_frames - 1)
+            assert np.array_equal(np.asarray(film.convert("RGB")), np.asarray(end))
+            film.seek(0)
+            assert not np.array_equal(np.asarray(film.convert("RGB")), np.asarray(end))
+
+    @pytest.mark.parametrize("name", ["a.png", "-", "a"])
+    def test_with_another_ending_draw_nothing(
+        self, invoke: Invoke, class_model: Path, tmp_path: Path, name: str
+    ) -> None:
+        result = invoke("sample", "b.png", "--class", "1", "--steps", name, "--model", class_model)
+        assert result.exit_code == 1
+        assert "write a .gif or .webp file" in result.stderr
+        assert names(tmp_path) == []
+
+    def test_do_not_overwrite(self, invoke: Invoke, class_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "a.gif").write_bytes(b"precious")
+        arguments = ["sample", "b.png", "--class", "1", "--steps", "a.gif", "--model", class_model]
+        result = invoke(*arguments)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("vqcodec: error: a.gif: exists already")
+        assert names(tmp_path) == ["a.gif"]
+        assert invoke(*arguments, "--force").exit_code == 0
+        result = invoke(*[*arguments[:1], "c.webp", *arguments[2:-3], "c.webp", *arguments[-2:]])
+        assert result.exit_code == 2
+        assert "name the same file" in result.stderr

@@ -50,6 +50,7 @@ def _parse_size(
     epilog=examples(
         "sample --class 97                                  # sample-97-0.png",
         "sample ducks.png --class drake --count 16 --grid --seed 1",
+        "sample ducks.png --class drake --count 16 --grid --steps ducks.webp",
         "sample texture.png --model hvq-photo-2 --size 256x256",
     )
 )
@@ -91,6 +92,13 @@ def _parse_size(
     is_flag=True,
     help="Also decode from fewer levels: in a grid one row a sample, coarse to fine; else files "
     "OUT-levels1.png, ...",
+)
+@click.option(
+    "--steps",
+    "film",
+    metavar="FILE",
+    help="Also write an animation, .gif or .webp, of how the images come about: coarse to fine, "
+    "position by position.",
 )
 @drawing_options
 @click.option(
@@ -136,6 +144,7 @@ def command(
     as_grid: bool,
     columns: int | None,
     levels: bool,
+    film: str | None,
     seed: int,
     temperature: float,
     top_k: int | None,
@@ -170,21 +179,29 @@ def command(
 
     image_format = "PNG" if folders or target is None else format_for(target)
 
+    from vqcodec.drawing import animation
     from vqcodec.drawing.grid import grid, grid_size
     from vqcodec.drawing.sampling import Keeping, Place, Request, draw
     from vqcodec.drawing.shaping import Shaping
 
+    if film is not None:
+        animation.check_name(film)
+        check_writable(film, force=force)
     place = Place(model, device, batch)
     loaded = place.load(of_classes=bool(wanted))
     classes = _classes(loaded, wanted) if wanted else None
     width, height = size or (None, None)
-    request = Request(height, width, classes, count, seed, quality, levels)
+    request = Request(height, width, classes, count, seed, quality, levels or film is not None)
     shaping = Shaping(temperature, top_k, top_p, guidance)
     steps = len(loaded.strides) if levels else 1
-    total = count * len(classes or [None]) * steps
+    samples = count * len(classes or [None])
+    total = samples * steps
+    in_rows = count if classes and len(classes) > 1 and count > 1 else None
+    across = in_rows or math.ceil(math.sqrt(samples))
+    if film is not None:
+        animation.check_size(samples, across, *request.sides(loaded), loaded.strides)
     if as_grid:
         if columns is None:
-            in_rows = count if classes and len(classes) > 1 and count > 1 else None
             columns = steps if levels else in_rows or math.ceil(math.sqrt(total))
         grid_size(total, columns, *request.sides(loaded))
         targets = [[target or DEFAULT_NAME]]
@@ -193,6 +210,8 @@ def command(
         targets = _targets(target, classes, count, steps, keys)
     if target == STANDARD_STREAM and not as_grid and total > 1:
         raise click.UsageError("Standard output takes one image: use --grid or a file name.")
+    if film in itertools.chain(*targets):
+        raise click.UsageError("OUT and --steps name the same file.")
     for folder in dict.fromkeys(Path(path).parent for path, *_ in targets if folders):
         folder.mkdir(parents=True, exist_ok=True)
     for path in itertools.chain(*targets):
@@ -205,7 +224,12 @@ def command(
 
     with progress("sample") as advance:
         drawn = draw(request, shaping, place, keeping=keeping, progress=advance)
-        rows = ((*each.coarser, each.image) for each in drawn)
+        if film is not None:
+            kept = list(drawn)
+            shown = list(animation.frames(kept, across, loaded.strides))
+            write_atomically(film, animation.dump(shown, film), force=force)
+            drawn = iter(kept)
+        rows = ((*(each.coarser if levels else ()), each.image) for each in drawn)
         if as_grid:
             assert columns is not None
             whole = grid(list(itertools.chain(*rows)), columns)
@@ -215,7 +239,7 @@ def command(
                 for path, image in zip(paths, images, strict=True):
                     write_atomically(path, dump(image, image_format), force=force)
     if as_json:
-        written = [*itertools.chain(*targets)]
+        written = [*itertools.chain(*targets), *([] if film is None else [film])]
         found = {"files": written, "model": loaded.model_id, "seed": seed, "classes": classes}
         print_json(found, err=is_standard_stream(written[0]))
 

@@ -203,31 +203,40 @@ def _prior(
     }
 
 
-def _linked_priors(channels: int, blocks: int, context: int, *row: Any, **fields: Any) -> list[Row]:
+_Size = tuple[int, int, int]
+"""Channels, blocks, and blocks at every coarser level's resolution."""
+
+
+def _linked_priors(size: _Size, batch: int, dropout: float, **fields: Any) -> list[Row]:
     """Of Adiban et al., table 8: one row for all levels."""
-    levels = (0, context, context)
-    return [_prior(channels, blocks, *row, 4, context_blocks=each, **fields) for each in levels]
-
-
-def _pyramid_priors(
-    channels: int, blocks: int, context: int, batches: tuple[int, int, int], **fields: Any
-) -> list[Row]:
-    """Of Adiban et al., table 9: top, middle, bottom."""
-    rows = zip(batches, (0.5, 0.3, 0.25), (4, 1, 0), (0, context, context), strict=True)
+    channels, blocks, context = size
     return [
-        _prior(channels, blocks, *row, context_blocks=context, **fields) for *row, context in rows
+        _prior(channels, blocks, batch, dropout, 4, context_blocks=each, **fields)
+        for each in (0, context, context)
     ]
 
 
-# So many examples pass at once as attention over the maps leaves memory for.
+def _pyramid_priors(size: _Size, batches: tuple[int, int, int], **fields: Any) -> list[Row]:
+    """Of Adiban et al., table 9: top, middle, bottom."""
+    channels, blocks, context = size
+    top, middle, bottom = batches
+    return [
+        _prior(channels, blocks, top, 0.5, 4, **fields),
+        _prior(channels, blocks, middle, 0.3, 1, context_blocks=context, **fields),
+        _prior(channels, blocks, bottom, 0.25, context_blocks=context, **fields),
+    ]
+
+
 _LARGE, _MIDDLE, _SMALL = (128, 20, 20), (64, 12, 8), (64, 4, 1)
-_FAST = {"learning_rate": 3e-3, "warm_up": 50, "at_once": 64}
-_WIDE_MAPS = {"at_once": 8}
+# Trains in minutes on a CPU.
+_FAST: dict[str, Any] = {"learning_rate": 3e-3, "warm_up": 50, "at_once": 64}
+# As many as attention over 1,024 positions leaves memory for.
+_WIDE_MAPS: dict[str, Any] = {"at_once": 8}
 
 PRIOR_PRESETS: dict[str, Sequence[Row]] = {
-    "vqvae-mnist": _linked_priors(*_SMALL, 512, 0.1, **_FAST)[:1],
-    "vqvae-cifar10": _linked_priors(*_MIDDLE, 512, 0.1, at_once=64)[:1],
-    "vqvae-imagenet128": _linked_priors(*_LARGE, 128, 0.15, **_WIDE_MAPS)[:1],
+    "vqvae-mnist": _linked_priors(_SMALL, 512, 0.1, **_FAST)[:1],
+    "vqvae-cifar10": _linked_priors(_MIDDLE, 512, 0.1, at_once=64)[:1],
+    "vqvae-imagenet128": _linked_priors(_LARGE, 128, 0.15, **_WIDE_MAPS)[:1],
     "vqvae2-imagenet256": (
         _prior(512, 20, 1024, 0.1, 4, average_decay=0.9999, **_WIDE_MAPS),
         _prior(512, 20, 512, 0.1, context_blocks=20, average_decay=0.9999, **_WIDE_MAPS),
@@ -237,14 +246,14 @@ PRIOR_PRESETS: dict[str, Sequence[Row]] = {
         _prior(512, 20, 512, 0.3, 1, context_blocks=8, average_decay=0.9999, at_once=1),
         _prior(512, 10, 256, 0.25, context_blocks=8, average_decay=0.9999, at_once=2),
     ),
-    "vqvae2-ffhq256": _pyramid_priors(*_LARGE, (128, 64, 32), at_once=32),
-    "vqvae2-imagenet128": _pyramid_priors(*_LARGE, (256, 128, 64), at_once=32),
-    "vqvae2-cifar10": _pyramid_priors(*_MIDDLE, (512, 512, 512), at_once=64),
-    "vqvae2-mnist": _pyramid_priors(*_SMALL, (512, 512, 512), **_FAST),
-    "hrvqvae-ffhq256": _linked_priors(*_LARGE, 32, 0.15, **_WIDE_MAPS),
-    "hrvqvae-imagenet128": _linked_priors(*_LARGE, 128, 0.15, **_WIDE_MAPS),
-    "hrvqvae-cifar10": _linked_priors(*_MIDDLE, 512, 0.1, at_once=64),
-    "hrvqvae-mnist": _linked_priors(*_SMALL, 512, 0.1, **_FAST),
+    "vqvae2-ffhq256": _pyramid_priors(_LARGE, (128, 64, 32), at_once=32),
+    "vqvae2-imagenet128": _pyramid_priors(_LARGE, (256, 128, 64), at_once=32),
+    "vqvae2-cifar10": _pyramid_priors(_MIDDLE, (512, 512, 512), at_once=64),
+    "vqvae2-mnist": _pyramid_priors(_SMALL, (512, 512, 512), **_FAST),
+    "hrvqvae-ffhq256": _linked_priors(_LARGE, 32, 0.15, **_WIDE_MAPS),
+    "hrvqvae-imagenet128": _linked_priors(_LARGE, 128, 0.15, **_WIDE_MAPS),
+    "hrvqvae-cifar10": _linked_priors(_MIDDLE, 512, 0.1, at_once=64),
+    "hrvqvae-mnist": _linked_priors(_SMALL, 512, 0.1, **_FAST),
 }
 """By name and level."""
 
