@@ -15,6 +15,7 @@ import tiny_classes
 from conftest import Invoke, Run
 from tiny_classes import CLASSES, SIDE, write_tiny_class_model
 
+from vqcodec.drawing.sampling import Keeping, Place, Request, draw
 from vqcodec.photos import read_photos
 
 
@@ -238,9 +239,9 @@ def test_keep(
     [
         (["--columns", "3"], "--columns is for --grid"),
         (["--folders"], "--folders needs OUT and --class, and no --grid"),
-        (["--keep", "0.5", "--class", "1"], "--keep below 1 and --classifier need each other"),
-        (["--classifier", "a:b"], "--keep below 1 and --classifier need each other"),
+        (["--classifier", "a:b"], "--classifier needs --keep below 1"),
         (["--keep", "0.5", "--classifier", "a:b"], "--keep needs --class"),
+        (["--keep", "0.5"], "--keep needs --class"),
         (["--size", "8by8"], "is not WIDTHxHEIGHT"),
         (["--top-p", "0"], "--top-p"),
     ],
@@ -295,3 +296,17 @@ class TestSteps:
         result = invoke(*[*arguments[:1], "c.webp", *arguments[2:-3], "c.webp", *arguments[-2:]])
         assert result.exit_code == 2
         assert "name the same file" in result.stderr
+
+
+def test_keep_without_a_classifier_goes_by_the_priors(
+    invoke: Invoke, class_model: Path, tmp_path: Path
+) -> None:
+    arguments = ["--class", "drake", "--size", "8x8", "--model", class_model]
+    assert invoke("sample", "a.png", "--count", "8", *arguments).exit_code == 0
+    result = invoke("sample", "k.png", "--count", "2", "--keep", "0.25", *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    request = Request(8, 8, classes=[1], count=2)
+    kept = draw(request, place=Place(class_model), keeping=Keeping(0.25))
+    for n, each in enumerate(kept):
+        drawn = (tmp_path / f"a-1-{each.number}.png").read_bytes()
+        assert (tmp_path / f"k-1-{n}.png").read_bytes() == drawn

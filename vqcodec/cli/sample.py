@@ -104,8 +104,6 @@ def _parse_size(
 @click.option(
     "--guidance",
     type=click.FloatRange(min=0.0),
-    default=1.0,
-    show_default=True,
     metavar="W",
     help="Above 1 nearer to the class and less varied, at twice the work.",
 )
@@ -115,13 +113,14 @@ def _parse_size(
     default=1.0,
     show_default=True,
     metavar="SHARE",
-    help="Draw more images, and keep the share that the classifier finds likeliest of their class; "
-    "where two come close, another machine may keep the other.",
+    help="Draw more images, and keep the share that is likeliest of its class, by the model's own "
+    "priors or by a classifier.",
 )
 @click.option(
     "--classifier",
     metavar="SPEC",
-    help="For --keep: a classifier of the model's classes, named as for `evaluate`.",
+    help="For --keep: a classifier of the model's classes, named as for `evaluate`; where two "
+    "images come close, another machine may keep the other.",
 )
 @click.option(
     "--batch",
@@ -146,10 +145,10 @@ def command(
     levels: bool,
     film: str | None,
     seed: int,
-    temperature: float,
+    temperature: float | None,
     top_k: int | None,
     top_p: float | None,
-    guidance: float,
+    guidance: float | None,
     keep: float,
     classifier: str | None,
     batch: int | None,
@@ -163,13 +162,14 @@ def command(
 
     Without OUT, files in this folder are named after the class: sample-97-0.png. A seed gives the
     same indices on every machine and the same pixels whatever the batch; between machines these may
-    differ by 1.
+    differ by 1. Temperature, top-p and guidance are those of the model, level by level, where they
+    are not given.
     """
     if columns is not None and not as_grid:
         raise click.UsageError("--columns is for --grid.")
-    if (keep < 1) != (classifier is not None):
-        raise click.UsageError("--keep below 1 and --classifier need each other.")
-    if classifier is not None and not wanted:
+    if classifier is not None and keep == 1:
+        raise click.UsageError("--classifier needs --keep below 1.")
+    if keep < 1 and not wanted:
         raise click.UsageError("--keep needs --class.")
 
     if folders and (as_grid or not wanted or target in (None, STANDARD_STREAM)):
@@ -182,7 +182,7 @@ def command(
     from vqcodec.drawing import animation
     from vqcodec.drawing.grid import grid, grid_size
     from vqcodec.drawing.sampling import Keeping, Place, Request, draw
-    from vqcodec.drawing.shaping import Shaping
+    from vqcodec.drawing.shaping import shapings
 
     if film is not None:
         animation.check_name(film)
@@ -192,7 +192,8 @@ def command(
     classes = _classes(loaded, wanted) if wanted else None
     width, height = size or (None, None)
     request = Request(height, width, classes, count, seed, quality, levels or film is not None)
-    shaping = Shaping(temperature, top_k, top_p, guidance)
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    shaping = shapings(loaded, of_classes=bool(wanted), **given)
     steps = len(loaded.strides) if levels else 1
     samples = count * len(classes or [None])
     total = samples * steps
@@ -210,13 +211,13 @@ def command(
         targets = _targets(target, classes, count, steps, keys)
     if target == STANDARD_STREAM and not as_grid and total > 1:
         raise click.UsageError("Standard output takes one image: use --grid or a file name.")
-    if film in itertools.chain(*targets):
+    if film is not None and film in itertools.chain(*targets):
         raise click.UsageError("OUT and --steps name the same file.")
     for folder in dict.fromkeys(Path(path).parent for path, *_ in targets if folders):
         folder.mkdir(parents=True, exist_ok=True)
     for path in itertools.chain(*targets):
         check_writable(path, force=force)
-    keeping = None
+    keeping = Keeping(keep) if keep < 1 else None
     if classifier is not None:
         from vqcodec.metrics.classifiers import load_classifier
 

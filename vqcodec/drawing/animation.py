@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from vqcodec.drawing.sampling import Sample
 from vqcodec.errors import ImageError, OutputError
 from vqcodec.image import Image
 from vqcodec.spec.cone import step_of
-from vqcodec.tiling import crop, padded
+from vqcodec.tiling import padded
 
 ENDINGS = (".gif", ".webp")
 MAX_FRAMES = 24
@@ -74,7 +75,7 @@ def frames(samples: Sequence[Sample], columns: int, strides: Sequence[int]) -> I
     for level, stride in enumerate(strides):
         found = [[*each.coarser, each.image][level].pixels for each in samples]
         steps = _map_of(height, width, stride, strides[0])
-        wide = crop(np.repeat(np.repeat(steps, stride, 0), stride, 1)[..., None], height, width)
+        wide = np.repeat(np.repeat(steps, stride, 0), stride, 1)[:height, :width, None]
         for reached in _reached(steps):
             mixed = [np.where(wide <= reached, *pair) for pair in zip(found, shown, strict=True)]
             yield grid([Image(pixels, grey=False) for pixels in mixed], columns)
@@ -95,7 +96,7 @@ def dump(pictures: Sequence[Image], path: str | Path) -> bytes:
 
     ending = Path(path).suffix.lower()
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_MS]
-    options = {"lossless": True} if ending == ".webp" else {}
+    options: dict[str, Any] = {"lossless": True} if ending == ".webp" else {}
     stacked = np.stack([each.pixels for each in pictures])
     try:
         encoded: bytes = v3.imwrite(

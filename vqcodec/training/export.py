@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vqcodec import registry, weights_file
+from vqcodec.drawing.shaping import Shaping
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError, WeightsError
@@ -186,6 +187,7 @@ def write_weights(
     priors: Sequence[Prior],
     classes: Sequence[ClassName] = (),
     side: int | None = None,
+    shapings: Sequence[Mapping[str, float]] = (),
 ) -> str:
     """Writes a weights file of trained, calibrated float priors, and returns its SHA-256.
 
@@ -193,7 +195,7 @@ def write_weights(
     """
     packed = [PackedPrior(prior.config, integer_prior(prior)) for prior in priors]
     tables = shared_tables()
-    return weights_file.write(path, model_id, autoencoder, packed, tables, classes, side)
+    return weights_file.write(path, model_id, autoencoder, packed, tables, classes, side, shapings)
 
 
 def load_autoencoder(path: Path) -> Family:
@@ -254,18 +256,23 @@ def load_prior(path: Path, autoencoder: Family) -> Prior:
 
 
 def export(
-    autoencoder_checkpoint: Path, prior_checkpoints: Sequence[Path], path: Path, model_id: str
+    autoencoder_checkpoint: Path,
+    prior_checkpoints: Sequence[Path],
+    path: Path,
+    model_id: str,
+    shapings: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
     """Packs training checkpoints into a weights file and returns its SHA-256.
 
     Args:
-        autoencoder_checkpoint: From `train autoencoder`.
+        autoencoder_checkpoint: From `train autoencoder`, or a weights file.
         prior_checkpoints: From `train prior`, one per level, coarse to fine.
         path: Of the weights file.
         model_id: What files coded with it will name.
+        shapings: How its samples are drawn, fields of `Shaping` with a value for every level.
 
     Raises:
-        CodecError: missing or mismatched checkpoints.
+        CodecError: missing or mismatched checkpoints, or values that cannot be.
     """
     autoencoder = load_autoencoder(autoencoder_checkpoint)
     levels = len(autoencoder.config.levels)
@@ -274,6 +281,16 @@ def export(
             f"{len(prior_checkpoints)} prior checkpoints for {levels} levels; "
             "give one per level, coarse to fine"
         )
+    each_level = [
+        {name: values[level] for name, values in (shapings or {}).items() if level < len(values)}
+        for level in range(levels)
+    ]
+    for name, values in (shapings or {}).items():
+        if len(values) != levels:
+            reason = f"{len(values)} values of {name} for {levels} levels"
+            raise CodecError(f"{reason}; give one per level, coarse to fine")
+    for fields in each_level:
+        Shaping(**fields)  # type: ignore[arg-type]
     priors = []
     classes: list[ClassName] = []
     side = None
@@ -292,4 +309,5 @@ def export(
             reason = "was stopped before its values were rounded to the grids; train it to the end"
             raise CodecError(reason).in_file(checkpoint_path)
         priors.append(prior)
-    return write_weights(path, model_id, autoencoder, priors, classes, side)
+    given = each_level if shapings else ()
+    return write_weights(path, model_id, autoencoder, priors, classes, side, given)
