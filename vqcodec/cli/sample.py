@@ -123,6 +123,12 @@ def _parse_size(
     "images come close, another machine may keep the other.",
 )
 @click.option(
+    "--synthesis",
+    metavar="NAME|FILE",
+    help="What restores pixels: faithful, natural, or a file; natural where a model of classes has "
+    "it, if not given.",
+)
+@click.option(
     "--batch",
     type=click.IntRange(min=1),
     metavar="N",
@@ -151,6 +157,7 @@ def command(
     guidance: float | None,
     keep: float,
     classifier: str | None,
+    synthesis: str | None,
     batch: int | None,
     quality: int | None,
     model: str | None,
@@ -191,7 +198,8 @@ def command(
     loaded = place.load(of_classes=bool(wanted))
     classes = _classes(loaded, wanted) if wanted else None
     width, height = size or (None, None)
-    request = Request(height, width, classes, count, seed, quality, levels or film is not None)
+    every = levels or film is not None
+    request = Request(height, width, classes, count, seed, quality, every, synthesis)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     shaping = shapings(loaded, of_classes=bool(wanted), **given)
     steps = len(loaded.strides) if levels else 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,5 +42,5 @@ def _bits(model: Model, indices: Sequence[Tensor], labels: Tensor, quality: Tens
         payload.code_lengths(prior.start(indices[:level], quality, labels, *maps.shape[2:]), maps)
         for level, (prior, maps) in enumerate(zip(model.priors, indices, strict=True))
     ]
-    found: list[float] = sum(lengths).tolist()
+    found: list[float] = np.sum(lengths, axis=0).tolist()
     return found

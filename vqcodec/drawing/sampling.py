@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec import compiling, kernels
+from vqcodec import compiling, kernels, registry
 from vqcodec.ambient import each_in_ordinary_state, ordinary_state
 from vqcodec.drawing.classes import check_classes, listed
 from vqcodec.drawing.judging import evidence
@@ -38,6 +38,7 @@ from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL, default_generator
+from vqcodec.syntheses import NATURAL, synthesis_of
 from vqcodec.threads import share
 from vqcodec.tiling import crop, padded
 from vqcodec.weights_file import Model, load
@@ -72,6 +73,8 @@ class Request:
         seed: Of the random numbers, 0 or more.
         quality: The quality whose indices are imitated; None for the middle.
         levels: Whether to decode from fewer levels, too.
+        synthesis: What restores pixels of all levels, see `syntheses.synthesis_of`; None for the
+            natural synthesis of a model of classes, if it has one, and else the faithful one.
 
     Raises:
         CodecError: a count or a seed that cannot be.
@@ -84,6 +87,7 @@ class Request:
     seed: int = 0
     quality: int | None = None
     levels: bool = False
+    synthesis: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -318,6 +322,10 @@ class _Sampler:
         self.quality = model.checked_quality(request.quality) - 1
         self.seed = request.seed
         self.levels = request.levels
+        name = request.synthesis
+        if name is None and model.classes and model.model_id in registry.SYNTHESES:
+            name = NATURAL
+        self.synthesis = synthesis_of(model, name)
         self.shapings = shapings
         self.scored = scored
 
@@ -414,12 +422,14 @@ class _Sampler:
 
     def _images(self, indices: Sequence[Tensor]) -> list[Image]:
         quality = torch.tensor([self.quality], device=self.model.device)
+        whole = len(indices) == len(self.model.strides)
+        synthesis = self.synthesis if whole else self.model.autoencoder
         found: dict[int, Image] = {}
 
         def decode(n: int) -> None:
             # One by one: sums of floats, and so the pixels, depend on the size of the batch.
             one = [maps[n : n + 1] for maps in indices]
-            pixels = self.model.autoencoder.synthesize(one, quality)[0].cpu().numpy()
+            pixels = synthesis.synthesize(one, quality)[0].cpu().numpy()
             found[n] = Image(crop(pixels, self.height, self.width).copy(), grey=False)
 
         share(decode, range(len(indices[0])), kernels.threads(self.model.device))

@@ -43,6 +43,7 @@ FLAT_SIDE = 8  # of the blocks whose activity is measured
 FLATNESS = 3.0  # added to a block's standard deviation: the smaller, the more flat areas count
 LOW_QUALITIES = 2.0  # exponent of the shares of the range drawn: above 1, low ones come more often
 RISE = 500  # steps over which the discriminator's gradient comes in
+WIDE_CROP = 128  # pixels that MS-SSIM's windows of 7 need a side; smaller ones have windows of 3
 STAGES = 4  # of VGG16 that the discriminator sees, at strides 1, 2, 4 and 8
 WIDTH = 64
 
@@ -150,7 +151,11 @@ class PerceptualLoss(nn.Module):
         apart = vgg.distance(seen, real).mean()
         whole = alex.distance(self._features(alex, restored / 127.5 - 1), other).mean()
         structure = 1 - ms_ssim(
-            restored.clamp(0, 255), target, data_range=255, weights=[0.2, 0.4, 0.4], win_size=7
+            restored.clamp(0, 255),
+            target,
+            data_range=255,
+            weights=[0.2, 0.4, 0.4],
+            win_size=7 if crops.shape[1] >= WIDE_CROP else 3,
         )
         share = self.adversaries.synthesis.share(position[:1]).squeeze()
         loss = MSE_WEIGHT * (2 - 1.5 * share) * (errors.mean() + flat) / 2
@@ -264,9 +269,9 @@ def train(config: SynthesisTraining) -> Path:
     """
     if find_spec("pytorch_msssim") is None:
         raise CodecError("pytorch-msssim is not installed; pip install 'vqcodec[bench]'")
-    if config.crop < 16 * 8 or config.part % 16 or config.part > config.crop:
+    if config.crop < 64 or config.part % 16 or config.part > config.crop:
         raise CodecError(
-            f"cannot train on {config.part} of {config.crop} pixels; crops have 128 or more, and "
+            f"cannot train on {config.part} of {config.crop} pixels; crops have 64 or more, and "
             "parts of them a multiple of 16"
         )
     networks = {found.kind.name: found.network for found in map(Lpips, config.lpips)}
