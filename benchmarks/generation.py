@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ from vqcodec.metrics.realism import (
     precision_and_recall,
 )
 from vqcodec.metrics.reconstruction import reconstruct, write_reconstructions
-from vqcodec.photos import Photo, open_photos
+from vqcodec.photos import Photo, in_split, open_photos
 from vqcodec.progress import Progress
 from vqcodec.registry import default_generator
 from vqcodec.weights_file import Model, load
@@ -301,13 +302,19 @@ def measure_memory(
     )
 
 
-def of_classes(sources: Sequence[Source], keys: Collection[str], side: int) -> list[Photo]:
-    """The images of some classes, scaled to a shorter side."""
+def of_classes(
+    sources: Sequence[Path], split: str, keys: Collection[str], side: int
+) -> list[Photo]:
+    """The images of some classes in a split, scaled to a shorter side; perhaps none."""
     found = []
-    for each in sources:
-        photos = open_photos(each.path, side, short_side=side, split=each.split)
-        found += [photos[n] for n, label in enumerate(photos.labels) if label in keys]
-    return found
+    for path in sources:
+        photos = open_photos(path, 1, short_side=side)
+        seen: Counter[str] = Counter()
+        for n, label in enumerate(photos.labels):
+            if label in keys and in_split(seen[label], split):
+                found.append(photos[n])
+            seen[label] += 1
+    return [photo for photo in found if min(photo.pixels.shape[:2]) >= side]
 
 
 @click.command(cls=Command)
@@ -384,8 +391,8 @@ def main(
             measure_memory(
                 loaded,
                 fake.read(),
-                of_classes([Source(path, "train") for path in sources], known, side),
-                of_classes([Source(path, "validation") for path in sources], known, side),
+                of_classes(sources, "train", known, side),
+                of_classes(sources, "validation", known, side),
                 load_classifier(features),
                 output / "nearest.webp",
                 advance,

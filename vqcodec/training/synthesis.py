@@ -44,7 +44,6 @@ FLATNESS = 3.0  # added to a block's standard deviation: the smaller, the more f
 LOW_QUALITIES = 2.0  # exponent of the shares of the range drawn: above 1, low ones come more often
 RISE = 500  # steps over which the discriminator's gradient comes in
 WIDE_CROP = 128  # pixels that MS-SSIM's windows of 7 need a side; smaller ones have windows of 3
-STAGES = 4  # of VGG16 that the discriminator sees, at strides 1, 2, 4 and 8
 WIDTH = 64
 
 
@@ -52,7 +51,8 @@ class Discriminator(nn.Module):
     """Which index stands at a position, or that the image is restored: logits.
 
     Args:
-        widths: Channels of the features it sees, at strides 1, 2, 4 and 8.
+        widths: Channels of VGG16's features that it sees, at strides 1, 2, 4, ..., to that of the
+            indices.
         labels: How many indices there are; the logit after them stands for restored.
     """
 
@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Features [B, C, h, w] to logits [B, labels + 1, h / 8, w / 8]."""
+        """Features [B, C, h, w] to logits [B, labels + 1, h', w'], of the sides of the last."""
         seen = []
         for way, stage in zip(self.ways, features, strict=True):
             size = stage.square().mean((1, 2, 3), keepdim=True).sqrt()
@@ -169,7 +169,8 @@ class PerceptualLoss(nn.Module):
             slice(each.start // stride, each.stop // stride) for each in (rows, columns)
         )
         labels = labels[:, height, width]
-        seen, real = seen[:STAGES], real[:STAGES]
+        stages = len(self.adversaries.discriminator.ways)
+        seen, real = seen[:stages], real[:stages]
         told = self._told(real, [each.detach() for each in seen], labels)
         fooled = self._fooled(seen, labels)
         gradients = [
@@ -295,7 +296,8 @@ def train(config: SynthesisTraining) -> Path:
             network.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         discriminator = None
         if config.adversarial:
-            widths = [head.numel() for head in of["vgg"].heads][:STAGES]
+            stages = model.autoencoder.config.strides[-1].bit_length()
+            widths = [head.numel() for head in of["vgg"].heads][:stages]
             first = model.autoencoder.config.levels[-1].codebooks[0]
             discriminator = Discriminator(widths, first.num_embeddings)
         adversaries = Adversaries(synthesis, discriminator).to(processes.device)

@@ -89,7 +89,9 @@ def test_a_run_trains_what_it_should(settings: dict[str, Any], adversarial: floa
 
 def test_of_small_images_by_class(settings: dict[str, Any], tmp_path: Path) -> None:
     """A model of one quality, whose refinement has a stride of 2, and its samples."""
-    autoencoder = tiny_autoencoder(replace(CONFIG, lmbdas=(200.0,), refine_stride=2))
+    levels = tuple(replace(level, stride=level.stride // 2) for level in CONFIG.levels)
+    config = replace(CONFIG, levels=levels, lmbdas=(200.0,), refine_stride=2)
+    autoencoder = tiny_autoencoder(config)
     model = tmp_path / "model.safetensors"
     priors = tiny_priors(autoencoder, classes=len(CLASSES))
     write_weights(model, "tiny-small", autoencoder, priors, CLASSES, 64)
