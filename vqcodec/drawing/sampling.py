@@ -282,6 +282,9 @@ def draw(
     if shaping is None:
         shaping = shapings(model, of_classes=classes is not None)
     each_level = (shaping,) * len(model.strides) if isinstance(shaping, Shaping) else tuple(shaping)
+    if len(each_level) != len(model.strides):
+        reason = f"{len(each_level)} shapings for the {len(model.strides)} levels"
+        raise CodecError(f"{reason} of {model.model_id}; give one, or one per level")
     if classes is None and any(each.guided for each in each_level):
         raise CodecError("guidance needs a class to guide to; name one")
     by_priors = keeping is not None and keeping.classifier is None

@@ -281,16 +281,7 @@ def export(
             f"{len(prior_checkpoints)} prior checkpoints for {levels} levels; "
             "give one per level, coarse to fine"
         )
-    each_level = [
-        {name: values[level] for name, values in (shapings or {}).items() if level < len(values)}
-        for level in range(levels)
-    ]
-    for name, values in (shapings or {}).items():
-        if len(values) != levels:
-            reason = f"{len(values)} values of {name} for {levels} levels"
-            raise CodecError(f"{reason}; give one per level, coarse to fine")
-    for fields in each_level:
-        Shaping(**fields)  # type: ignore[arg-type]
+    own_shapings = _by_level(shapings or {}, levels)
     priors = []
     classes: list[ClassName] = []
     side = None
@@ -309,5 +300,20 @@ def export(
             reason = "was stopped before its values were rounded to the grids; train it to the end"
             raise CodecError(reason).in_file(checkpoint_path)
         priors.append(prior)
-    given = each_level if shapings else ()
-    return write_weights(path, model_id, autoencoder, priors, classes, side, given)
+    return write_weights(path, model_id, autoencoder, priors, classes, side, own_shapings)
+
+
+def _by_level(shapings: Mapping[str, Sequence[float]], levels: int) -> list[dict[str, float]]:
+    """Fields of `Shaping` for every level, from the values of each field; empty for none.
+
+    Raises:
+        CodecError: not a value for every level, or one out of its limits.
+    """
+    for name, values in shapings.items():
+        if len(values) != levels:
+            reason = f"{len(values)} values of {name} for {levels} levels"
+            raise CodecError(f"{reason}; give one per level, coarse to fine")
+    found = [{name: values[n] for name, values in shapings.items()} for n in range(levels)]
+    for fields in found:
+        Shaping(**fields)  # type: ignore[arg-type]  # none of them is top-k, an integer
+    return found if shapings else []

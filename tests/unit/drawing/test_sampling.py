@@ -325,3 +325,7 @@ class TestOwnShapings:
         assert same.image.pixels.tobytes() == without.pixels.tobytes()
         with pytest.raises(CodecError, match="guidance needs a class"):
             sample(model=shaped, guidance=2.0)
+
+    def test_are_as_many_as_levels(self, shaped: Path) -> None:
+        with pytest.raises(CodecError, match="2 shapings for the 3 levels of tiny-classes; give"):
+            draw(Request(), [Shaping(), Shaping()], Place(shaped))
