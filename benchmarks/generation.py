@@ -51,6 +51,7 @@ from vqcodec.metrics.reconstruction import reconstruct, write_reconstructions
 from vqcodec.photos import Photo, in_split, open_photos
 from vqcodec.progress import Progress
 from vqcodec.registry import default_generator
+from vqcodec.syntheses import FAITHFUL
 from vqcodec.weights_file import Model, load
 
 KEEPS = (1.0, 0.5, 0.25)
@@ -60,13 +61,15 @@ SHOWN = 10  # classes of SOURCE, evenly spread, whose samples are compared with 
 PAIRS = 8  # samples of a class in the picture, the first ones
 
 
-def samples(folder: Path, name: str, classes: Sequence[int], count: int) -> Source:
+def samples(
+    folder: Path, name: str, classes: Sequence[int], count: int, synthesis: str | None = None
+) -> Source:
     """Samples in a folder a class, which are drawn, all or none, if they are not there."""
     if not folder.exists():
         model = load(name)
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        request = sampling.Request(classes=classes, count=count)
+        request = sampling.Request(classes=classes, count=count, synthesis=synthesis)
         total = count * len(classes)
         start = time.perf_counter()
         drawn = sampling.draw(request, place=sampling.Place(name))
@@ -81,16 +84,16 @@ def samples(folder: Path, name: str, classes: Sequence[int], count: int) -> Sour
 
 
 def evidence_of(
-    name: str, classes: Sequence[int], keys: Sequence[str], count: int
+    model: Model, name: str, classes: Sequence[int], count: int, advance: Progress
 ) -> dict[str, list[float]]:
     """What the priors say for the first samples of each class, by its key."""
     request = sampling.Request(classes=classes, count=count)
-    drawn = sampling.draw(request, place=sampling.Place(name), keeping=sampling.Keeping(1.0))
+    place, keeping = sampling.Place(name), sampling.Keeping(1.0)
     found: dict[str, list[float]] = {}
-    for each in tracked(drawn, "evidence", count * len(classes)):
+    for each in sampling.draw(request, place=place, keeping=keeping, progress=advance):
         assert each.class_index is not None
         assert each.score is not None
-        found.setdefault(keys[each.class_index], []).append(each.score)
+        found.setdefault(model.classes[each.class_index].key, []).append(each.score)
     return found
 
 
@@ -272,7 +275,9 @@ def measure_memory(
     shown: list[Image] = []
     for key in dict.fromkeys(photo.label for photo in fake):
         ours, theirs, others = (
-            torch.tensor([n for n, photo in enumerate(photos) if photo.label == key])
+            torch.tensor(
+                [n for n, photo in enumerate(photos) if photo.label == key], dtype=torch.int64
+            )
             for photos in (fake, training, unseen)
         )
         unseen_here = unseen_rows[others] if len(others) else torch.empty(0, fake_rows.shape[1])
@@ -373,9 +378,7 @@ def main(
                 measure_cas(sets, real, again, side, steps, advance)
             if "keep" in parts:
                 some = [photo for n, photo in enumerate(fake.read()) if n % count < candidates]
-                evidence = evidence_of(
-                    model, classes, [each.key for each in loaded.classes], candidates
-                )
+                evidence = evidence_of(loaded, model, classes, candidates, advance)
                 measure_keep(
                     loaded, some, real.read(side, side), again.read(), evidence, features, advance
                 )
@@ -385,13 +388,16 @@ def main(
         check_classes(loaded, *shown)
         known = {loaded.classes[n].key for n in shown}
         name = f"memory-{loaded.sha256[:8]}-{candidates}-{'-'.join(map(str, shown))}"
-        fake = samples(output / name, model, shown, candidates)
         sources = [source, *others]
+        training = of_classes(sources, "train", known, side)
+        if missing := known - {photo.label for photo in training}:
+            raise CodecError(f"there is no training image of {min(missing)}; name some by --also")
+        fake = samples(output / name, model, shown, candidates, FAITHFUL)
         with progress("memory") as advance:
             measure_memory(
                 loaded,
                 fake.read(),
-                of_classes(sources, "train", known, side),
+                training,
                 of_classes(sources, "validation", known, side),
                 load_classifier(features),
                 output / "nearest.webp",
