@@ -32,6 +32,7 @@ from vqcodec.registry import ClassName
 from vqcodec.spec.prior import PriorConfig
 
 FORMAT = "vqcodec-weights-1"
+SHAPINGS = ("temperature", "top_p", "guidance")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Model:
         classes: The classes the priors know; class n is their label n + 1.
         side: Pixels a side of the images the priors were trained on, if their samples should be
             as large.
+        shapings: How its samples are drawn where nothing else is asked for, fields of
+            `vqcodec.drawing.shaping.Shaping` for every level; empty for unshaped ones.
     """
 
     model_id: str
@@ -56,6 +59,7 @@ class Model:
     device: torch.device
     classes: tuple[ClassName, ...] = ()
     side: int | None = None
+    shapings: tuple[Mapping[str, float], ...] = ()
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -101,6 +105,7 @@ def write(
     tables: Tables,
     classes: Sequence[ClassName] = (),
     side: int | None = None,
+    shapings: Sequence[Mapping[str, float]] = (),
 ) -> str:
     """Writes a weights file and returns its SHA-256.
 
@@ -112,6 +117,7 @@ def write(
         tables: The tables all priors share.
         classes: What the priors' labels 1, 2, ... mean.
         side: Pixels a side of the images the priors were trained on, for a model of classes.
+        shapings: As of `Model`.
 
     Raises:
         CodecError: not a model id, or an autoencoder that float16 cannot hold.
@@ -129,6 +135,8 @@ def write(
     }
     if classes:
         config |= {"classes": classes, "side": side}
+    if shapings:
+        config["shapings"] = list(shapings)
     metadata = {"format": FORMAT, "model_id": model_id, "config": json.dumps(config)}
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, packed(tensors, metadata), force=True)
@@ -177,6 +185,7 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
             raise ValueError(f"it names {len(classes)} classes, its priors know others")
         if side is not None and (type(side) is not int or side < 1):
             raise ValueError(f"its side is {side!r}, not a number of pixels")
+        shapings = _checked(config.get("shapings", []), len(priors))
     except (
         SafetensorError,
         OSError,
@@ -199,7 +208,22 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
         torch.device(device),
         classes,
         side,
+        shapings,
     )
+
+
+def _checked(shapings: Any, levels: int) -> tuple[Mapping[str, float], ...]:
+    """The shapings of a config.
+
+    Raises:
+        AttributeError, TypeError, ValueError: they are malformed.
+    """
+    if len(shapings) not in (0, levels):
+        raise ValueError(f"it says how to draw {len(shapings)} levels, and has {levels}")
+    for name, value in [item for fields in shapings for item in fields.items()]:
+        if name not in SHAPINGS or type(value) not in (int, float):
+            raise ValueError(f"it draws with {name} {value!r}")
+    return tuple(dict(fields) for fields in shapings)
 
 
 @ordinary_state()

@@ -131,6 +131,31 @@ def seed_dropout(*seeds: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
 
 
+def learn(
+    objective: nn.Module, batch: tuple[Tensor, ...], at_once: int | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Adds the gradients of a batch to the parameters', as of all of it at once.
+
+    Args:
+        objective: As of `run`; its loss and means are means over the examples.
+        batch: The examples.
+        at_once: How many of them pass at once; None for all.
+
+    Returns:
+        The loss and the means.
+    """
+    count = len(batch[0])
+    parts = zip(*(each.split(at_once or count) for each in batch), strict=True)
+    found: list[dict[str, Tensor]] = []
+    for part in parts:
+        loss, means = objective(*part)
+        share = len(part[0]) / count
+        (share * loss).backward()
+        found.append({name: share * each.detach() for name, each in {**means, "": loss}.items()})
+    total = {name: torch.stack([each[name] for each in found]).sum(0) for name in found[0]}
+    return total.pop(""), total
+
+
 def run(
     training: Training,
     processes: Processes,
@@ -140,6 +165,7 @@ def run(
     batches: Callable[[int], Batches],
     before_step: Callable[[int, float, tuple[Tensor, ...]], None],
     about: Mapping[str, Any] | None = None,
+    at_once: int | None = None,
 ) -> Path:
     """Trains until the end of the schedule, from the checkpoint if there is one.
 
@@ -153,6 +179,7 @@ def run(
         before_step: Called with the number of steps done, the progress in 0..1 and the batch.
         about: More to keep in the checkpoint's state, JSON-ready; `autoencoder_sha256` in it is
             for `resume`.
+        at_once: Examples that pass at once; None for all of a batch.
 
     Returns:
         The checkpoint: tensors `model.*` (as trained), `average.*` (to use), `optimizer.*`.
@@ -196,20 +223,19 @@ def run(
                 group["lr"] = training.learning_rate * schedule.factor(step, progress)
             if drops:
                 seed_dropout(training.seed, processes.rank, step)
+            optimizer.zero_grad(set_to_none=True)
             try:
-                loss, means = wrapped(*batch)
+                loss, means = learn(wrapped, batch, at_once)
             except TorchDynamoException as error:
                 reason = f"torch.compile does not work here ({type(error).__name__})"
                 raise CodecError(f"{reason}; leave --compile out") from error
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.largest_gradient)
             optimizer.step()
             average.update(model, step)
             step += 1
             if step % training.log_every == 0 and processes.leads:
-                row = {"step": step, "seconds": schedule.elapsed, "loss": float(loss.detach())}
-                row |= {name: float(mean.detach()) for name, mean in means.items()}
+                row = {"step": step, "seconds": schedule.elapsed, "loss": float(loss)}
+                row |= {name: float(mean) for name, mean in means.items()}
                 row |= {"gradient": float(norm), "lr": optimizer.param_groups[0]["lr"]}
                 log.write(row)
                 advance(f"step {step}", int(progress * BAR_STEPS), BAR_STEPS)
