@@ -46,7 +46,7 @@ no_machine() {
 lay_out() {
     local apt=$folder/apt keys=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -r "$keys" ] || no_machine "$keys is missing"
-    mkdir -p "$apt"/{lists,archives}/partial "$arm"/{proc,dev,tmp,etc,root} "$arm"/usr/{bin,sbin,lib}
+    mkdir -p "$apt"/{lists,archives}/partial "$arm"/{proc,dev,sys,tmp,etc,root} "$arm"/usr/{bin,sbin,lib}
     chmod 1777 "$arm/tmp"
     echo "deb [signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
     : >"$apt/status"
@@ -88,6 +88,7 @@ there() {
         fi
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
+        mount --rbind /sys "$root/sys"
         exec chroot "$root" "$@"' - "$arm" "$qemu" /usr/bin/env -i PATH=/venv/bin:/usr/bin \
         HOME=/root LC_ALL=C.UTF-8 OMP_NUM_THREADS=1 QEMU_CPU="${cpu:-max}" \
         VQCODEC_KERNELS="${kernels:-torch}" ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} "$@"

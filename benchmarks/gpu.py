@@ -188,6 +188,7 @@ def system(device: str, folder: Path, sizes: Sizes) -> Result:
     """Priors for what was trained, the weights file, and a file coded with it, read on both."""
     trained = folder / "autoencoder-False-False" / "checkpoint.safetensors"
     images: dict[str, Any] = {"sources": [(same_files.PHOTOGRAPH.parent, 1.0)], "workers": 0}
+    images["crop"] = 64
     extracted = folder / "indices.safetensors"
     indices.extract(
         resolve(Extraction, autoencoder=trained, output=extracted, count=8, device=device, **images)
