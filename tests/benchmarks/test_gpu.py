@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tiny_classes import write_tiny_class_model
 from tiny_training import needs_compiler
 
-SMALL = gpu.Sizes(steps=3, preset="tiny", batch=2, golden="33x31-tile32")
+SMALL = gpu.Sizes(steps=12, preset="tiny", batch=2, golden="33x31-tile32")
 
 
 @pytest.fixture
