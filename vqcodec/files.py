@@ -160,6 +160,22 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
             temporary.unlink()
 
 
+def append(path: Path, data: bytes) -> None:
+    """Adds to the end of a file, which need not exist: all of it or, if that fails, nothing.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with open(path, "ab", buffering=0) as stream:
+            before = stream.tell()
+            if stream.write(data) != len(data):
+                stream.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise _output_error(error).in_file(path) from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files that processes left in a folder when they were killed.
 

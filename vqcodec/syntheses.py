@@ -105,7 +105,7 @@ def write(path: Path, model: Model, natural: Natural) -> str:
         "model_sha256": model.sha256,
         "config": json.dumps(natural.config.to_dict()),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_atomically(path, packed(tensors, metadata), force=True)
     return registry.sha256_of(path)
 

@@ -130,7 +130,7 @@ def write(
     if classes:
         config |= {"classes": classes, "side": side}
     metadata = {"format": FORMAT, "model_id": model_id, "config": json.dumps(config)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_atomically(path, packed(tensors, metadata), force=True)
     return registry.sha256_of(path)
 

@@ -323,3 +323,34 @@ class TestRemoveLeftovers:
         (tmp_path / self.PART).write_bytes(b"")
         files.write_atomically(tmp_path / "a", b"whole", force=False)
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class TestAppend:
+    def test_to_a_file_and_to_none(self, tmp_path: Path) -> None:
+        files.append(tmp_path / "a", b"one")
+        files.append(tmp_path / "a", b"two")
+        assert (tmp_path / "a").read_bytes() == b"onetwo"
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a limit of a process of its own")
+    def test_all_or_nothing(self, tmp_path: Path, environment: dict[str, str]) -> None:
+        code = (
+            "import resource, sys, pathlib\n"
+            "from vqcodec.files import append\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (5, 5))\n"
+            "path = pathlib.Path(sys.argv[1])\n"
+            "append(path, b'one')\n"
+            "try: append(path, b'two')\n"
+            "except Exception as error: sys.exit(f'{type(error).__name__} {error}')\n"
+        )
+        finished = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "a"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+            check=False,
+        )
+        assert finished.returncode == 1
+        assert "OutputError" in finished.stderr
+        assert f"{tmp_path}/a: no space left on the device; " in finished.stderr
+        assert (tmp_path / "a").read_bytes() == b"one"

@@ -25,6 +25,7 @@ from vqcodec.files import (
     check_writable,
     class_folder,
     is_standard_stream,
+    make_folder,
     write_atomically,
 )
 
@@ -194,7 +195,7 @@ def command(
     if target == STANDARD_STREAM and not as_grid and total > 1:
         raise click.UsageError("Standard output takes one image: use --grid or a file name.")
     for folder in dict.fromkeys(Path(path).parent for path, *_ in targets if folders):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     for path in itertools.chain(*targets):
         check_writable(path, force=force)
     keeping = None
