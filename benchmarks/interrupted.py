@@ -17,6 +17,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -26,12 +28,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import PIL.Image
@@ -386,6 +389,15 @@ class Tally:
     whole: int = 0
     left: int = 0
 
+    def __add__(self, other: Tally) -> Tally:
+        """Of both."""
+        return Tally(
+            self.signals + other.signals,
+            self.exact + other.exact,
+            self.whole + other.whole,
+            self.left + other.left,
+        )
+
 
 class Killing:
     """Kills cases, and looks at what is left.
@@ -393,11 +405,13 @@ class Killing:
     Args:
         setting: Of the cases.
         times: Of the kills.
+        number: Of those that kill at the same time, for folders of its own.
     """
 
-    def __init__(self, setting: Setting, times: random.Random) -> None:
+    def __init__(self, setting: Setting, times: random.Random, number: int) -> None:
         self.setting, self.times = setting, times
-        self.folder, self.log = setting.work, setting.root / "log"
+        self.folder = setting.root / str(number)
+        self.log = self.folder.with_suffix(".log")
         self.seconds: dict[str, float] = {}
         self.calls: dict[str, int] = {}
 
@@ -623,6 +637,36 @@ def full_disks(setting: Setting, case: Case, steps: int) -> Counter[str]:
     return found
 
 
+def killed(number: int) -> dict[str, Tally]:
+    """What a process of several kills, by case."""
+    given = GIVEN[0]
+    times = random.Random(f"{given.seed} {number}")
+    order = [
+        each for each, share in SHARES.items() for _ in range(round(given.kills * share / 100))
+    ]
+    times.shuffle(order)
+    killing = Killing(given.setting, times, number)
+    tallies = {each: Tally() for each in given.cases}
+    end = time.monotonic() + 60 * given.minutes
+    for each in order[number :: given.jobs]:
+        if time.monotonic() < end:
+            killing.kill(given.cases[each], tallies[each])
+    return tallies
+
+
+class Given(NamedTuple):
+    """What processes that kill have from the one that forks them."""
+
+    setting: Setting
+    cases: dict[str, Case]
+    kills: int
+    minutes: float
+    jobs: int
+    seed: int
+
+
+GIVEN: list[Given] = []
+
 SHARES = {
     "compress": 18,
     "compress --force": 19,
@@ -631,7 +675,7 @@ SHARES = {
     "decompress --force": 13,
     "compress folder": 6,
     "decompress folder": 6,
-    "compress folder --jobs 2": 0.6,
+    "compress folder --jobs 2": 0.8,
     "decompress folder --jobs 2": 0.4,
     "train autoencoder": 9,
 }
@@ -640,25 +684,34 @@ SHARES = {
 
 @click.command(cls=Command)
 @click.option("--kills", default=1000, show_default=True, help="How many.")
+@click.option("--jobs", default=2, show_default=True, help="Processes that kill.")
 @click.option("--seed", default=0, show_default=True, help="Of cases, signals and times.")
+@click.option("--minutes", type=float, help="Kill so long at most.")
+@click.option("--pairs/--no-pairs", default=True, help="Have two write one file, too.")
 @click.option("--disks/--no-disks", default=True, help="Fill disks, too; needs root.")
 @click.option("--steps", default=12, show_default=True, help="Disks of a command, about.")
-def main(kills: int, seed: int, disks: bool, steps: int) -> None:
+def main(
+    kills: int,
+    jobs: int,
+    seed: int,
+    minutes: float | None,
+    pairs: bool,
+    disks: bool,
+    steps: int,
+) -> None:
     """Kill commands, have two write one file, and fill disks."""
     torch.set_num_threads(1)
     with TemporaryDirectory() as name:
         setting = Setting(Path(name))
         cases = {case.name: case for case in setting.cases()}
-        times = random.Random(seed)
-        killing = Killing(setting, times)
-        tallies = {each: Tally() for each in cases}
-        numbers = {each: round(kills * SHARES[each] / 100) for each in cases}
-        order = [each for each, number in numbers.items() for _ in range(number)]
-        times.shuffle(order)
-        for each in tracked(order, "killing"):
-            killing.kill(cases[each], tallies[each])
+        most = math.inf if minutes is None else minutes
+        GIVEN.append(Given(setting, cases, kills, most, jobs, seed))
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+            found = list(tracked(pool.map(killed, range(jobs)), "killing", jobs))
+        tallies = {each: sum((one[each] for one in found), Tally()) for each in cases}
+        done = sum(tally.signals.total() for tally in tallies.values())
         print_table(
-            f"{len(order)} kills: all outputs whole or as before, all runs gone on with",
+            f"{done} kills: all outputs whole or as before, all runs gone on with",
             ["what", "SIGKILL", "SIGTERM", "SIGINT", "within the writing", "outputs whole",
              "temporary files left, then removed"],
             [
@@ -667,17 +720,17 @@ def main(kills: int, seed: int, disks: bool, steps: int) -> None:
             ],
         )  # fmt: skip
         rows = []
-        for force in (False, True):
-            found = two_at_once(setting, force)
-            rows.append(["--force" if force else "without", found["first"], found["second"]])
+        for force in (False, True) if pairs else ():
+            writers = two_at_once(setting, force)
+            rows.append(["--force" if force else "without", writers["first"], writers["second"]])
         print_table("two processes, one output", ["how", "first's", "second's"], rows)
         if disks:
             own_namespace()
             rows = []
             for case in (*cases.values(), *setting.more_cases()):
                 if "--jobs" not in case.name:
-                    found = full_disks(setting, case, steps)
-                    rows.append([case.name, found["failed"], found["succeeded"]])
+                    ends = full_disks(setting, case, steps)
+                    rows.append([case.name, ends["failed"], ends["succeeded"]])
             print_table("full disks", ["what", "refused", "done"], rows)
     print_made(None)
 
