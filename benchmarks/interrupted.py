@@ -382,12 +382,14 @@ class Tally:
         exact: How often before or after a system call of the writing.
         whole: Outputs that were there afterwards.
         left: Temporary files that were.
+        wrong: What was not as it should be.
     """
 
     signals: Counter[signal.Signals] = field(default_factory=Counter)
     exact: int = 0
     whole: int = 0
     left: int = 0
+    wrong: list[str] = field(default_factory=list)
 
     def __add__(self, other: Tally) -> Tally:
         """Of both."""
@@ -396,6 +398,7 @@ class Tally:
             self.exact + other.exact,
             self.whole + other.whole,
             self.left + other.left,
+            self.wrong + other.wrong,
         )
 
 
@@ -435,6 +438,8 @@ class Killing:
                 break
         text = self.log.read_text()
         good = {ENDED[sent], -sent}
+        if sent == signal.SIGINT and not text:
+            good.add(1)  # the command had not begun
         if code not in good or "Traceback" in text:
             raise CodecError(f"{case.name}: ended with {code} of {sent.name}: {text}")
         case.check(self.folder, finished=False)
@@ -650,7 +655,10 @@ def killed(number: int) -> dict[str, Tally]:
     end = time.monotonic() + 60 * given.minutes
     for each in order[number :: given.jobs]:
         if time.monotonic() < end:
-            killing.kill(given.cases[each], tallies[each])
+            try:
+                killing.kill(given.cases[each], tallies[each])
+            except CodecError as error:
+                tallies[each].wrong.append(f"{each}: {error}")
     return tallies
 
 
@@ -711,7 +719,7 @@ def main(
         tallies = {each: sum((one[each] for one in found), Tally()) for each in cases}
         done = sum(tally.signals.total() for tally in tallies.values())
         print_table(
-            f"{done} kills: all outputs whole or as before, all runs gone on with",
+            f"{done} kills, {sum(len(tally.wrong) for tally in tallies.values())} of them with faults",
             ["what", "SIGKILL", "SIGTERM", "SIGINT", "within the writing", "outputs whole",
              "temporary files left, then removed"],
             [
@@ -719,6 +727,8 @@ def main(
                 for each, tally in tallies.items()
             ],
         )  # fmt: skip
+        if wrong := [each for tally in tallies.values() for each in tally.wrong]:
+            raise CodecError("; ".join(wrong))
         rows = []
         for force in (False, True) if pairs else ():
             writers = two_at_once(setting, force)

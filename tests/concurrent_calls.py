@@ -29,6 +29,7 @@ import PIL.PngImagePlugin
 import torch
 
 import vqcodec
+from vqcodec import threads
 
 THREADS = 8
 NUMBER = 3  # of torch's threads
@@ -38,8 +39,9 @@ def of_new_threads() -> int:
     """How many threads torch takes where it has not computed yet."""
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
+    with threads._lock:  # while no thread of the pool begins
+        thread.start()
+        thread.join()
     return found[0]
 
 
@@ -133,11 +135,11 @@ def together(calls: dict[str, Callable[[], Any]], found: dict[str, list[str]]) -
             except Exception as error:
                 found.setdefault(name, []).append(f"{type(error).__name__}: {error}")
 
-    threads = [threading.Thread(target=some, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    callers = [threading.Thread(target=some, args=(number,)) for number in range(THREADS)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
     return given
 
 

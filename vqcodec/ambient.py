@@ -53,7 +53,7 @@ def shared_lock() -> AbstractContextManager[bool]:
     """A lock for the threads of a process, which a forked one finds open."""
     found = threading.RLock()
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=found._at_fork_reinit)
+        os.register_at_fork(after_in_child=found._at_fork_reinit)  # type: ignore[attr-defined]
     return found
 
 

@@ -48,6 +48,7 @@ def set_here(threads: int) -> None:
     which one of them has to say.
     """
     with _lock, ThreadPoolExecutor(1) as fresh:
+        torch.get_num_threads()  # what is first asked for later would undo this
         usual = fresh.submit(torch.get_num_threads).result()
         torch.set_num_threads(threads)
         fresh.submit(torch.set_num_threads, usual).result()
