@@ -718,8 +718,9 @@ def main(
             found = list(tracked(pool.map(killed, range(jobs)), "killing", jobs))
         tallies = {each: sum((one[each] for one in found), Tally()) for each in cases}
         done = sum(tally.signals.total() for tally in tallies.values())
+        wrong = [each for tally in tallies.values() for each in tally.wrong]
         print_table(
-            f"{done} kills, {sum(len(tally.wrong) for tally in tallies.values())} of them with faults",
+            f"{done} kills, {len(wrong)} of them with faults",
             ["what", "SIGKILL", "SIGTERM", "SIGINT", "within the writing", "outputs whole",
              "temporary files left, then removed"],
             [
@@ -727,7 +728,7 @@ def main(
                 for each, tally in tallies.items()
             ],
         )  # fmt: skip
-        if wrong := [each for tally in tallies.values() for each in tally.wrong]:
+        if wrong:
             raise CodecError("; ".join(wrong))
         rows = []
         for force in (False, True) if pairs else ():

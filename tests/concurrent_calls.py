@@ -77,6 +77,8 @@ def state() -> dict[str, Any]:
 
 def main(model: Path, photo: Path) -> None:
     """See above."""
+    if os.environ.get("VQCODEC_KERNELS") == "numba":
+        importlib.import_module("numba")  # which adds to the warnings' filters
     torch.set_num_threads(NUMBER)
     encoded = photo.read_bytes()
     with PIL.Image.open(photo) as picture:
