@@ -135,7 +135,7 @@ def test_standard_error_is_there_after_threads_that_silence_it() -> None:
 
 NO_COMPILER = """
 import os, sys, warnings
-import torch
+import numba, torch
 from vqcodec.weights_file import load
 
 before = dict(os.environ), list(warnings.filters)
@@ -147,11 +147,14 @@ assert not {"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)
 """
 
 
-def test_reading_a_model_loads_no_compiler(tiny_model: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("kernels", ["torch", "numba"])
+def test_reading_a_model_loads_no_compiler(
+    kernels: str, tiny_model: Path, environment: dict[str, str]
+) -> None:
     """Of torch, which draws on no device by it, and sets variables of the environment then."""
     result = subprocess.run(
         [sys.executable, "-c", NO_COMPILER, tiny_model],
-        env={**environment, "VQCODEC_KERNELS": "torch"},
+        env={**environment, "VQCODEC_KERNELS": kernels},
         capture_output=True,
         text=True,
         timeout=LONG,
