@@ -493,12 +493,16 @@ class Killing:
                 start_new_session=True,
             )
         while process.poll() is None and not contents(self.folder):
-            time.sleep(0.001)
+            time.sleep(0.01)
         time.sleep(self.times.uniform(0, 0.6))
         if process.poll() is not None:
             return None
         process.send_signal(sent)
-        code = process.wait(SOON)
+        try:
+            code = process.wait(SOON)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise CodecError(f"goes on for {SOON:.0f} seconds after {sent.name}") from error
         deadline = time.monotonic() + SOON
         while _alive(process.pid):  # its processes end with it
             if time.monotonic() > deadline:
@@ -709,6 +713,8 @@ def main(
 ) -> None:
     """Kill commands, have two write one file, and fill disks."""
     torch.set_num_threads(1)
+    # A shell may start its background jobs with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with TemporaryDirectory() as name:
         setting = Setting(Path(name))
         cases = {case.name: case for case in setting.cases()}
