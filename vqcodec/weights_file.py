@@ -7,7 +7,8 @@ float16, `priors.N.*` in integers, and `tables.*`, which all priors share.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vqcodec import compiling, files, registry
-from vqcodec.ambient import ordinary_state
+from vqcodec.ambient import ordinary_state, shared_lock
 from vqcodec.arguments import whole
 from vqcodec.container import MODEL_ID
 from vqcodec.entropy.frequencies import Tables
@@ -138,7 +140,7 @@ def write(
     if shapings:
         config["shapings"] = list(shapings)
     metadata = {"format": FORMAT, "model_id": model_id, "config": json.dumps(config)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_atomically(path, packed(tensors, metadata), force=True)
     return registry.sha256_of(path)
 
@@ -160,10 +162,10 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
                 raise ValueError(f"its format is not {FORMAT}")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
-        with torch.device("meta"):  # for weights that are read, no random ones are drawn
+        with undrawn():
             autoencoder = from_config(config["autoencoder"])
         state = {
-            name: torch.ones_like(tensor, device=device)
+            name: torch.ones(tensor.shape, dtype=tensor.dtype, device=device)
             for name, tensor in autoencoder.state_dict().items()
             if _unpacked(name)
         }
@@ -226,6 +228,27 @@ def _checked(shapings: Any, levels: int) -> tuple[Mapping[str, float], ...]:
     return tuple(dict(fields) for fields in shapings)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Draws no random numbers: torch would load its compiler to draw them on no device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs.get("tensor", *args[:1])
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Has modules made in the block be without weights, for those that will be read."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
 @ordinary_state()
 def load(model: str | Path, device: str = "cpu") -> Model:
     """Finds and reads a model, or gives the one that is loaded already.
@@ -242,10 +265,12 @@ def load(model: str | Path, device: str = "cpu") -> Model:
     if device != "cpu" and not torch.cuda.is_available():
         raise CodecError(f"there is no device {device!r} here; use cpu")
     compiling.look()
-    return _loaded(registry.locate(model), device)
+    with _loading:  # one thread, and others take what it has read
+        return _loaded(registry.locate(model), device)
 
 
 _loaded = lru_cache(maxsize=2)(read)
+_loading = shared_lock()
 
 
 def check_model_id(model_id: str) -> None:

@@ -25,6 +25,7 @@ from vqcodec.files import (
     check_writable,
     class_folder,
     is_standard_stream,
+    make_folder,
     write_atomically,
 )
 
@@ -222,7 +223,7 @@ def command(
     if film is not None and film in itertools.chain(*targets):
         raise click.UsageError("OUT and --steps name the same file.")
     for folder in dict.fromkeys(Path(path).parent for path, *_ in targets if folders):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     for path in itertools.chain(*targets):
         check_writable(path, force=force)
     keeping = Keeping(keep) if keep < 1 else None

@@ -40,7 +40,7 @@ def extract(config: Extraction) -> Path:
             strides.
         OutputError: the file cannot be written.
     """
-    config.output.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(config.output.parent)
     files.check_writable(config.output, force=True)
     autoencoder = load_autoencoder(config.autoencoder)
     mark = fingerprint(autoencoder)

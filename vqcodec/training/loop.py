@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn.parallel import DistributedDataParallel
 
+from vqcodec import files
 from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError
 from vqcodec.models.layers import ResidualBlock
@@ -71,26 +73,35 @@ class Log:
 
     Args:
         path: The file; a resumed run goes on with it.
-        step: Steps done so far. Rows after it, of a run that broke off, are dropped.
+        step: Steps done so far. Rows after it, of a run that broke off, are dropped, and what was
+            cut short.
+
+    Raises:
+        OutputError: it cannot be written; also of `write`.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         if path.exists():
             head, *rows = path.read_text().splitlines(keepends=True) or [""]
-            kept = [row for row in rows if int(row.split(",")[0]) <= step]
-            path.write_text("".join([head, *kept] if kept else []))
+            whole = [
+                row for row in rows if row.endswith("\n") and row.count(",") == head.count(",")
+            ]
+            kept = [row for row in whole if int(row.split(",")[0]) <= step]
+            text = "".join([head, *kept] if kept else [])
+            files.write_atomically(path, text.encode(), force=True)
 
     def write(self, row: Mapping[str, float]) -> None:
         """Appends one row; the first one of a file names the columns."""
         fresh = not self.path.exists() or self.path.stat().st_size == 0
-        with self.path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if fresh:
-                writer.writerow(row)
-            writer.writerow(
-                value if isinstance(value, int) else f"{value:.6g}" for value in row.values()
-            )
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if fresh:
+            writer.writerow(row)
+        writer.writerow(
+            value if isinstance(value, int) else f"{value:.6g}" for value in row.values()
+        )
+        files.append(self.path, text.getvalue().encode())
 
 
 def resume(
@@ -200,10 +211,10 @@ def run(
     wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
     schedule = Schedule(training.steps, training.minutes, training.decay, spent, training.warm_up)
     if processes.leads:
-        training.output.mkdir(parents=True, exist_ok=True)
+        files.make_folder(training.output)
         log = Log(training.output / "log.csv", step)
         text = json.dumps(asdict(training), indent=2, default=str)
-        (training.output / "config.json").write_text(text + "\n")
+        files.write_atomically(training.output / "config.json", f"{text}\n".encode(), force=True)
 
     def save() -> None:
         named = {f"model.{name}": value for name, value in model.state_dict().items()}
