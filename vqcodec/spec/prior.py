@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from vqcodec.spec import declared
+
 # Grids, in the units of the float prior.
 STREAM_BITS = 10  # residual streams: 2**-10
 EMBEDDING_STEP = 1 / 32  # embeddings that enter a convolution, int8
@@ -73,8 +75,8 @@ class PriorConfig:
         attention_dropout: Share of the attention's logits which training drops.
 
     Raises:
-        ValueError: more layers of attention than blocks, channels that its heads do not divide, or
-            groups that don't fit the codebooks.
+        ValueError: values that cannot be, more layers of attention than blocks, channels that its
+            heads do not divide, or groups that don't fit the codebooks.
     """
 
     codebooks: tuple[tuple[int, int], ...]
@@ -94,6 +96,7 @@ class PriorConfig:
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        declared.check(self, parts=("blocks", "context_blocks", "attention_layers"))
         heads, layers = self.attention_heads, self.attention_layers
         if heads and layers > self.blocks:
             reason = f"{layers} layers of attention do not fit between {self.blocks} blocks"
