@@ -428,9 +428,8 @@ class Done(NamedTuple):
     peak: int
 
 
-def work(name: str, seed: int, numbers: range, results: Connection) -> None:
+def work(target: Target, seed: int, numbers: range, results: Connection) -> None:
     """Does cases; sends "" when it is ready, or what keeps it, and then what became of each."""
-    target = TARGETS[name]
     printed = _printed()
     try:
         _warm(target)
@@ -481,12 +480,12 @@ def _place(error: Exception) -> str:
     return f"{type(error).__name__} in {path.parent.name}/{path.name}, {own[-1].name}"
 
 
-def outcomes(name: str, seed: int, numbers: range) -> Iterator[tuple[int, Done]]:
+def outcomes(target: Target, seed: int, numbers: range) -> Iterator[tuple[int, Done]]:
     """Number and outcome of each case, in order; processes that die or hang are replaced."""
     processes = multiprocessing.get_context("spawn")
     while numbers:
         results, sender = processes.Pipe(duplex=False)
-        process = processes.Process(target=work, args=(name, seed, numbers, sender), daemon=True)
+        process = processes.Process(target=work, args=(target, seed, numbers, sender), daemon=True)
         process.start()
         sender.close()
         ready, fault = False, ""
@@ -498,7 +497,7 @@ def outcomes(name: str, seed: int, numbers: range) -> Iterator[tuple[int, Done]]
                 done = results.recv()
                 if isinstance(done, str):
                     if done:
-                        raise CodecError(f"undamaged files of {name} go wrong: {done}")
+                        raise CodecError(f"undamaged files go wrong: {done}")
                     ready = True
                     continue
                 yield numbers[0], done
@@ -591,7 +590,7 @@ def main(names: tuple[str, ...], cases: int, first: int, seed: int, out: Path) -
     for name in names or TARGETS:
         report = Report()
         start = time.perf_counter()
-        for number, done in outcomes(name, seed, range(first, first + cases)):
+        for number, done in outcomes(TARGETS[name], seed, range(first, first + cases)):
             report.add(number, done)
             if done.fault is not None:
                 _keep(name, seed, number, done.fault, report, out)

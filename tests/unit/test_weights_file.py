@@ -183,6 +183,7 @@ Change = Callable[[dict[str, Tensor], dict[str, str], dict[str, Any]], object]
         lambda tensors, metadata, config: config["autoencoder"].update(levels=[[]]),
         lambda tensors, metadata, config: config["autoencoder"].update(unknown=1),
         lambda tensors, metadata, config: config["autoencoder"].update(refine_stride=0),
+        lambda tensors, metadata, config: config["autoencoder"].update(refine_stride=16),
         lambda tensors, metadata, config: config["autoencoder"].update(choice_weight=[]),
         lambda tensors, metadata, config: config["autoencoder"].update(lmbdas=[1.0, None, 2.0]),
         lambda tensors, metadata, config: config["autoencoder"].update(refine_blocks=1 << 18),

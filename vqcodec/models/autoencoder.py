@@ -121,6 +121,9 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         declared.check(self, positive=("refine_stride",), parts=("refine_blocks",))
+        strides = [*self.strides, *([self.refine_stride] if self.refine_channels else [])]
+        if not self.levels or any(coarse % fine for coarse, fine in itertools.pairwise(strides)):
+            raise ValueError(f"every stride divides the one before: {strides}")
         many = len(self.lmbdas) > 1 and self.num_qualities > 1
         if self.qualities is not None and not many:
             raise ValueError("qualities between knots need two knots and two qualities at least")
