@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import random
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,8 +32,9 @@ Line = tuple[str, int]
 @click.argument("name", metavar="TARGET", type=click.Choice(["reader", "images"]))
 @click.option("--minutes", default=5.0, show_default=True, help="How long.")
 @click.option("--corpus", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("--only", multiple=True, help="Begin with files of such names, as lossless*.")
 @click.option("--least", "out", type=click.Path(path_type=Path), help="Folder for the fewest.")
-def main(name: str, minutes: float, corpus: Path, out: Path | None) -> None:
+def main(name: str, minutes: float, corpus: Path, only: tuple[str, ...], out: Path | None) -> None:
     """Look for files that take new paths through TARGET."""
     if out is not None:
         import fuzz
@@ -47,7 +49,8 @@ def main(name: str, minutes: float, corpus: Path, out: Path | None) -> None:
     target = fuzz.TARGETS[name]
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in target.seeds():
-        if len(seed.data) <= MOST_BYTES:
+        wanted = not only or any(fnmatch(seed.name, each) for each in only)
+        if wanted and len(seed.data) <= MOST_BYTES:
             (corpus / hashlib.sha256(seed.data).hexdigest()[:16]).write_bytes(seed.data)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
