@@ -41,7 +41,7 @@ def test_most_mutations_have_right_checksums() -> None:
         else:
             reasons["none"] += 1
     assert reasons["none"] > 200
-    assert reasons[ChecksumError.__name__] < 20
+    assert reasons[ChecksumError.__name__] < 60
     assert len(reasons) > 4
 
 
