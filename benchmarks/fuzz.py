@@ -202,7 +202,7 @@ def _decoded(
     if "max_side" not in options and image.pixels.shape[:2] != wanted:
         raise WrongError(f"restored {image.pixels.shape}, not {wanted}")
     if rng.random() < 0.05:
-        dump(image, rng.choice((".png", ".jpg", ".webp", ".tif")))
+        dump(image, rng.choice(("PNG", "JPEG", "WEBP", "TIFF")))
     return f"{kind}: restored"
 
 
@@ -267,12 +267,12 @@ def read_picture(seed: Seed, data: bytes, rng: random.Random) -> str:
     if any("\n" in words for words in image.left_out):
         raise WrongError(f"what is left out is more than a line: {image.left_out}")
     if rng.random() < 0.1:
-        ending = rng.choice((".png", ".jpg", ".webp", ".tif", ".avif"))
+        format = rng.choice(("PNG", "JPEG", "WEBP", "TIFF", "AVIF"))
         try:
-            load(dump(image, ending), keep="all")
+            load(dump(image, format), keep="all")
         except CodecError as error:
             one_line(error)
-            return f"read, refused as {ending}"
+            return f"read, refused as {format}"
     if rng.random() < 0.05:
         again = codec.decompress(bytes(codec.compress(image, lossless="always")))
         if not np.array_equal(again.channels, image.channels) or again.texts != image.texts:
