@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from vqcodec import compiling, files, registry
 from vqcodec.ambient import ordinary_state, shared_lock
 from vqcodec.arguments import whole
-from vqcodec.container import MODEL_ID
+from vqcodec.container import MAX_LEVELS, MODEL_ID
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
 from vqcodec.entropy.prior import Prior
@@ -162,22 +162,25 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
                 raise ValueError(f"its format is not {FORMAT}")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
+        count = len(config["priors"])
+        if not count == len(config["autoencoder"]["levels"]) <= MAX_LEVELS:
+            raise ValueError(f"it has not one prior per level, or more than {MAX_LEVELS}")
         with undrawn():
             autoencoder = from_config(config["autoencoder"])
-        state = {
-            name: torch.ones(tensor.shape, dtype=tensor.dtype, device=device)
-            for name, tensor in autoencoder.state_dict().items()
-            if _unpacked(name)
+        absent = {name: each for name, each in autoencoder.state_dict().items() if _unpacked(name)}
+        state = {name: tensor.float() for name, tensor in under("autoencoder", tensors).items()}
+        autoencoder.load_state_dict(absent | state, assign=True)
+        # Only now it is known that they are no larger than what the file holds.
+        ones = {
+            name: torch.ones(each.shape, dtype=each.dtype, device=device)
+            for name, each in absent.items()
         }
-        state |= {name: tensor.float() for name, tensor in under("autoencoder", tensors).items()}
-        autoencoder.load_state_dict(state, assign=True)
+        autoencoder.load_state_dict(ones, strict=False, assign=True)
         tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
         priors = tuple(
             Prior(PriorConfig.from_dict(prior), under(f"priors.{n}", tensors), tables)
             for n, prior in enumerate(config["priors"])
         )
-        if len(priors) != len(autoencoder.config.levels):
-            raise ValueError("it has not one prior per level")
         for level, prior in enumerate(priors):
             found = tuple((len(each.codebooks), each.first_quality) for each in prior.groups)
             if found != autoencoder.config.groups_of(level):

@@ -7,6 +7,7 @@ a while and put back, by one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import warnings
@@ -24,6 +25,9 @@ from vqcodec.errors import ImageError
 MAX_TEXT = 16 << 20  # bytes that a text or a profile of a PNG may have
 _STANDARD_ERROR = 2
 _MAX_REASON = 120  # characters of what a library says
+
+# What Pillow logs would go to standard error where nobody has set up logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _lock = shared_lock()  # a plugin that Pillow loads by may come here again
 

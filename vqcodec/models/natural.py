@@ -24,6 +24,7 @@ from torch.func import functional_call
 
 from vqcodec.models.autoencoder import Autoencoder, Decoded, Level, Refinement, to_uint8
 from vqcodec.models.layers import ResidualBlocks, depth_to_space, space_to_depth
+from vqcodec.spec import declared
 
 TUNED = ("level.upsample.", "level.synthesis_", "refinement.")
 KEPT = "level.synthesis_quality."
@@ -47,6 +48,9 @@ class NaturalConfig:
     full_until: float = 0.2
     none_from: float = 0.7
 
+    def __post_init__(self) -> None:
+        declared.check(self, positive=("fine_channels",), parts=("blocks", "fine_blocks"))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return asdict(self)
@@ -57,6 +61,7 @@ class NaturalConfig:
 
         Raises:
             TypeError: other attributes than there are.
+            ValueError: values that cannot be.
         """
         return cls(**values)
 
