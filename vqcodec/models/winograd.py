@@ -97,9 +97,10 @@ def _packed(weight: Tensor) -> Any:
 
 def usable(x: Tensor, weight: Tensor) -> bool:
     """Whether `residual` can be used: nothing is trained, in float32, and it is compiled."""
+    if x.dtype != torch.float32 or not kernels.usable(x.device):
+        return False
     trained = torch.is_grad_enabled() and weight.requires_grad
-    rounded = torch.is_autocast_enabled(x.device.type)
-    return not trained and not rounded and x.dtype == torch.float32 and kernels.usable(x.device)
+    return not trained and not torch.is_autocast_enabled(x.device.type)
 
 
 def residual(x: Tensor, weights: Weights, scale: Tensor | None) -> Tensor:
