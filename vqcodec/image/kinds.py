@@ -225,10 +225,13 @@ def _read_exr(encoded: bytes, frame: int) -> tuple[npt.NDArray[Any], bytes | Non
 
 
 def _read_raw(encoded: bytes, frame: int) -> tuple[npt.NDArray[Any], bytes | None]:
-    import imageio.v3
+    import rawpy
 
-    developed = imageio.v3.imread(encoded, plugin="rawpy", extension=".dng", use_camera_wb=True)
-    return np.asarray(developed), None
+    with rawpy.imread(io.BytesIO(encoded)) as raw:
+        sizes = raw.sizes
+        check_size(sizes.raw_width, sizes.raw_height)  # with the margins, which are read as well
+        check_size(sizes.iwidth, sizes.iheight)
+        return np.asarray(raw.postprocess(use_camera_wb=True)), None
 
 
 READERS = {

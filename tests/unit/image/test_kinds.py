@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import struct
 import sys
 import tracemalloc
+import types
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from pictures import encode, exif_with, noise, profile
 
 from vqcodec import image
-from vqcodec.errors import ImageError
+from vqcodec.errors import ImageError, LimitError
 from vqcodec.image import kinds
 from vqcodec.image.depth import tone_mapped
 
@@ -210,8 +212,8 @@ def test_readers_register_more_than_once(kind: str) -> None:
     assert kinds.reader_of(kind) is kinds.reader_of(kind)
 
 
-def test_a_camera_raw_is_developed() -> None:
-    pytest.importorskip("rawpy", reason=NEEDED)
+def camera_raw() -> bytes:
+    """A DNG of 96 x 64 pixels."""
     import tifffile
 
     mosaic = np.full((64, 96), 1500, np.uint16)  # green; red and blue lie between
@@ -231,9 +233,34 @@ def test_a_camera_raw_is_developed() -> None:
     ]
     stream = io.BytesIO()
     tifffile.imwrite(stream, mosaic, photometric=32803, extratags=tags, metadata=None)
-    loaded = image.load(stream.getvalue())
+    return stream.getvalue()
+
+
+def test_a_camera_raw_is_developed() -> None:
+    pytest.importorskip("rawpy", reason=NEEDED)
+    loaded = image.load(camera_raw())
     assert loaded.pixels.shape == (64, 96, 3)
     red, green, blue = loaded.pixels[32, 48].tolist()
     assert red > 200
     assert green < 100
     assert blue < 150
+
+
+def test_a_camera_raw_of_as_many_pixels_as_the_limit() -> None:
+    pytest.importorskip("rawpy", reason=NEEDED)
+    encoded = camera_raw()
+    with pytest.raises(LimitError, match="is 96 x 64, 6,144 pixels, and the limit is 6,143"):
+        image.load(encoded, max_pixels=6143)
+    assert image.load(encoded, max_pixels=6144)
+
+
+def test_a_large_camera_raw_is_refused_before_it_is_developed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its margins, too; what stands in for rawpy cannot develop."""
+    rawpy: Any = types.ModuleType("rawpy")
+    sizes = types.SimpleNamespace(raw_width=20_000, raw_height=10_000, iwidth=96, iheight=64)
+    rawpy.imread = lambda _: contextlib.nullcontext(types.SimpleNamespace(sizes=sizes))
+    monkeypatch.setitem(sys.modules, "rawpy", rawpy)
+    with pytest.raises(LimitError, match="is 20000 x 10000, 200,000,000 pixels"):
+        image.load(b"FUJIFILMCCD-RAW " + bytes(50))
