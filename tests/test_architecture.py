@@ -54,10 +54,11 @@ LAYERS = [
     ["tiles"],
     ["choosing"],
     ["codec"],
-    ["lazy"],
+    ["lazy", "tokens"],
     ["pillow"],
     ["imageio"],
     ["drawing"],
+    ["corpus"],
     ["training", "metrics"],
     ["bench"],
     ["cli"],
@@ -166,7 +167,7 @@ def test_metrics_are_imported_by_commands_training_and_the_benchmark_only() -> N
 
 def test_only_the_corridor_and_above_know_the_corridor() -> None:
     above = {"vqcodec", "vqcodec.__main__"}
-    able = ("lazy", "pillow", "bench", "cli")
+    able = ("lazy", "tokens", "pillow", "corpus", "bench", "cli")
     for name in importers("vqcodec.codec") - above:
         assert any(within(name, f"vqcodec.{part}") for part in able), name
     for name in importers("vqcodec.cli") - above:
