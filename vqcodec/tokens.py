@@ -156,10 +156,9 @@ class Tokenizer:
             CodecError: no images, of different sizes, or no such quality or effort.
         """
         checked_effort(effort)
-        alone = isinstance(images, Image | PIL.Image.Image)
-        given = [images] if alone else images  # type: ignore[list-item, assignment]
-        if isinstance(given, np.ndarray) and given.ndim != 4:
-            raise CodecError(f"an array {list(given.shape)} is no images; give [B, H, W, 3]")
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            raise CodecError(f"an array {list(images.shape)} is no images; give [B, H, W, 3]")
+        given = [images] if isinstance(images, Image | PIL.Image.Image) else images
         pixels = [economical(as_image(each)).pixels for each in given]
         if not pixels or len({each.shape for each in pixels}) != 1:
             raise CodecError("tokens are of one image or more of equal size; give such")

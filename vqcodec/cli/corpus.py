@@ -128,10 +128,10 @@ def _corpus_options(function: _Function) -> _Function:
             click.option(
                 "--workers",
                 "-j",
-                type=click.IntRange(min=1),
+                type=click.IntRange(min=0),
                 metavar="N",
                 help="How many; as many as this machine, or the cluster, has processors for if "
-                "not given.",
+                "not given; 0 for this process alone, without limits.",
             ),
             click.option(
                 "--threads",
@@ -337,11 +337,13 @@ def _run(name: str, given: dict[str, Any]) -> None:
         shard_size=given["shard_size"],
         threads=given["threads"],
     )
-    workers = given["workers"] or _workers(given["engine"], given["threads"])
+    workers = given["workers"]
+    if workers is None:
+        workers = _workers(given["engine"], given["threads"])
     plan = wish.plan()
     limits = Limits(
         seconds=given["max_seconds"],
-        memory=given["max_memory"] or _MEMORY_SHARE * memory() / workers,
+        memory=given["max_memory"] or _MEMORY_SHARE * memory() / max(1, workers),
     )
     shown = 0
     with images_bar(plan.images, _before(plan), shown=not is_quiet()) as bar:

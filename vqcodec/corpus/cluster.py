@@ -47,8 +47,8 @@ class Actor:
                 outcome = self._do(own)
             except CodecError as error:
                 stop = str(error)
-            row = {**own._asdict(), **outcome._asdict(), _STOP: stop}
-            row["errors"] = "\n".join(outcome.errors)
+            lines = "\n".join(outcome.errors)
+            row = {**own._asdict(), **outcome._asdict(), "errors": lines, _STOP: stop}
             for name, value in row.items():
                 found[name].append(value)
         return found
@@ -107,8 +107,8 @@ def run(
             own = Range(*(int(row[name]) for name in Range._fields))
             if row[_STOP]:
                 raise CodecError(row[_STOP])
-            lines = tuple(filter(None, row["errors"].split("\n")))
-            outcome = Outcome(**{**{name: int(row[name]) for name in _NUMBERS}, "errors": lines})
+            numbers: dict[str, Any] = {name: int(row[name]) for name in _NUMBERS}
+            outcome = Outcome(**numbers, errors=tuple(filter(None, row["errors"].split("\n"))))
             finishing += [
                 finish.remote(job, task) for task in done(Task(own), outcome) if task.finishes
             ]
@@ -130,8 +130,20 @@ def processors() -> int:
 
 
 def _join(ray: Any) -> None:
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, logging_level="error")
+    """Joins the cluster of RAY_ADDRESS, or starts one on this machine.
+
+    Raises:
+        CodecError: it cannot.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except Exception as error:  # of many kinds
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        advice = "see whether ray status works here"
+        raise CodecError(f"no Ray at {address or 'this machine'} ({lines[0]}); {advice}") from error
 
 
 def _finish(job: Job, task: Task) -> None:

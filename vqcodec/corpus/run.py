@@ -174,7 +174,7 @@ def run(
 
     Args:
         plan: Of the corpus.
-        workers: How many.
+        workers: How many; 0 for this process alone, without limits.
         engine: One of `ENGINES`.
         limits: Of one image; None for none.
         fail: Whether the first image that fails ends the run.
@@ -187,7 +187,7 @@ def run(
     job = Job(plan.store.root, plan.settings["threads"], fail)
     limits = limits or Limits()
     with _locked(plan):
-        left = Left(plan, workers)
+        left = Left(plan, max(1, workers))
 
         def done(task: Task, outcome: Outcome) -> list[Task]:
             tell(outcome)
@@ -197,7 +197,7 @@ def run(
             from vqcodec.corpus import cluster
 
             cluster.run(plan, job, left.tasks(), done, workers=workers, limits=limits)
-        elif plan.store.root.startswith("memory://"):  # which other processes do not see
+        elif workers == 0 or plan.store.root.startswith("memory:"):  # which others do not see
             _run_here(job, left.tasks(), done)
         elif left.shards:
             with Pool(job, workers, limits) as pool:

@@ -150,12 +150,15 @@ class LocalStore:
         return self._path(name).is_file()
 
     def remove(self, name: str) -> None:
-        """As of `Store`; the folder goes with its last file."""
+        """As of `Store`; a folder goes with its last file."""
         path = self._path(name)
         path.unlink(missing_ok=True)
+        self._made.clear()
         with suppress(OSError):
-            path.parent.rmdir()
-        self._made.discard(path.parent)
+            for folder in path.parents:
+                if folder == Path(self.root):
+                    return
+                folder.rmdir()
 
     def tidy(self, folder: str) -> None:
         """As of `Store`."""

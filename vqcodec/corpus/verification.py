@@ -100,7 +100,7 @@ def _decode(work: Work, content: bytes) -> None:
 
         verify(content, model=work.model, device=work.device)
     elif work.command == TOKENIZE:
-        Work("detokenize", model=work.model, to="BMP", device=work.device).do(content)
+        Work("detokenize", model=work.model, to="PNG", device=work.device).do(content)
     else:
         from vqcodec.image import load
 
