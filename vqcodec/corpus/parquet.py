@@ -74,10 +74,9 @@ class Rows:
         self._store = store
         self._endings = endings
         self._name = ""
-        self._file: Any = None
-        self._content: tuple[str, ...] = ()
         self._first = self._end = 0
         self._table: Any = None
+        self._column = ""
 
     def read(self, name: str, row: int) -> bytes:
         """The image of a row.
@@ -85,33 +84,31 @@ class Rows:
         Raises:
             CodecError: there is none.
         """
-        if name != self._name:
-            stream = self._store.open(name)
-            self._file = _opened(stream, name)
-            self._content = _columns(self._file.schema_arrow, self._endings, name).content
-            self._name, self._first, self._end = name, 0, 0
-        if not self._first <= row < self._end:
-            self._seek(row)
+        if name != self._name or not self._first <= row < self._end:
+            self._seek(name, row)
         place = row - self._first
-        if self._content[0].startswith(LEVEL):
+        if self._column.startswith(LEVEL):
             return row_to_tokens(self._table, place)
-        value = self._table.column(self._content[0])[place].as_py()
+        value = self._table.column(self._column)[place].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if content is None:
             raise CodecError(f"row {row} has no image")
         return bytes(content)
 
-    def _seek(self, row: int) -> None:
-        end = 0
-        for group in range(self._file.num_row_groups):
-            first, end = end, end + self._file.metadata.row_group(group).num_rows
-            if row < end:
-                tokens = self._content[0].startswith(LEVEL)
-                columns = None if tokens else list(self._content)
-                self._table = self._file.read_row_group(group, columns=columns)
-                self._first, self._end = first, end
-                return
-        raise CodecError(f"has no row {row}; it was changed after the plan was made")
+    def _seek(self, name: str, row: int) -> None:
+        with self._store.open(name) as stream:
+            file = _opened(stream, name)
+            content = _columns(file.schema_arrow, self._endings, name).content
+            end = 0
+            for group in range(file.num_row_groups):
+                first, end = end, end + file.metadata.row_group(group).num_rows
+                if row < end:
+                    columns = None if content[0].startswith(LEVEL) else list(content)
+                    self._table = file.read_row_group(group, columns=columns)
+                    self._name, self._first, self._end = name, first, end
+                    self._column = content[0]
+                    return
+        raise CodecError(f"has no row {row}; it was changed after the plan was made").in_file(name)
 
 
 def write_images(path: Path, rows: Iterable[tuple[Row, bytes]], column: str) -> None:

@@ -27,6 +27,7 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LABEL = "cls"
 _LONGEST_LABEL = 1000  # bytes
 _LONGEST_PART = 200  # bytes of a part of a key, so that endings fit behind it
+_LONGEST_CUT = 180  # of one that was longer
 
 
 class Item(NamedTuple):
@@ -101,8 +102,9 @@ def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iter
     ]
     if not shards:
         raise CodecError(f"holds no {wanted or '*' + ending}; check it").in_file(store.root)
+    apart = len(shards) > 1 and not store.exists(f"{OWN}/plan.json")  # else each key is there once
     for name in shards:
-        keys = _Keys(PurePosixPath(name).stem if len(shards) > 1 else "")
+        keys = _Keys(PurePosixPath(name).stem if apart else "")
         within = _in_archive if kind == WEBDATASET else parquet.find
         try:
             for own, offset, size, label in within(store, name, endings):
@@ -157,7 +159,7 @@ class _Keys:
         """The first of these names that is free, made safe; the last with a number else."""
         last = ""
         for name in names:
-            last = _safe(f"{self._folder}/{name}")
+            last = f"{self._folder}/{_safe(name)}" if self._folder else _safe(name)
             if last not in self._used:
                 break
         number, key = 1, last
@@ -177,7 +179,8 @@ def _safe(name: str) -> str:
 def _safe_part(part: str) -> str:
     text = part.replace("\0", "%").replace("\\", "%")
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    text = text.encode()[:_LONGEST_PART].decode("utf-8", "ignore")
+    if len(text.encode()) > _LONGEST_PART:
+        text = text.encode()[:_LONGEST_CUT].decode("utf-8", "ignore")
     if text == part != OWN:
         return text
     return f"{text}-{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}"  # others differ, too

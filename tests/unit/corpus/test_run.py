@@ -8,6 +8,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import corpora
 import numpy as np
 import pytest
 
-from vqcodec import codec, image
+from vqcodec import codec, container, image
 from vqcodec.corpus import manifest, run, verification
 from vqcodec.corpus import plan as plans
 from vqcodec.corpus.run import Summary, Wish
@@ -242,13 +243,11 @@ def test_it_goes_on_where_it_was_stopped(source: Path, tmp_path: Path, form: str
         done.append(outcome.images + outcome.failed)
         raise KeyboardInterrupt
 
-    for attempt in range(1, 100):
-        try:
+    summary = None
+    while summary is None:
+        with suppress(KeyboardInterrupt):
             summary = run.run(plan, workers=0, tell=stop)
-        except KeyboardInterrupt:
-            continue
-        break
-    assert attempt > 5
+    assert len(done) > 5
     assert sum(done) == 14
     assert summary == expected._replace(before=14)
     assert faults(plan) == []
@@ -357,7 +356,7 @@ class TestParquet:
         assert account()[:2] == (2, 1)
         assert [row.key for row in plan.rows()] == ["x/y", "x", "z"]
         self.write(tmp_path / "c.parquet", {"words": ["a"], "numbers": [1]})
-        with pytest.raises(CodecError, match="holds|no column of what is looked for, but words"):
+        with pytest.raises(CodecError, match="no column of what is looked for, but words"):
             corpus("compress", "c.parquet", "three")
         (tmp_path / "d.parquet").write_bytes(b"nonsense")
         with pytest.raises(CodecError, match="is no Parquet file"):
@@ -405,7 +404,7 @@ class TestVerify:
         row = next(row for row in plan.rows() if row.status == "done")
         path = root / row.file
         content = path.read_bytes()
-        path.write_bytes(content[:-200] if form != "files" else content[:-1] + b"\0")
+        path.write_bytes(content.replace(container.MAGIC, b"\x89VQX"))
         assert faults(plan)
         path.unlink()
         assert any("no such file" in line.lower() for line in faults(plan))
