@@ -256,6 +256,8 @@ def vqz_bytes() -> bytes:
         ["bench", "--help"],
         ["compress", "--help"],
         ["decompress", "--help"],
+        ["corpus", "--help"],
+        ["corpus", "tokenize", "--help"],
     ],
 )
 def test_quick_commands_load_no_torch(

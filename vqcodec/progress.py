@@ -109,21 +109,22 @@ class ImagesBar(NamedTuple):
     """A bar of a great many images.
 
     Attributes:
+        begin: Called with the number of images that were done before.
         advance: Called with images that are done and that are not, their pixels, bytes in and out.
         say: Writes a line to standard error, above the bar if there is one.
     """
 
+    begin: Callable[[int], None]
     advance: Callable[[int, int, int, int, int], None]
     say: Callable[[str], None]
 
 
 @contextmanager
-def images_bar(images: int, done: int, *, shown: bool = True) -> Iterator[ImagesBar]:
+def images_bar(images: int, *, shown: bool = True) -> Iterator[ImagesBar]:
     """Shows a bar of a great many images while the block runs, if standard error is a terminal.
 
     Args:
         images: How many there are.
-        done: How many of them were done before.
         shown: False for no bar in any case.
     """
     from rich.console import Console
@@ -146,7 +147,7 @@ def images_bar(images: int, done: int, *, shown: bool = True) -> Iterator[Images
         disable=not (shown and console.is_terminal),
         speed_estimate_period=300,
     ) as drawn:
-        task = drawn.add_task("", total=images, completed=done, rates="")
+        task = drawn.add_task("", total=images, rates="")
 
         def advance(images: int, failed: int, pixels: int, bytes_in: int, bytes_out: int) -> None:
             for name, more in zip(
@@ -165,4 +166,7 @@ def images_bar(images: int, done: int, *, shown: bool = True) -> Iterator[Images
         def say(line: str) -> None:
             console.print(Text(line), soft_wrap=True)
 
-        yield ImagesBar(advance, say)
+        def begin(before: int) -> None:
+            drawn.update(task, completed=before)
+
+        yield ImagesBar(begin, advance, say)

@@ -17,6 +17,7 @@ from vqcodec.cli.console import (
     print_error,
     print_json,
     print_values,
+    progress,
     size_text,
 )
 from vqcodec.cli.options import (
@@ -30,12 +31,11 @@ from vqcodec.cli.options import (
     target_options,
     verbosity_options,
 )
-from vqcodec.corpus.sources import FILES, FORMATS
+from vqcodec.corpus.names import ENGINES, FILES, FORMATS, LOCAL
 from vqcodec.errors import CodecError, OutputError, one_line
 from vqcodec.progress import images_bar
 
 if TYPE_CHECKING:
-    from vqcodec.corpus.plan import Plan
     from vqcodec.corpus.site import Outcome
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -120,8 +120,8 @@ def _corpus_options(function: _Function) -> _Function:
             ),
             click.option(
                 "--engine",
-                type=click.Choice(["local", "ray"]),
-                default="local",
+                type=click.Choice(ENGINES),
+                default=LOCAL,
                 show_default=True,
                 help="Processes of this machine, or Ray Data on a cluster.",
             ),
@@ -284,7 +284,7 @@ def verify(ctx: click.Context, target: str, source: str | None, deep: bool, as_j
     store = None if source is None else open_store(sources.split(absolute(source))[0])
     images = failed = 0
     faults: list[str] = []
-    with images_bar(plan.images, 0, shown=not is_quiet()) as bar:
+    with images_bar(plan.images, shown=not is_quiet()) as bar:
         for found in verification.verify(plan, deep=deep, source=store):
             images, failed = images + found.images, failed + found.failed
             bar.advance(found.images, found.failed, 0, 0, 0)
@@ -340,13 +340,14 @@ def _run(name: str, given: dict[str, Any]) -> None:
     workers = given["workers"]
     if workers is None:
         workers = _workers(given["engine"], given["threads"])
-    plan = wish.plan()
+    with progress("plan") as advance:
+        plan = wish.plan(lambda images: advance(f"plan, {images} images", images, images))
     limits = Limits(
         seconds=given["max_seconds"],
         memory=given["max_memory"] or _MEMORY_SHARE * memory() / max(1, workers),
     )
     shown = 0
-    with images_bar(plan.images, _before(plan), shown=not is_quiet()) as bar:
+    with images_bar(plan.images, shown=not is_quiet()) as bar:
 
         def tell(outcome: Outcome) -> None:
             nonlocal shown
@@ -361,6 +362,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
             engine=given["engine"],
             limits=limits,
             fail=given["on_error"] == "fail",
+            begin=bar.begin,
             tell=tell,
         )
     if shown > _ERRORS_SHOWN:
@@ -391,16 +393,10 @@ def _report(summary: Any, seconds: float, as_json: bool) -> None:
     )
 
 
-def _before(plan: Plan) -> int:
-    from vqcodec.corpus.run import Left
-
-    return plan.images - Left(plan, 1).images
-
-
 def _workers(engine: str, threads: int) -> int:
     from vqcodec.corpus import run
 
-    if engine == "local":
+    if engine == LOCAL:
         return run.workers_for(threads)
 
     from vqcodec.corpus import cluster

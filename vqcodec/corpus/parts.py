@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import IO, NamedTuple
 
 from vqcodec.corpus import manifest
 from vqcodec.corpus.manifest import Row
-from vqcodec.corpus.plan import Plan, parts_folder
+from vqcodec.corpus.plan import PARTS, Plan, parts_folder
 from vqcodec.errors import CodecError
 
 _ROWS = "rows.csv"
@@ -63,24 +63,36 @@ def name_of(part: Range) -> str:
     return f"{parts_folder(part.shard)}/{part.first:09}-{part.end:09}.tar"
 
 
-def finished(plan: Plan, shard: int) -> list[Range]:
-    """The parts of a shard that are there, in order."""
-    found = []
-    for name in plan.store.names(parts_folder(shard)):
-        first, _, end = name.rpartition("/")[2].removesuffix(".tar").partition("-")
-        found.append(Range(shard, int(first), int(end)))
-    return sorted(found)
+def finished(plan: Plan) -> dict[int, list[Range]]:
+    """The parts of all shards that are there, in order."""
+    found: dict[int, list[Range]] = {}
+    for name in plan.store.names(PARTS):
+        part = _range_of(name)
+        found.setdefault(part.shard, []).append(part)
+    return {shard: sorted(own) for shard, own in found.items()}
 
 
-def missing(plan: Plan, shard: int) -> list[Range]:
-    """What no part has, in order."""
+def _range_of(name: str) -> Range:
+    _, shard, last = name.rsplit("/", 2)
+    first, _, end = last.removesuffix(".tar").partition("-")
+    return Range(int(shard), int(first), int(end))
+
+
+def missing(shard: int, count: int, there: Sequence[Range]) -> list[Range]:
+    """What of a shard's images no part has, in order.
+
+    Args:
+        shard: Its number.
+        count: How many images it has.
+        there: The parts, in order.
+    """
     left, at = [], 0
-    for part in finished(plan, shard):
+    for part in there:
         if part.first > at:
             left.append(Range(shard, at, part.first))
         at = max(at, part.end)
-    if at < plan.counts[shard]:
-        left.append(Range(shard, at, plan.counts[shard]))
+    if at < count:
+        left.append(Range(shard, at, count))
     return left
 
 
@@ -91,7 +103,7 @@ def collected(plan: Plan, shard: int) -> Iterator[tuple[Row, bytes]]:
         CodecError: a part is missing or damaged.
     """
     at = 0
-    for part in finished(plan, shard):
+    for part in sorted(map(_range_of, plan.store.names(parts_folder(shard)))):
         if part.end <= at:
             continue
         name = name_of(part)

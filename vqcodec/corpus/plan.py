@@ -16,13 +16,15 @@ from typing import Any
 
 from vqcodec.corpus import manifest
 from vqcodec.corpus.manifest import Row
-from vqcodec.corpus.sources import OWN, Item
+from vqcodec.corpus.names import OWN
+from vqcodec.corpus.sources import Item
 from vqcodec.corpus.store import Store
 from vqcodec.corpus.work import Work
 from vqcodec.errors import CodecError, OutputError
 
 FORMAT = "vqcodec-corpus-1"
 _FILE = f"{OWN}/plan.json"
+PARTS = f"{OWN}/parts"
 _MANIFESTS = f"{OWN}/manifests"
 
 
@@ -98,7 +100,7 @@ class Plan:
 
 def parts_folder(shard: int) -> str:
     """Where the parts of a shard are."""
-    return f"{OWN}/parts/{shard:05}"
+    return f"{PARTS}/{shard:05}"
 
 
 def read(store: Store) -> Plan | None:

@@ -15,15 +15,15 @@ from vqcodec.corpus import manifest, parts, sources
 from vqcodec.corpus import plan as plans
 from vqcodec.corpus.local import Limits, Pool
 from vqcodec.corpus.manifest import DONE, ERRORS
+from vqcodec.corpus.names import FILES, LOCAL, OWN, RAY, WEBDATASET
 from vqcodec.corpus.parts import Range
 from vqcodec.corpus.plan import Plan
 from vqcodec.corpus.site import Job, Outcome, Site, Task
-from vqcodec.corpus.sources import OWN, WEBDATASET, Item
+from vqcodec.corpus.sources import Item
 from vqcodec.corpus.store import LocalStore, absolute, open_store
 from vqcodec.corpus.work import Work
 from vqcodec.errors import CodecError, OutputError
 
-LOCAL, RAY = ENGINES = ("local", "ray")
 IMAGES_AT_ONCE = 64  # at most, in a range
 BYTES_AT_ONCE = 8 << 20  # of sources, unless one alone has more
 SHARES = 4  # of what is left, each worker takes no more than such a part at once
@@ -40,7 +40,7 @@ class Wish:
         source: A folder, a file or pattern of shards, or a URL.
         target: A folder or a URL.
         work: What is done with every image.
-        format: One of `sources.FORMATS`.
+        format: One of `names.FORMATS`.
         source_format: The same of the source; None to see for itself.
         shard_size: Images of a shard.
         threads: Of torch, a worker.
@@ -49,7 +49,7 @@ class Wish:
     source: str
     target: str
     work: Work
-    format: str = sources.FILES
+    format: str = FILES
     source_format: str | None = None
     shard_size: int = 10_000
     threads: int = 1
@@ -124,10 +124,11 @@ class Left:
         self._missing: deque[Range] = deque()
         self._lacks: Counter[int] = Counter()
         self._complete: list[int] = []
-        for shard in range(len(plan.counts)):
+        there = parts.finished(plan)
+        for shard, count in enumerate(plan.counts):
             if shard in finished:
                 continue
-            missing = parts.missing(plan, shard)
+            missing = parts.missing(shard, count, there.get(shard, []))
             self._missing.extend(missing)
             self._lacks[shard] = sum(each.end - each.first for each in missing)
             if not missing:
@@ -168,6 +169,7 @@ def run(
     engine: str = LOCAL,
     limits: Limits | None = None,
     fail: bool = False,
+    begin: Callable[[int], object] = lambda before: None,
     tell: Tell = lambda outcome: None,
 ) -> Summary:
     """Does what is left of a plan.
@@ -175,9 +177,10 @@ def run(
     Args:
         plan: Of the corpus.
         workers: How many; 0 for this process alone, without limits.
-        engine: One of `ENGINES`.
+        engine: One of `names.ENGINES`.
         limits: Of one image; None for none.
         fail: Whether the first image that fails ends the run.
+        begin: Called with the number of images that are done already.
         tell: Called with every outcome.
 
     Raises:
@@ -188,6 +191,7 @@ def run(
     limits = limits or Limits()
     with _locked(plan):
         left = Left(plan, max(1, workers))
+        begin(plan.images - left.images)
 
         def done(task: Task, outcome: Outcome) -> list[Task]:
             tell(outcome)
@@ -228,6 +232,7 @@ def _account(plan: Plan, before: int, *, tidy: bool) -> Summary:
             failed.append(row)
     content = manifest.dump_errors(failed)
     if tidy:
+        plan.store.tidy("")
         for shard in range(len(plan.counts)):
             plan.store.tidy(plans.parts_folder(shard))
         for name in list(plan.store.names(f"{OWN}/parts")):

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from vqcodec.corpus import parquet, parts
 from vqcodec.corpus.manifest import DONE, Row
+from vqcodec.corpus.names import FILES, PARQUET, WEBDATASET
 from vqcodec.corpus.plan import Plan
-from vqcodec.corpus.sources import FILES, PARQUET, WEBDATASET
 from vqcodec.corpus.work import COMPRESS, TOKENIZE
 from vqcodec.errors import CodecError
 

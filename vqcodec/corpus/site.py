@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol
 from vqcodec.corpus import parts, shards
 from vqcodec.corpus import plan as plans
 from vqcodec.corpus.manifest import DONE, FAILED, Row
+from vqcodec.corpus.names import FILES
 from vqcodec.corpus.parts import Part, Range
 from vqcodec.corpus.plan import Plan
-from vqcodec.corpus.sources import FILES, Item, Reader
+from vqcodec.corpus.sources import Item, Reader
 from vqcodec.corpus.store import StoreError, open_store
 from vqcodec.corpus.work import Work, error_text
 from vqcodec.errors import CodecError

@@ -16,12 +16,10 @@ from typing import NamedTuple
 
 from vqcodec import folders
 from vqcodec.corpus import parquet
+from vqcodec.corpus.names import FILES, OWN, PARQUET, WEBDATASET
 from vqcodec.corpus.store import LocalStore, Store
 from vqcodec.errors import CodecError
 
-FILES, WEBDATASET, PARQUET = FORMATS = ("files", "webdataset", "parquet")
-OWN = "_vqcodec"
-"""Folder of a corpus's plan and manifests; no image is looked for in it."""
 _SHARDS = {".tar": WEBDATASET, ".parquet": PARQUET}
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LABEL = "cls"
@@ -63,13 +61,13 @@ def split(url: str) -> tuple[str, str]:
 
 
 def kind_of(store: Store, wanted: str) -> str:
-    """Which of `FORMATS` a source has: that of the first shard at its top, or files.
+    """Which of `names.FORMATS` a source has: that of the first shard at its top, or files.
 
     Args:
         store: Of the source.
         wanted: As of `split`.
     """
-    for name in [wanted] if wanted else _top(store):
+    for name in [wanted] if wanted else store.top():
         if name.lower().endswith(_PACKED):
             reason = "is compressed, and an image in it cannot be reached without those before it"
             raise CodecError(f"{reason}; unpack it to a .tar").in_file(name)
@@ -83,7 +81,7 @@ def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iter
 
     Args:
         store: Of the source.
-        kind: One of `FORMATS`.
+        kind: One of `names.FORMATS`.
         wanted: As of `split`.
         endings: Those of images, such as ".png"; of Parquet, names of columns without the dot.
 
@@ -96,7 +94,7 @@ def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iter
     ending = next(each for each, of in _SHARDS.items() if of == kind)
     shards = [
         name
-        for name in _top(store)
+        for name in store.top()
         if name.lower().endswith(ending)
         and (not wanted or PurePosixPath(name).match(wanted) or name == wanted)
     ]
@@ -119,7 +117,7 @@ class Reader:
 
     Args:
         store: Of the source.
-        kind: One of `FORMATS`.
+        kind: One of `names.FORMATS`.
         endings: As of `find`.
     """
 
@@ -186,26 +184,14 @@ def _safe_part(part: str) -> str:
     return f"{text}-{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}"  # others differ, too
 
 
-def _top(store: Store) -> Iterator[str]:
-    """Names of the files at the top of a store."""
-    if isinstance(store, LocalStore):
-        root = Path(store.root)
-        if not root.is_dir():
-            raise CodecError("no such folder; check the name").in_file(store.root)
-        yield from sorted(each.name for each in root.iterdir() if each.is_file())
-        return
-    yield from (name for name in store.names() if "/" not in name)
-
-
 def _in_folders(store: Store, endings: Collection[str]) -> Iterator[Item]:
     if isinstance(store, LocalStore):
-        _top(store)
         root = Path(store.root)
         paths = folders.within(root, endings, recursive=True)
         found = ((each.relative_to(root).as_posix(), each.stat().st_size) for each in paths)
     else:
-        names = sorted(store.names(), key=lambda name: PurePosixPath(name).parts[:-1])
-        found = ((name, 0) for name in names if _suffix(name) in endings)
+        sizes = sorted(store.sizes(), key=lambda each: PurePosixPath(each[0]).parts[:-1])
+        found = (each for each in sizes if _suffix(each[0]) in endings)
     for folder, files in groupby(found, lambda each: PurePosixPath(each[0]).parent):
         if OWN in folder.parts[:1]:
             continue

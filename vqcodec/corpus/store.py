@@ -6,6 +6,7 @@ What is written is there whole or not at all: a file is renamed, an object is pu
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,16 @@ class Store(Protocol):
 
     def names(self, folder: str = "") -> Iterator[str]:
         """Of all files below a folder, in order; none if there is no such folder."""
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Of all files: their names, in order, and bytes."""
+
+    def top(self) -> list[str]:
+        """Names of the files that lie in no folder, in order.
+
+        Raises:
+            CodecError: there is no such root.
+        """
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -124,7 +135,7 @@ class LocalStore:
     def building(self, name: str) -> Iterator[Path]:
         """As of `Store`."""
         target = self._target(name)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.building")
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.building")
         try:
             try:
                 yield temporary
@@ -144,6 +155,17 @@ class LocalStore:
             for name in sorted(names):
                 if not name.startswith("."):
                     yield Path(path, name).relative_to(self.root).as_posix()
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """As of `Store`."""
+        return ((name, self._path(name).stat().st_size) for name in self.names())
+
+    def top(self) -> list[str]:
+        """As of `Store`."""
+        root = Path(self.root)
+        if not root.is_dir():
+            raise CodecError("no such folder; check the name").in_file(self.root)
+        return sorted(each.name for each in root.iterdir() if each.is_file())
 
     def exists(self, name: str) -> bool:
         """As of `Store`."""
@@ -242,16 +264,22 @@ class RemoteStore:
 
     def names(self, folder: str = "") -> Iterator[str]:
         """As of `Store`."""
+        return (name for name, _ in self._found(folder))
 
-        def find() -> list[str]:
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """As of `Store`."""
+        return ((name, about.get("size") or 0) for name, about in self._found(""))
+
+    def top(self) -> list[str]:
+        """As of `Store`."""
+
+        def look() -> list[dict[str, Any]]:
             self._files.invalidate_cache()
-            try:
-                return sorted(self._files.find(self._path(folder)))
-            except FileNotFoundError:
-                return []
+            found: list[dict[str, Any]] = self._files.ls(self._base, detail=True)
+            return found
 
-        for path in self._patiently(folder or self.root, "read", find):
-            yield path.removeprefix(self._base).lstrip("/")
+        found = self._patiently("", "read", look)
+        return sorted(self._name(each["name"]) for each in found if each["type"] == "file")
 
     def exists(self, name: str) -> bool:
         """As of `Store`."""
@@ -274,6 +302,20 @@ class RemoteStore:
 
     def tidy(self, folder: str) -> None:
         """Nothing is left of an object that was not put whole."""
+
+    def _found(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+        def find() -> dict[str, dict[str, Any]]:
+            self._files.invalidate_cache()
+            with suppress(FileNotFoundError):
+                found: dict[str, dict[str, Any]] = self._files.find(self._path(folder), detail=True)
+                return found
+            return {}
+
+        found = self._patiently(folder, "read", find)
+        return [(self._name(path), found[path]) for path in sorted(found)]
+
+    def _name(self, path: str) -> str:
+        return path.removeprefix(self._base).lstrip("/")
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from vqcodec.corpus import manifest, shards
 from vqcodec.corpus.manifest import DONE, ERRORS, FAILED, Row
+from vqcodec.corpus.names import OWN
 from vqcodec.corpus.plan import Plan
-from vqcodec.corpus.sources import OWN, Item, Reader
+from vqcodec.corpus.sources import Item, Reader
 from vqcodec.corpus.store import Store
 from vqcodec.corpus.work import COMPRESS, TOKENIZE, Work
 from vqcodec.errors import CodecError
