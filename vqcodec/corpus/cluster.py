@@ -6,6 +6,7 @@ itself loses, an actor, a node or the driver, it does again, and what is finishe
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -91,6 +92,7 @@ def run(
     device = plan.settings["work"]["device"]
     try:
         _join(ray)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         finish = ray.remote(num_cpus=job.threads, max_retries=-1)(_finish)

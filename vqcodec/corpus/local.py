@@ -152,8 +152,6 @@ class Pool:
                     if suspect is None:
                         again.append(task)
                     elif suspect.tries >= suspect.most:
-                        if self._job.fail:
-                            raise CodecError(suspect.reason)
                         again.append(Task(suspect.range, suspect.reason))
                     else:
                         suspects.append(suspect)

@@ -77,6 +77,8 @@ class Wish:
             "threads": self.threads,
             "work": self.work.settings(),
         }
+        if plans.read(store) is None:
+            self.work.check()  # what cannot be is told before there is a plan of it
         endings = self.work.endings
         return plans.make(store, settings, lambda: self._items(kind, root, wanted, endings), tell)
 
