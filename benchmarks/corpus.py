@@ -337,9 +337,18 @@ def until_whole(
                 if not strike(run, cluster, counts, draw):
                     break
                 continue
-            if run.returncode in (0, 1) and b"Ray failed" not in errors:
+            if run.returncode not in (0, 1) or b"Traceback" in errors:
+                raise CodecError(f"a run ended by itself so: {errors.decode()[-2000:]}")
+            if is_finished(Path(str(own[2]))):
                 return
             break
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether every shard of a corpus is done, and the failures are listed."""
+    plan = plans.read(open_store(str(folder)))
+    done = plan is not None and len(plan.finished()) == len(plan.counts)
+    return done and (folder / "errors.csv").exists()
 
 
 def strike(
@@ -467,7 +476,7 @@ def tokens(folder: Path, given: dict[str, Any]) -> None:
             seconds = call(*own, codes=[0])
             tables = [pyarrow.parquet.read_table(each) for each in target.glob("*.parquet")]
             plain = sum(
-                table.column(name)[0].values.__len__() * table.num_rows
+                len(table.column(name)[0].values) * table.num_rows
                 for table in tables
                 for name in table.column_names
                 if name.startswith("level_") and name[6:].isdecimal()

@@ -87,6 +87,9 @@ def test_a_transformer_that_learns_tokens(
     assert len(names["tokens"]) == 4
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # it leaves files open
 def test_webdataset_and_datasets_read_what_is_written(corpus: Any, tmp_path: Path) -> None:
     webdataset: Any = pytest.importorskip("webdataset", reason="a test's requirement")
     datasets: Any = pytest.importorskip("datasets", reason="a test's requirement")
