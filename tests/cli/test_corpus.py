@@ -278,6 +278,7 @@ def test_s3_with_its_failures(
     fail(every=3, slow=0.2)
     done = compress("s3://bucket/photos", "s3://bucket/small")
     assert done.returncode == 1, done.stderr.decode()
+    assert done.stderr.count(b"error:") == len(corpora.BROKEN), done.stderr.decode()
     fail()
     assert compress("photos", "local").returncode == 1
     files.invalidate_cache()

@@ -229,12 +229,13 @@ class RemoteStore:
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """As of `Store`."""
-        end = None if size is None else offset + size
         if size == 0:
             return b""
+        some = {"start": offset} if size is None else {"start": offset, "end": offset + size}
+        part = some if offset or size is not None else {}  # an empty object has no parts
 
         def read() -> bytes:
-            content: bytes = self._files.cat_file(self._path(name), start=offset, end=end)
+            content: bytes = self._files.cat_file(self._path(name), **part)
             if size is not None and len(content) != size:
                 raise OSError(f"{len(content)} bytes came instead of {size}")
             return content
