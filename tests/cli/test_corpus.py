@@ -105,6 +105,7 @@ def test_memory_is_one_process(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_workers_and_files_of_the_folder_mode(
     process: Run, run: Run, source: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -155,6 +156,7 @@ def wait_for(path: Path, pattern: str, count: int, run: subprocess.Popen[bytes])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
 def test_kills_of_driver_and_workers(
     environment: dict[str, str], tmp_path: Path, tiny_model: Path
