@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 STANDARD_LIBRARY_ONLY = [
     "errors",
     "arguments",
+    "limits",
     "files",
     "folders",
     "watch",
@@ -34,6 +35,7 @@ LAYERS = [
         "errors",
         "ambient",
         "arguments",
+        "limits",
         "files",
         "folders",
         "batch",

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec import arguments, container, webp
+from vqcodec import arguments, container, limits, webp
 from vqcodec.ambient import ordinary_state
 from vqcodec.container import Container, Header
 from vqcodec.errors import CodecError
@@ -85,6 +85,7 @@ def compress(
     tile: int | None = None,
     batch: int = DEFAULT_BATCH,
     device: str = "cpu",
+    max_pixels: int | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """Compresses an image.
@@ -121,6 +122,8 @@ def compress(
             for images that are longer and at most 128 pixels the other way.
         batch: Tiles at a time.
         device: Where to run the networks; the file does not depend on how frequencies are found.
+        max_pixels: The most the image may have; None for what the environment variable
+            VQCODEC_MAX_PIXELS says, or 128 million.
         progress: Called with (stage, done, total).
 
     Raises:
@@ -133,9 +136,11 @@ def compress(
     from vqcodec.choosing.wanted import Wanted
 
     wanted = Wanted(quality, bpp, size, max_size, psnr, ssimulacra2)
+    with limits.at_most(max_pixels):
+        original = as_image(image)
     if keeping.checked_lossless(lossless) == keeping.ALWAYS:
         keeping.check_no_target(**vars(wanted))
-        return _lossless(original := as_image(image), extras_of(original))
+        return _lossless(original, extras_of(original))
 
     from vqcodec import syntheses
     from vqcodec.choosing import choice, rate_control, tunes
@@ -143,7 +148,7 @@ def compress(
     from vqcodec.tiles import Tiles, header_for
     from vqcodec.weights_file import load
 
-    source = economical(as_image(image))
+    source = economical(original)
     with stage("weights"):
         loaded = load(model or DEFAULT_MODEL, device)
     header = header_for(source, loaded, quality, tile)
@@ -190,6 +195,7 @@ def decompress(
     max_side: int | None = None,
     batch: int = DEFAULT_BATCH,
     device: str = "cpu",
+    max_pixels: int | None = None,
     progress: Progress | None = None,
 ) -> Image:
     """Restores an image, or a piece of it, for which only the tiles around it are decoded.
@@ -209,10 +215,14 @@ def decompress(
         max_side: The most pixels a side of the result, which is never enlarged; None for no limit.
         batch: Tiles at a time.
         device: Where to run the networks.
+        max_pixels: The most to decode: those of the region at its size, or of all if the file is
+            lossless or has alpha; None for what the environment variable VQCODEC_MAX_PIXELS says,
+            or 128 million.
         progress: Called with (stage, done, total).
 
     Raises:
         FormatError: the data is no undamaged .vqz file.
+        LimitError: there is more to decode than `max_pixels`.
         ModelError: its model is missing or is another one.
         CodecError: the model has no such synthesis, or the image no such region.
     """
@@ -222,6 +232,8 @@ def decompress(
     if levels is not None and not 1 <= (levels := arguments.whole(levels, "levels")) <= there:
         raise CodecError(f"cannot restore from {levels} levels; the file holds {there}, give 1 up")
     piece = Piece.of(contents.header, region, max_side)
+    with limits.at_most(max_pixels):
+        limits.check(*piece.computed(contents.header, container.EXTRA_ALPHA in contents.extras))
     everything = Window(0, 0, contents.header.height, contents.header.width)
     if contents.header.lossless:
         pixels, box = webp.decode(contents.sections[0], contents.header), piece.box(everything, 1)
@@ -232,7 +244,7 @@ def decompress(
         tiles = Tiles.of_file(contents.header, model, device, batch, progress, piece.pixels)
         with stage("weights"):
             chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
-        part = tiles.aligned(piece.window)
+        part = piece.window if piece.exact else tiles.aligned(piece.window)
         seen = levels or min(piece.levels(tiles.model.strides), there)
         indices = decode(tiles, contents, seen, tiles.around(part))
         whole = len(indices) == contents.header.levels
@@ -260,9 +272,11 @@ def verify(
 
     Raises:
         FormatError: the data is no undamaged .vqz file, or its indices are not those coded.
+        LimitError: it has more pixels than the limit.
         ModelError: its model is missing or is another one.
     """
     contents = container.unpack(data)
+    limits.check(contents.header.width, contents.header.height)
     if contents.header.lossless:
         webp.decode(contents.sections[0], contents.header)
         return

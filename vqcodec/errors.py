@@ -49,6 +49,10 @@ class ImageError(CodecError):
     """An input image is unreadable, of a kind that is not supported, or too large."""
 
 
+class LimitError(ImageError):
+    """There are more pixels than the limit, or it is no number; see `vqcodec.limits`."""
+
+
 class OutputError(CodecError):
     """An output exists already, cannot be written, or does not fit on the device."""
 

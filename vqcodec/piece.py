@@ -60,6 +60,22 @@ class Piece:
         return cls(Window(y, x, height, width), fitted((width, height), max_side))
 
     @property
+    def exact(self) -> bool:
+        """Whether it is wanted as large as it is."""
+        return self.size == (self.window.width, self.window.height)
+
+    def computed(self, header: Header, alpha: bool) -> tuple[int, int]:
+        """Width and height of what is about to be decoded, as far as memory follows it.
+
+        Args:
+            header: Of the file.
+            alpha: Whether it has alpha, which like lossless files is decoded whole.
+        """
+        if header.lossless or alpha:
+            return header.width, header.height
+        return -(-self.window.width // self.reduction), -(-self.window.height // self.reduction)
+
+    @property
     def pixels(self) -> int:
         """How many pixels are about to be computed."""
         return max(1, self.window.height * self.window.width // self.reduction**2)

@@ -39,7 +39,7 @@ DEVICE = "cpu"
 
 _OPTIONS = (
     *("quality", "bpp", "size", "max_size", "psnr", "ssimulacra2"),
-    *("effort", "tune", "synthesis", "lossless", "model", "tile", "device"),
+    *("effort", "tune", "synthesis", "lossless", "model", "tile", "device", "max_pixels"),
 )
 _PROFILED_MODES = ("L", "LA", "P", "RGB", "RGBA")  # what becomes of others has another profile
 _EXIF_PREFIX = b"Exif\0\0"

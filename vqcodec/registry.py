@@ -98,7 +98,7 @@ SYNTHESES: dict[str, Entry] = {
     "hvq-photo-2": Entry(
         model_id="hvq-photo-2",
         filename="hvq-photo-2-natural.safetensors",
-        sha256="f796af9a8ba7c5562e2924b85f03bc8a28854354f8747c722a1a7647225257da",
+        sha256="3166ce27d10b152622c2473e6d1befcbbb3376e90bd0bbeb0f99fcf1b2f92d88",
         summary="sharper than the faithful synthesis, and further away by squared error",
     ),
 }

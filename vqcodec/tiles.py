@@ -31,7 +31,7 @@ from vqcodec.models.family import reduced
 from vqcodec.progress import Progress
 from vqcodec.syntheses import Synthesis
 from vqcodec.threads import share
-from vqcodec.tiling import Window, batches, crop, grow, pad, padded, split, widened
+from vqcodec.tiling import Window, batches, cut_out, grow, padded, split, widened
 from vqcodec.watch import stage
 from vqcodec.weights_file import Model, load
 
@@ -151,15 +151,14 @@ class Tiles:
             coarser_weight: As of `Family.quantize`.
 
         Returns:
-            Per level int64 [G, H'/s, W'/s] of the padded image.
+            Per level integers [G, H'/s, W'/s] of the padded image.
         """
-        whole = self.padded(pixels)
         maps = [self._empty_map(level) for level in range(len(self.model.strides))]
         done = 0
         with stage("analysis"):
             for windows in self._batches_with_halo(self.windows):
                 around = [self.grown(window) for window in windows]
-                crops = torch.from_numpy(np.stack([whole[each.slices] for each in around]))
+                crops = torch.from_numpy(np.stack([cut_out(pixels, each) for each in around]))
                 found, _ = self.model.autoencoder.quantize(
                     crops.to(self.model.device),
                     self.quality(len(crops)),
@@ -183,10 +182,10 @@ class Tiles:
         """Indices to pixels, or to the means of squares of pixels.
 
         Args:
-            indices: Of the first levels, one at least: int64 [G, H'/s, W'/s] each. They are needed
+            indices: Of the first levels, one at least: integers [G, H'/s, W'/s] each, needed
                 in the tiles `around(part)` only.
             synthesis: Of the model; None for the faithful one.
-            part: Of the image with its padding, as of `aligned`; None for all without padding.
+            part: Any of the image; None for all. For squares as of `aligned`, padding included.
             factor: Side of the squares; it divides the stride of the last of these levels.
 
         Returns:
@@ -199,9 +198,10 @@ class Tiles:
                 return self.model.autoencoder.preview(crops, quality, factor)
             return reduced(synthesis.synthesize(crops, quality), factor)
 
-        area = part or Window(0, 0, *self.area)
-        whole = np.empty((area.height // factor, area.width // factor, 3), np.uint8)
-        pieces = [piece for window in self.windows if (piece := window & area)]
+        area = part or self.all
+        whole = np.empty((-(-area.height // factor), -(-area.width // factor), 3), np.uint8)
+        aligned = self.aligned(area)
+        pieces = [piece for window in self.windows if (piece := window & aligned)]
         done = 0
         with stage("synthesis"):
             for windows in self._batches_with_halo(pieces):
@@ -209,14 +209,15 @@ class Tiles:
                 crops = [self.stacked(indices, level, around) for level in range(len(indices))]
                 found = restored(crops).cpu().numpy()
                 for window, grown, each in zip(windows, around, found, strict=True):
-                    own = window.within(grown) // factor
-                    whole[(window.within(area) // factor).slices] = each[own.slices]
+                    own = window & area
+                    assert own is not None
+                    place = widened(own.within(area), factor) // factor
+                    whole[place.slices] = each[
+                        (widened(own.within(grown), factor) // factor).slices
+                    ]
                 done += len(windows)
                 self.report("synthesis", done, len(pieces))
-        if part is not None:
-            return whole
-        with stage("tiling"):
-            return crop(whole, -(-self.header.height // factor), -(-self.header.width // factor))
+        return whole
 
     # Indices <-> payloads
 
@@ -224,7 +225,7 @@ class Tiles:
         """The last of some levels' indices to the payloads of its tiles.
 
         Args:
-            indices: Of the levels up to the one to encode: int64 [G, H'/s, W'/s] each.
+            indices: Of the levels up to the one to encode: integers [G, H'/s, W'/s] each.
 
         Returns:
             The payloads in raster order of the tiles, and their ideal code length in bits.
@@ -257,11 +258,11 @@ class Tiles:
 
         Args:
             payloads: In the order of the tiles.
-            coarser: Indices of all coarser levels: int64 [G, H'/s, W'/s] each.
+            coarser: Indices of all coarser levels: integers [G, H'/s, W'/s] each.
             windows: The payloads' tiles; None for all of the level, in raster order.
 
         Returns:
-            int64 [G, H'/s, W'/s], zero outside of the tiles.
+            integers [G, H'/s, W'/s], zero outside of the tiles.
 
         Raises:
             SectionError: a payload does not fit its model.
@@ -287,12 +288,12 @@ class Tiles:
 
         Args:
             windows: Which.
-            coarser: Indices of all coarser levels: int64 [G, H'/s, W'/s] each.
+            coarser: Indices of all coarser levels: integers [G, H'/s, W'/s] each.
             find: What gives them.
             name: What to report.
 
         Returns:
-            int64 [G, H'/s, W'/s], zero outside of the tiles.
+            integers [G, H'/s, W'/s], zero outside of the tiles.
         """
         level = len(coarser)
         stride = self.model.strides[level]
@@ -325,7 +326,7 @@ class Tiles:
         """A fresh state of the prior of the level after the coarser ones.
 
         Args:
-            coarser: Their indices: int64 [G, H'/s, W'/s] each.
+            coarser: Their indices: integers [G, H'/s, W'/s] each.
             windows: Of equal shape.
             steps: As of `Prior.start`.
         """
@@ -363,15 +364,10 @@ class Tiles:
 
     # Parts of the image
 
-    def padded(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """uint8 [H, W, 3] to uint8 [H', W', 3]."""
-        with stage("tiling"):
-            return pad(pixels, self.model.strides[0])
-
     def stacked(self, indices: Sequence[Tensor], level: int, windows: Sequence[Window]) -> Tensor:
         """A level's indices in windows of equal shape: int64 [N, G, h, w]."""
         stride = self.model.strides[level]
-        return torch.stack([cut(indices[level], window // stride) for window in windows])
+        return torch.stack([cut(indices[level], window // stride) for window in windows]).long()
 
     def quality(self, count: int) -> Tensor:
         """The quality, from 0, for each of so many windows: int64 [count]."""
@@ -387,7 +383,7 @@ class Tiles:
 
     def around(self, window: Window) -> list[Window]:
         """The tiles whose indices the synthesis of a window sees, in raster order."""
-        grown = self.grown(window)
+        grown = self.grown(self.aligned(window))
         return [tile for tile in self.windows if tile & grown]
 
     def report(self, name: str, done: int, total: int) -> None:
@@ -396,9 +392,11 @@ class Tiles:
             self.progress(name, done, total)
 
     def _empty_map(self, level: int) -> Tensor:
-        stride = self.model.strides[level]
-        shape = (len(self.model.priors[level].sizes), *(side // stride for side in self.area))
-        return torch.zeros(shape, dtype=torch.int64, device=self.model.device)
+        """Zeros, whose memory is taken when something else is written there."""
+        stride, sizes = self.model.strides[level], self.model.priors[level].sizes
+        shape = (len(sizes), *(side // stride for side in self.area))
+        small = np.uint8 if max(sizes) <= 1 << 8 else np.int32
+        return torch.from_numpy(np.zeros(shape, small)).to(self.model.device)
 
     def _batches_with_halo(self, windows: Sequence[Window]) -> list[list[Window]]:
         """Batches of tiles, or parts of them, that have equal shapes with their halo, too."""

@@ -75,6 +75,23 @@ def pad(pixels: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
+def cut_out(pixels: npt.NDArray[np.uint8], window: Window) -> npt.NDArray[np.uint8]:
+    """A window of what `pad` gives, without padding all of it.
+
+    Args:
+        pixels: uint8 [H,W,3].
+        window: It begins within them.
+
+    Returns:
+        uint8 [height,width,3] of the window, a view where there is nothing to add.
+    """
+    there = pixels[window.slices]
+    below, right = window.height - there.shape[0], window.width - there.shape[1]
+    if not below and not right:
+        return there
+    return np.pad(there, ((0, below), (0, right), (0, 0)), mode="edge")
+
+
 def crop(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Undoes `pad`.
 

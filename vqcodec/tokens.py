@@ -21,7 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from vqcodec import codec, container, syntheses
+from vqcodec import codec, container, limits, syntheses
 from vqcodec.ambient import ordinary_state
 from vqcodec.arguments import whole
 from vqcodec.choosing import choice, tunes
@@ -31,7 +31,7 @@ from vqcodec.errors import CodecError, WeightsError
 from vqcodec.image import Image, Pictures, as_image, economical, extras_of, image_of
 from vqcodec.registry import DEFAULT_MODEL
 from vqcodec.tiles import DEFAULT_TILE, Tiles, header_for
-from vqcodec.tiling import padded
+from vqcodec.tiling import Window, cut_out, padded
 from vqcodec.weights_file import Model, load
 
 Maps = list[npt.NDArray[Any]]
@@ -278,12 +278,14 @@ class Tokenizer:
 
         Raises:
             FormatError: it is no undamaged `.vqz` file.
+            LimitError: it has more pixels than the limit.
             CodecError: it is lossless, or coded with another model.
         """
         contents = container.unpack(bytes(file))
         header = contents.header
         if header.lossless:
             raise CodecError("is lossless and has no tokens; restore and tokenize it")
+        limits.check(header.width, header.height)
         if not self.model.sha256.startswith(header.weights_hash.hex()):
             raise WeightsError(f"was coded with {header.model_id}; give it as the model")
         tiles = Tiles(self.model, header, codec.DEFAULT_BATCH)
@@ -337,7 +339,8 @@ class Tokenizer:
     def _analyzed(self, pixels: npt.NDArray[np.uint8], header: Header) -> list[Tensor]:
         """uint8 [B, H, W, 3] to int64 [B, G, H', W'] of every level, all at once."""
         tiles = Tiles(self.model, header, codec.DEFAULT_BATCH)
-        whole_ones = torch.from_numpy(np.stack([tiles.padded(each) for each in pixels]))
+        area = Window(0, 0, *tiles.area)
+        whole_ones = torch.from_numpy(np.stack([cut_out(each, area) for each in pixels]))
         found, _ = self.model.autoencoder.quantize(
             whole_ones.to(self.model.device),
             tiles.quality(len(pixels)),
@@ -346,7 +349,7 @@ class Tokenizer:
         return found
 
     def _narrowed(self, maps: Tensor, level: int, quality: int) -> npt.NDArray[Any]:
-        """int64 [B, G, H', W'] to [B, H', W', G] of the codebooks that the quality has."""
+        """Integers [B, G, H', W'] to [B, H', W', G] of the codebooks that the quality has."""
         used = maps[:, : self.books(quality)[level]].permute(0, 2, 3, 1)
         return np.ascontiguousarray(used.cpu().numpy().astype(self.dtype(level)))
 
@@ -355,7 +358,7 @@ class Tokenizer:
         return np.uint8 if max(self.model.priors[level].sizes) <= 256 else np.uint16
 
     def _widened(self, maps: Sequence[npt.NDArray[Any]], header: Header) -> list[Tensor]:
-        """[H', W', G] of every level to int64 [G, H', W'] with all codebooks, checked."""
+        """[H', W', G] of every level to integers [G, H', W'] with all codebooks, checked."""
         shapes = self.shapes(header.height, header.width, header.quality)
         if len(maps) != self.levels:
             raise CodecError(f"has {len(maps)} levels of tokens; {self.model.model_id} has others")
@@ -367,7 +370,8 @@ class Tokenizer:
                 raise CodecError(f"{reason}; at quality {header.quality} it is {list(shape)}")
             if (own >= sizes).any() or (own < 0).any():
                 raise CodecError(f"level {level} has tokens that none of its codebooks has")
-            full = np.zeros((len(self.model.priors[level].sizes), *shape[:2]), np.int64)
+            small = np.uint8 if self.dtype(level) is np.uint8 else np.int32
+            full = np.zeros((len(self.model.priors[level].sizes), *shape[:2]), small)
             full[: shape[2]] = np.moveaxis(own, -1, 0)
             found.append(torch.from_numpy(full).to(self.model.device))
         return found

@@ -97,7 +97,7 @@ def decode(payloads: Sequence[bytes], header: Header) -> npt.NDArray[np.uint8]:
             _check(payload, window)  # all of them, before anything is allocated
         pixels = np.empty((header.height, header.width, 3), np.uint8)
         for window, payload in zip(windows, payloads, strict=True):
-            pixels[window.slices] = _decoded(payload)
+            pixels[window.slices] = _decoded(payload, window)
     return pixels
 
 
@@ -113,14 +113,14 @@ def _check(payload: bytes, window: Window) -> None:
         raise SectionError(f"{reason}; {_DAMAGED}")
 
 
-def _decoded(payload: bytes) -> npt.NDArray[np.uint8]:
+def _decoded(payload: bytes, window: Window) -> npt.NDArray[np.uint8]:
     padding = bytes(len(payload) % 2)
     length = _RIFF.size - 8 + len(payload) + len(padding)
     content = _RIFF.pack(b"RIFF", length, b"WEBP", b"VP8L", len(payload)) + payload + padding
     try:
         with (
             untrusted("a section"),
-            pillow_limits(),
+            pillow_limits(window.height * window.width),
             PIL.Image.open(io.BytesIO(content), formats=["WEBP"]) as picture,
         ):
             return np.array(picture.convert("RGB"))

@@ -12,6 +12,7 @@ import effort
 import exactness
 import generation
 import integer_cost
+import memory
 import numpy as np
 import PIL.Image
 import pytest
@@ -61,6 +62,19 @@ def test_effort(run: Run, one_image: Path, monkeypatch: pytest.MonkeyPatch) -> N
     printed = run(effort.main, one_image)
     assert "1 images, qualities [1, 2, 3]" in printed
     assert "BD-rate against effort 1" in printed
+    assert "weights tiny-test, SHA-256" in printed
+
+
+def test_memory(run: Run, astronaut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is told by Linux only")
+    monkeypatch.setenv("VQCODEC_KERNELS", "torch")
+    printed = run(memory.main, astronaut, "--megapixels", 0.01)
+    (row,) = (line.strip("│").split("│") for line in printed.splitlines() if line[:1] == "│")
+    size, there, _, back, _ = map(float, row)
+    assert size == 0.01
+    assert 100 < there < 5000
+    assert 100 < back < 5000
     assert "weights tiny-test, SHA-256" in printed
 
 

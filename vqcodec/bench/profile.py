@@ -331,7 +331,7 @@ def indices_of(tiles: Tiles, contents: Container) -> list[Tensor]:
     for payloads in contents.sections:
         indices.append(tiles.decode(payloads, indices))
     tiles.check_indices(indices, contents.indices_crc)
-    return indices
+    return [each.long() for each in indices]
 
 
 def one_by_one(tiles: Tiles, prior: Prior, coarser: Sequence[Tensor]) -> State:

@@ -18,7 +18,7 @@ from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.natural import Natural
 from vqcodec.syntheses import Synthesis
 from vqcodec.tiles import BATCH_TILE, Tiles, cut
-from vqcodec.tiling import padded, split
+from vqcodec.tiling import cut_out, padded, split
 from vqcodec.watch import stage
 
 SEARCH_TILE = 256
@@ -48,21 +48,20 @@ def choose(
         synthesis: What the image will be restored by; None for the faithful one.
 
     Returns:
-        Per level int64 [G, H'/s, W'/s] of the padded image.
+        Per level integers [G, H'/s, W'/s] of the padded image.
     """
     indices = tiles.analyze(pixels, rate_weight, COARSER_WEIGHT)
     sweeps = SWEEPS[effort - 1]
     if sweeps and tiles.model.autoencoder.lmbdas() is not None:
         with stage("search"):
             natural = synthesis if isinstance(synthesis, Natural) else None
-            whole = tiles.padded(pixels)
-            _search(tiles, whole, indices, sweeps, rate_weight, tune or Tune(), natural)
+            _search(tiles, pixels, indices, sweeps, rate_weight, tune or Tune(), natural)
     return indices
 
 
 def _search(
     tiles: Tiles,
-    whole: npt.NDArray[np.uint8],
+    pixels: npt.NDArray[np.uint8],
     maps: Sequence[Tensor],
     sweeps: int,
     rate_weight: float,
@@ -76,8 +75,8 @@ def _search(
 
     Args:
         tiles: Of the image.
-        whole: The padded pixels, uint8 [H', W', 3].
-        maps: Indices of all levels, int64 [G, H'/s, W'/s] each.
+        pixels: uint8 [H, W, 3].
+        maps: Indices of all levels, integers [G, H'/s, W'/s] each.
         sweeps: Of `search`.
         rate_weight: Of `search`.
         tune: Of `Distortion`.
@@ -93,7 +92,7 @@ def _search(
         around = tiles.grown(window)
         real = (header.height - around.top, header.width - around.left)
         real = (min(real[0], around.height), min(real[1], around.width))
-        original = torch.from_numpy(whole[around.slices].copy())[None].to(model.device)
+        original = torch.from_numpy(cut_out(pixels, around).copy())[None].to(model.device)
         free = torch.zeros_like(maps[-1][0], dtype=torch.bool)
         free[(window // stride).slices] = True
         found = search(

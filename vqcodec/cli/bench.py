@@ -13,7 +13,13 @@ from click.core import ParameterSource
 from vqcodec.ambient import ordinary_state
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
 from vqcodec.cli.console import examples, extra_for, print_values, progress
-from vqcodec.cli.options import effort_option, force_option, model_option, verbosity_options
+from vqcodec.cli.options import (
+    effort_option,
+    force_option,
+    max_pixels_option,
+    model_option,
+    verbosity_options,
+)
 from vqcodec.registry import DEFAULT_MODEL
 
 _PATH = click.Path(path_type=Path)
@@ -127,6 +133,7 @@ _BLIND_PEERS = ("avif",)
     help="Seed of the crops, order and sides of --blind.",
 )
 @force_option
+@max_pixels_option
 @verbosity_options
 @click.pass_context
 @ordinary_state()

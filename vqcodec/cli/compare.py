@@ -17,7 +17,13 @@ from vqcodec.cli.console import (
     progress,
     rate_text,
 )
-from vqcodec.cli.options import device_option, json_option, model_option, verbosity_options
+from vqcodec.cli.options import (
+    device_option,
+    json_option,
+    max_pixels_option,
+    model_option,
+    verbosity_options,
+)
 from vqcodec.container import MAGIC
 from vqcodec.files import STANDARD_STREAM, input_name, read_bytes
 
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 @model_option
 @device_option
 @json_option
+@max_pixels_option
 @verbosity_options
 @ordinary_state()
 def command(

@@ -10,6 +10,7 @@ from vqcodec.cli.options import (
     drawing_options,
     force_option,
     json_option,
+    max_pixels_option,
     model_option,
     verbosity_options,
 )
@@ -46,6 +47,7 @@ from vqcodec.files import (
 @device_option
 @force_option
 @json_option
+@max_pixels_option
 @verbosity_options
 def command(
     source: str,

@@ -23,6 +23,7 @@ from vqcodec.cli.options import (
     keep_of,
     lossless_option,
     many_options,
+    max_pixels_option,
     model_option,
     quality_option,
     reading_options,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     "--report", is_flag=True, help="Also decompress, and print PSNR, bits of every level, seconds."
 )
 @json_option
+@max_pixels_option
 @verbosity_options
 def command(
     names: tuple[str, ...],
@@ -200,6 +202,8 @@ class Compression:
 
         with naming(task.source):
             image = load(content, frame=task.frame or 0, **self.reading)
+        bytes_in = len(content)
+        del content  # of a large picture it is large, and not needed any more
         if self.coding["lossless"] != ALWAYS:
             image = economical(image)  # which is what a report compares
         # Who names a frame knows of the others.
@@ -240,7 +244,7 @@ class Compression:
         if not self.has_target and compressed.score is not None:
             poor = advice(header.model_id, header.quality, compressed.score)
         return many.Outcome(
-            bytes_in=len(content),
+            bytes_in=bytes_in,
             bytes_out=len(compressed.data),
             bytes_coded=len(compressed.data),
             pixels=header.pixels,

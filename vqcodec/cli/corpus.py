@@ -26,6 +26,7 @@ from vqcodec.cli.options import (
     device_option,
     json_option,
     lossless_option,
+    max_pixels_option,
     model_option,
     quality_option,
     target_options,
@@ -166,7 +167,7 @@ def _corpus_options(function: _Function) -> _Function:
         )
     ):
         function = option(function)
-    return verbosity_options(json_option(function))
+    return verbosity_options(json_option(max_pixels_option(function)))
 
 
 @command.command(

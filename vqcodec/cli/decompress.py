@@ -17,6 +17,7 @@ from vqcodec.cli.options import (
     force_option,
     json_option,
     many_options,
+    max_pixels_option,
     model_option,
     piece_options,
     verbosity_options,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     help="Put a transparent image on a colour, such as white or #ff8000; needed for JPEG.",
 )
 @json_option
+@max_pixels_option
 @verbosity_options
 def command(
     names: tuple[str, ...],

@@ -15,6 +15,7 @@ from vqcodec.cli.console import examples, print_values, progress
 from vqcodec.cli.options import (
     device_option,
     force_option,
+    max_pixels_option,
     model_option,
     quality_option,
     verbosity_options,
@@ -124,6 +125,7 @@ def command() -> None:
 @device_option
 @_json_option
 @force_option
+@max_pixels_option
 @verbosity_options
 @ordinary_state()
 def images(
@@ -255,6 +257,7 @@ def images(
 @click.option("--save", metavar="FILE", help="Write the classifier here (.safetensors).")
 @_json_option
 @force_option
+@max_pixels_option
 @verbosity_options
 @ordinary_state()
 def cas(
@@ -357,6 +360,7 @@ def cas(
 @device_option
 @_json_option
 @force_option
+@max_pixels_option
 @verbosity_options
 @ordinary_state()
 def likelihood(
@@ -429,6 +433,7 @@ def likelihood(
 @quality_option
 @device_option
 @force_option
+@max_pixels_option
 @verbosity_options
 @ordinary_state()
 def reconstruct(

@@ -22,6 +22,7 @@ from vqcodec.cli.options import (
     effort_option,
     force_option,
     json_option,
+    max_pixels_option,
     model_option,
     verbosity_options,
 )
@@ -79,6 +80,7 @@ _SYNTHESES: dict[str | None, tuple[str, ...]] = {
 @device_option
 @force_option
 @json_option
+@max_pixels_option
 @verbosity_options
 @ordinary_state()
 def command(

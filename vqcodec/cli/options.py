@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from vqcodec import limits
 from vqcodec.choosing.effort import DEFAULT_EFFORT, MAX_EFFORT
 from vqcodec.choosing.keeping import AUTO, LOSSLESS
 from vqcodec.choosing.tunes import DEFAULT_TUNE, TUNES
@@ -217,6 +220,31 @@ def verbosity_options(function: _Function) -> _Function:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def _limit(ctx: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    """Has the limit hold for the command and the processes it starts."""
+    if value is not None:
+        before = os.environ.get(limits.VARIABLE)
+        os.environ[limits.VARIABLE] = str(value)
+        ctx.call_on_close(partial(_put_back, before))
+
+
+def _put_back(before: str | None) -> None:
+    os.environ.pop(limits.VARIABLE)
+    if before is not None:
+        os.environ[limits.VARIABLE] = before
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, 10**18 - 1),
+    metavar="N",
+    expose_value=False,
+    callback=_limit,
+    help="Refuse pictures and files of more pixels before they take memory; if not given, "
+    f"${limits.VARIABLE} or {limits.DEFAULT:,}.",
+)
 
 
 def reading_options(function: _Function) -> _Function:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from vqcodec.cli.console import examples
+from vqcodec.cli.options import max_pixels_option
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -70,6 +71,7 @@ _photograph_options = _several(
         metavar="MIB",
         help="Mebibytes of decoded images that are kept (256).",
     ),
+    max_pixels_option,
 )
 
 _autoencoder_option = click.option(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from vqcodec.cli.console import examples, print_json, progress
-from vqcodec.cli.options import device_option, json_option, model_option, verbosity_options
+from vqcodec.cli.options import (
+    device_option,
+    json_option,
+    max_pixels_option,
+    model_option,
+    verbosity_options,
+)
 from vqcodec.container import unpack
 from vqcodec.errors import CodecError, ModelError
 from vqcodec.files import read_bytes
@@ -24,6 +30,7 @@ from vqcodec.registry import locate
 @model_option
 @device_option
 @json_option
+@max_pixels_option
 @verbosity_options
 @click.pass_context
 def command(

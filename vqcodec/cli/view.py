@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from vqcodec.cli.console import examples, naming, progress
-from vqcodec.cli.options import device_option, model_option, piece_options, verbosity_options
+from vqcodec.cli.options import (
+    device_option,
+    max_pixels_option,
+    model_option,
+    piece_options,
+    verbosity_options,
+)
 from vqcodec.errors import CodecError
 from vqcodec.files import STANDARD_STREAM, read_bytes, write_atomically
 
@@ -35,6 +41,7 @@ _HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 @piece_options
 @model_option
 @device_option
+@max_pixels_option
 @verbosity_options
 def command(
     source: str,

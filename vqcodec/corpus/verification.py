@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from vqcodec import limits
 from vqcodec.corpus import manifest, shards
 from vqcodec.corpus.manifest import DONE, ERRORS, FAILED, Row
 from vqcodec.corpus.names import OWN
@@ -99,13 +100,15 @@ def _decode(work: Work, content: bytes) -> None:
     if work.command == COMPRESS or work.to == "VQZ":
         from vqcodec.codec import verify
 
-        verify(content, model=work.model, device=work.device)
+        with limits.at_most(work.max_pixels):
+            verify(content, model=work.model, device=work.device)
     elif work.command == TOKENIZE:
-        Work("detokenize", model=work.model, to="PNG", device=work.device).do(content)
+        own = {"model": work.model, "device": work.device, "max_pixels": work.max_pixels}
+        Work("detokenize", **own).do(content)  # type: ignore[arg-type]
     else:
         from vqcodec.image import load
 
-        load(content)
+        load(content, max_pixels=work.max_pixels)
 
 
 def _changed(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vqcodec import container, registry
+from vqcodec import container, limits, registry
 from vqcodec.choosing.effort import DEFAULT_EFFORT
 from vqcodec.container import ENDING as VQZ
 from vqcodec.corpus import token_files
@@ -74,6 +74,8 @@ class Work:
         pixels: Width and height that all pictures have, so that all have as many tokens; others
             are errors. None for any.
         device: Where to run the networks.
+        max_pixels: The most a picture may have; None for what VQCODEC_MAX_PIXELS says, or 128
+            million.
 
     Raises:
         CodecError: there is no such command, or these exclude each other.
@@ -94,6 +96,7 @@ class Work:
     bits: bool = False
     pixels: tuple[int, int] | None = None
     device: str = "cpu"
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         if self.command not in COMMANDS:
@@ -136,7 +139,9 @@ class Work:
         model = self.model or (None if self._restores else registry.DEFAULT_MODEL)
         sha256 = "" if model is None else registry.locate(model).sha256
         pixels = None if self.pixels is None else list(self.pixels)
-        return {**asdict(self), "pixels": pixels, "model_sha256": sha256}
+        most = self.max_pixels or limits.max_pixels()
+        own = {**asdict(self), "pixels": pixels, "max_pixels": most}
+        return {**own, "model_sha256": sha256}
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Work:
@@ -175,13 +180,15 @@ class Work:
             CodecError: nothing can be made of it.
         """
         given = bytes(picture) if isinstance(picture, bytes | bytearray | memoryview) else picture
-        if self.command == COMPRESS:
-            return self._compress(given)
-        if self.command == TOKENIZE:
-            return self._tokenize(given)
-        if not isinstance(given, bytes):
-            raise CodecError(f"{self.command} is of the bytes of files; give those")
-        return self._decompress(given) if self.command == DECOMPRESS else self._detokenize(given)
+        with limits.at_most(self.max_pixels):
+            if self.command == COMPRESS:
+                return self._compress(given)
+            if self.command == TOKENIZE:
+                return self._tokenize(given)
+            if not isinstance(given, bytes):
+                raise CodecError(f"{self.command} is of the bytes of files; give those")
+            restore = self._decompress if self.command == DECOMPRESS else self._detokenize
+            return restore(given)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Does it with a batch of an engine.
@@ -286,6 +293,7 @@ class Work:
 
         parsed = token_files.parse(data)
         header = parsed.header
+        limits.check(header.width, header.height)
         tokenizer = self._tokenizer(self.model or header.model_id)
         tokens = Tokens(parsed.indices, header, parsed.extras)
         if self.to == "VQZ":

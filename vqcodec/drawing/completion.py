@@ -15,7 +15,7 @@ import numpy as np
 import PIL.PngImagePlugin
 from torch import Tensor
 
-from vqcodec import container
+from vqcodec import container, limits
 from vqcodec.ambient import ordinary_state
 from vqcodec.drawing.sampling import HERE, Place
 from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
@@ -93,7 +93,7 @@ def complete(
     Raises:
         FormatError: the data is no undamaged .vqz file, or its beginning.
         ModelError: its model is missing or is another one.
-        CodecError: values that cannot be, or the file is lossless.
+        CodecError: values that cannot be, the file is lossless, or has more pixels than the limit.
     """
     if shaping.guided:
         raise CodecError("guidance needs a class, which files do not tell; leave it at 1")
@@ -103,8 +103,8 @@ def complete(
         reason = "a lossless file holds pixels, which nothing can invent"
         raise CodecError(f"{reason}; use decompress")
     if levels is not None and not 0 <= levels <= header.levels:
-        limits = f"0 to {header.levels}"
-        raise CodecError(f"cannot use {levels} levels of the file; give {limits}")
+        raise CodecError(f"cannot use {levels} levels of the file; give 0 to {header.levels}")
+    limits.check(header.width, header.height)
     batch = place.batch or DEFAULT_BATCH
     tiles = Tiles.of_file(header, place.model, place.device, batch, progress)
     missing = header.levels - len(contents.sections)
@@ -139,7 +139,7 @@ def marked(png: bytes, text: str) -> bytes:
 def _filled(
     tiles: Tiles, known: Sequence[bytes], coarser: Sequence[Tensor], seed: int, shaping: Shaping
 ) -> Tensor:
-    """Indices of a level, int64 [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
+    """Indices of a level, integers [G, H'/s, W'/s]: its first tiles decoded, the others drawn."""
     level = len(coarser)
     prior = tiles.model.priors[level]
     numbers = {window: n for n, window in enumerate(tiles.windows)}

@@ -6,6 +6,7 @@ reading that takes the bytes in the other order gives the lower ones, so nothing
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from vqcodec.errors import ImageError
+from vqcodec.image.strips import pictures, strips
 
 _UPPER = {
     f"{channels};16{order}" for channels in ("RGB", "RGBA", "RGBX") for order in ("B", "L", "N")
@@ -53,7 +55,7 @@ def read_both_bytes(picture: PIL.Image.Image, again: PIL.Image.Image) -> npt.NDA
 
     Args:
         picture: Of a raw mode that `has_lower_bytes`, not loaded yet. It is loaded here.
-        again: The same, opened a second time.
+        again: The same, opened a second time. It is closed.
 
     Returns:
         uint16 [H,W,2 to 4].
@@ -62,16 +64,19 @@ def read_both_bytes(picture: PIL.Image.Image, again: PIL.Image.Image) -> npt.NDA
     if mode == _GREY_ALPHA:
         _set_raw_mode(picture, _FOUR_BYTES)
         picture.load()
-        each = np.asarray(picture)
-        return _joined(each[:, :, 0::2], each[:, :, 1::2])
+        joined = np.empty((picture.height, picture.width, 2), np.uint16)
+        for rows, strip in pictures(picture):
+            joined[rows] = np.asarray(strip).view(">u2")
+        return joined
     _set_raw_mode(again, mode[:-1] + _OTHER_ORDER[mode[-1]])
-    picture.load()
     again.load()
-    return _joined(np.asarray(picture), np.asarray(again))
-
-
-def _joined(upper: npt.NDArray[np.uint8], lower: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
-    joined: npt.NDArray[np.uint16] = upper.astype(np.uint16) * 256 + lower
+    joined = np.empty((again.height, again.width, len(again.getbands())), np.uint16)
+    for rows, strip in pictures(again):
+        joined[rows] = np.asarray(strip)
+    again.close()  # before the other one takes as much memory
+    picture.load()
+    for rows, strip in pictures(picture):
+        joined[rows] |= np.asarray(strip).astype(np.uint16) << 8
     return joined
 
 
@@ -85,7 +90,10 @@ def _set_raw_mode(picture: PIL.Image.Image, mode: str) -> None:
 
 def scaled(deep: npt.NDArray[Any], most: int = MAX_SAMPLE) -> npt.NDArray[np.uint8]:
     """Integers of any shape, 0..most, as the nearest of 0..255."""
-    return ((deep.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+    values = np.empty(deep.shape, np.uint8)
+    for rows in strips(len(deep), math.prod(deep.shape[1:])):
+        values[rows] = (deep[rows].astype(np.uint32) * 255 + most // 2) // most
+    return values
 
 
 def likely_most(deep: npt.NDArray[Any]) -> int:

@@ -14,6 +14,7 @@ from vqcodec import container
 from vqcodec.errors import FormatError, ImageError, SectionError
 from vqcodec.image.guard import pillow_limits, untrusted
 from vqcodec.image.picture import Image, luma, replicated
+from vqcodec.image.strips import strips
 
 _DAMAGED = "the file is damaged, get it again"
 _OPAQUE = 255
@@ -42,12 +43,14 @@ def _filled(pixels: npt.NDArray[np.uint8], hidden: npt.NDArray[np.bool_]) -> npt
     source = np.arange(hidden.shape[1])[np.newaxis]
     rows: npt.NDArray[np.bool_] = np.asarray(~hidden.all(axis=1))
     filled = pixels.copy()
-    filled[rows] = np.take_along_axis(
-        pixels[rows], _nearest(~hidden[rows], source)[:, :, np.newaxis], axis=1
-    )
+    for strip in strips(*hidden.shape):
+        seen = np.flatnonzero(rows[strip]) + strip.start
+        places = _nearest(~hidden[seen], source)[:, :, np.newaxis]
+        filled[seen] = np.take_along_axis(pixels[seen], places, axis=1)
     nearest_rows = _nearest(rows[np.newaxis], np.arange(len(rows))[np.newaxis])[0]
-    whole: npt.NDArray[np.uint8] = np.take(filled, nearest_rows, axis=0)
-    return whole
+    for row in np.flatnonzero(~rows):
+        filled[row] = filled[nearest_rows[row]]
+    return filled
 
 
 def _nearest(there: npt.NDArray[np.bool_], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -148,7 +151,7 @@ def load_alpha(data: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
     try:
         with (
             untrusted("the alpha channel"),
-            pillow_limits(),
+            pillow_limits(height * width),
             PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as picture,
         ):
             if picture.mode == "L" and picture.size == (width, height):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import PIL.Image
 import PIL.ImageFile
 import PIL.PngImagePlugin
 
+from vqcodec import limits
 from vqcodec.errors import ImageError
-from vqcodec.image.picture import MAX_PIXELS
 
 MAX_TEXT = 16 << 20  # bytes that a text or a profile of a PNG may have
 _STANDARD_ERROR = 2
@@ -38,7 +40,9 @@ def untrusted(what: str = "the image") -> Iterator[None]:
     except (ImageError, MemoryError, PIL.UnidentifiedImageError):
         raise
     except PIL.Image.DecompressionBombError as error:
-        raise ImageError(f"{what} has more than {MAX_PIXELS} pixels; reduce it") from error
+        found = re.search(r"\((\d+) pixels", str(error))
+        size = f"{int(found[1]):,} pixels" if found else "too many pixels"
+        raise limits.too_large(f"{what} has {size}", limits.max_pixels()) from error
     # Pillow's plugins raise nearly anything for malformed files: SyntaxError, struct.error, ...
     except Exception as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON].strip()
@@ -50,24 +54,42 @@ def untrusted(what: str = "the image") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pillow_limits(*, damaged: bool = False) -> Iterator[None]:
-    """Makes Pillow refuse more than MAX_PIXELS, and nothing less, and be silent.
+def pillow_limits(most: int | None = None, *, damaged: bool = False) -> Iterator[None]:
+    """Makes Pillow refuse what has more pixels than the limit, and nothing less, and be silent.
 
     Args:
+        most: Another limit.
         damaged: Whether it is to take what it can read of a damaged file.
     """
+    most = limits.max_pixels() if most is None else most
     with _lock, warnings.catch_warnings(), contextlib.ExitStack() as put_back:
         warnings.simplefilter("ignore")
         for module, name, value in (
             # Pillow refuses at twice its limit, and only warns before.
-            (PIL.Image, "MAX_IMAGE_PIXELS", MAX_PIXELS // 2),
+            (PIL.Image, "MAX_IMAGE_PIXELS", -(-most // 2)),
             (PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", damaged),
             (PIL.PngImagePlugin, "MAX_TEXT_CHUNK", MAX_TEXT),
             (PIL.PngImagePlugin, "MAX_TEXT_MEMORY", 4 * MAX_TEXT),
         ):
-            put_back.callback(setattr, module, name, getattr(module, name))
-            setattr(module, name, value)
+            put_back.enter_context(_changed(module, name, value))
         yield
+
+
+@contextlib.contextmanager
+def any_size() -> Iterator[None]:
+    """Makes Pillow open a picture of any size, whose pixels it reads later."""
+    with _lock, _changed(PIL.Image, "MAX_IMAGE_PIXELS", None):
+        yield
+
+
+@contextlib.contextmanager
+def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 @contextlib.contextmanager

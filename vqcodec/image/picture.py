@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from vqcodec import container
+from vqcodec import container, limits
 from vqcodec.errors import ImageError
+from vqcodec.image.strips import strips
 
 MAX_SIDE: Final = container.MAX_SIDE
 MAX_PIXELS: Final = container.MAX_PIXELS
@@ -83,7 +84,7 @@ class Image:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses sizes that no `.vqz` file has.
+    """Refuses sizes that no `.vqz` file has, and those above the limit of pixels.
 
     Raises:
         ImageError: it is one.
@@ -91,12 +92,14 @@ def check_size(width: int, height: int) -> None:
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
         reason = f"is {width} x {height}; the most is {MAX_PIXELS} pixels, {MAX_SIDE} a side"
         raise ImageError(f"{reason}, the least is 1 x 1: reduce it or cut it up")
+    limits.check(width, height)
 
 
 def luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The rounded mean of the channels: uint8 [H,W]."""
-    total = pixels.sum(axis=2, dtype=np.uint16)
-    mean: npt.NDArray[np.uint8] = ((total + 1) // 3).astype(np.uint8)
+    mean = np.empty(pixels.shape[:2], np.uint8)
+    for rows in strips(*pixels.shape[:2]):
+        mean[rows] = (pixels[rows].sum(axis=2, dtype=np.uint16) + 1) // 3
     return mean
 
 

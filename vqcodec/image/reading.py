@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from vqcodec import container, files
+from vqcodec import container, files, limits
 from vqcodec.errors import CodecError, ImageError
 from vqcodec.image import colour, depth, kinds, png
-from vqcodec.image.guard import pillow_limits, silent_libraries, untrusted
+from vqcodec.image.guard import any_size, pillow_limits, silent_libraries, untrusted
 from vqcodec.image.metadata import Keep, metadata, orientation
 from vqcodec.image.picture import Image, check_size, replicated, turned
+from vqcodec.image.strips import pictures, strips
 
 # Pillow renders these by running other programs.
 _REFUSED_FORMATS = {"EPS", "WMF"}
@@ -70,6 +71,7 @@ def load(
     frame: int = 0,
     tone_map: bool = False,
     allow_damaged: bool = False,
+    max_pixels: int | None = None,
 ) -> Image:
     """Reads an image of any kind that Pillow, its plugins or imageio read.
 
@@ -83,12 +85,21 @@ def load(
         frame: Of an animation or of several pages, from 0.
         tone_map: Whether to make a picture of floating-point light instead of refusing it.
         allow_damaged: Whether to take of a damaged file what can be read.
+        max_pixels: The most there may be, which is known before any is decoded; None for what the
+            environment variable VQCODEC_MAX_PIXELS says, or 128 million.
 
     Raises:
         ImageError: The image is unreadable, of a kind that is not supported, or too large.
         CodecError: The file cannot be read.
     """
     wish = _Wish(keep, frame, tone_map)
+    with limits.at_most(max_pixels):
+        return _loaded(source, wish, allow_damaged)
+
+
+def _loaded(
+    source: bytes | bytearray | memoryview | str | Path | BinaryIO, wish: _Wish, allow_damaged: bool
+) -> Image:
     if isinstance(source, str | Path):
         try:
             return _load(files.read_bytes(source), wish, allow_damaged)
@@ -228,7 +239,9 @@ def _identified(encoded: bytes) -> Iterator[None]:
 def _opened(encoded: bytes) -> Iterator[PIL.Image.Image]:
     PIL.Image.init()
     formats = [name for name in PIL.Image.OPEN if name not in _REFUSED_FORMATS]
-    with PIL.Image.open(io.BytesIO(encoded), formats=formats) as picture:
+    with any_size():  # what Pillow says of one that is too large has not its sides
+        picture = PIL.Image.open(io.BytesIO(encoded), formats=formats)
+    with picture:
         check_size(*picture.size)
         yield picture
 
@@ -398,13 +411,46 @@ def _samples(
     if picture.mode in _DEEP_GREY_MODES:
         return _of_deep_grey(picture)
     if picture.mode in _INK_MODES:
-        converted, inexact = colour.to_rgb(picture)
-        samples = _of_channels(np.asarray(converted))
-        return samples if inexact is None else replace(samples, left_out=(inexact,))
+        inexact: set[str] = set()
+
+        def to_rgb(strip: PIL.Image.Image) -> PIL.Image.Image:
+            converted, *guessed = colour.to_rgb(strip)
+            inexact.update(filter(None, guessed))
+            return converted
+
+        samples = _by_strips(picture, to_rgb, grey=False, transparent=False)
+        return replace(samples, left_out=tuple(inexact))
     grey, transparent = picture.mode in _GREY_MODES, picture.has_transparency_data
     mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
-    channels = np.asarray(picture.convert(mode))
-    return _of_channels(channels if channels.ndim == 3 else channels[:, :, np.newaxis])
+    return _by_strips(
+        picture, lambda strip: strip.convert(mode), grey=grey, transparent=transparent
+    )
+
+
+def _by_strips(
+    picture: PIL.Image.Image,
+    convert: Callable[[PIL.Image.Image], PIL.Image.Image],
+    *,
+    grey: bool,
+    transparent: bool,
+) -> _Samples:
+    """Samples of a loaded picture, a few rows of which are converted at a time.
+
+    Args:
+        picture: Loaded.
+        convert: Gives 8 bits a channel: L, LA, RGB or RGBA.
+        grey: Whether these are L or LA.
+        transparent: Whether they have alpha.
+    """
+    shape = picture.height, picture.width
+    pixels = np.empty((*shape, 3), np.uint8)
+    alpha = np.empty(shape, np.uint8) if transparent else None
+    for rows, strip in pictures(picture):
+        channels = np.atleast_3d(np.asarray(convert(strip)))
+        pixels[rows] = channels[:, :, : 1 if grey else 3]
+        if alpha is not None:
+            alpha[rows] = channels[:, :, -1]
+    return _Samples(pixels, grey, alpha)
 
 
 def _of_deep_channels(picture: PIL.Image.Image, deep: npt.NDArray[np.uint16]) -> _Samples:
@@ -412,7 +458,9 @@ def _of_deep_channels(picture: PIL.Image.Image, deep: npt.NDArray[np.uint16]) ->
     samples = _of_channels(depth.scaled(deep, most))
     transparent = picture.info.get("transparency")
     if samples.alpha is None and transparent is not None:
-        alpha = np.where((deep == transparent).all(axis=2), 0, 255).astype(np.uint8)
+        alpha = np.empty(deep.shape[:2], np.uint8)
+        for rows in strips(*deep.shape[:2]):
+            alpha[rows] = 255 * (deep[rows] != transparent).any(axis=2)
         samples = replace(samples, alpha=alpha)
     return replace(samples, left_out=_depth_lost(most, not known))
 
@@ -429,7 +477,7 @@ def _of_deep_grey(picture: PIL.Image.Image) -> _Samples:
     return _Samples(
         replicated(values),
         True,
-        None if transparent is None else np.where(deep == transparent, 0, 255).astype(np.uint8),
+        None if transparent is None else (deep != transparent).astype(np.uint8) * 255,
         _depth_lost(most, not known),
     )
 

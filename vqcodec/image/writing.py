@@ -26,6 +26,7 @@ from vqcodec.image.guard import pillow_limits, silent_libraries
 from vqcodec.image.metadata import ORIENTATION
 from vqcodec.image.picture import Image, luma, replicated
 from vqcodec.image.reading import load
+from vqcodec.image.strips import strips
 
 _ALIASES = {"JPG": "JPEG", "TIF": "TIFF", "JP2": "JPEG2000", "HEIC": "HEIF"}
 # The file is a restored image: writing it must not cost it a second time.
@@ -102,9 +103,11 @@ def flattened(image: Image, background: str) -> Image:
         return image
     if image.grey:
         behind[:] = (behind.sum() + 1) // 3
-    share = image.alpha.astype(np.uint32)[:, :, np.newaxis]
-    mixed = (image.pixels * share + behind * (255 - share) + 127) // 255
-    return replace(image, pixels=mixed.astype(np.uint8), alpha=None)
+    mixed = np.empty_like(image.pixels)
+    for rows in strips(*image.alpha.shape):
+        share = image.alpha[rows].astype(np.uint32)[:, :, np.newaxis]
+        mixed[rows] = (image.pixels[rows] * share + behind * (255 - share) + 127) // 255
+    return replace(image, pixels=mixed, alpha=None)
 
 
 def losses(image: Image, encoded: bytes) -> tuple[str, ...]:
@@ -124,8 +127,9 @@ def losses(image: Image, encoded: bytes) -> tuple[str, ...]:
     if not _is_lossy(encoded):
         if found.pixels.shape != image.pixels.shape:
             lost.append("its size")
-        elif not np.array_equal(found.pixels, wanted):
-            lost.append(f"exact colours ({_psnr(found.pixels, wanted):.1f} dB)")
+        elif error := _squared_error(found.pixels, wanted):
+            psnr = 10 * math.log10(255**2 * wanted.size / error)
+            lost.append(f"exact colours ({psnr:.1f} dB)")
     lost += [
         name
         for name, before, after in (
@@ -269,7 +273,7 @@ def _options(image: Image, name: str) -> dict[str, Any]:
 
 def _read_back(encoded: bytes) -> Image | None:
     try:
-        return load(encoded, keep="all")
+        return load(encoded, keep="all", max_pixels=container.MAX_PIXELS)
     except ImageError:
         return None
 
@@ -284,12 +288,19 @@ def _tags(exif: bytes | None) -> set[int]:
 def _alike(found: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> bool:
     if found.shape != wanted.shape:
         return False
-    return int(np.abs(found.astype(np.int16) - wanted).max()) <= _CLOSE
+    return all(
+        int(np.abs(found[rows].astype(np.int16) - wanted[rows]).max()) <= _CLOSE
+        for rows in strips(*wanted.shape)
+    )
 
 
 def _is_lossy(encoded: bytes) -> bool:
     return encoded.startswith(b"\xff\xd8\xff")  # a JPEG, as everyone knows who asks for one
 
 
-def _psnr(found: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> float:
-    return 10 * math.log10(255**2 / float(np.mean((found.astype(np.float32) - wanted) ** 2)))
+def _squared_error(found: npt.NDArray[np.uint8], wanted: npt.NDArray[np.uint8]) -> int:
+    """The sum over all samples of two arrays [H,W,3]."""
+    return sum(
+        int(np.square(found[rows].astype(np.int32) - wanted[rows]).sum(dtype=np.int64))
+        for rows in strips(*wanted.shape[:2])
+    )

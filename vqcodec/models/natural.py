@@ -45,7 +45,7 @@ class NaturalConfig:
     fine_blocks: int = 3
     fine_channels: int = 32
     full_until: float = 0.2
-    none_from: float = 0.8
+    none_from: float = 0.7
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
