@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+from vqcodec import registry
 from vqcodec.corpus import parts, shards
 from vqcodec.corpus import plan as plans
 from vqcodec.corpus.manifest import DONE, FAILED, Row
@@ -130,6 +131,9 @@ class Site:
             raise CodecError("has no plan any more; start again").in_file(self.job.target)
         self.plan, self.work = found, found.work
         settings = found.settings
+        if self.work.settings()["model_sha256"] != settings["work"]["model_sha256"]:
+            name = self.work.model or registry.DEFAULT_MODEL
+            raise CodecError(f"{name} is another model here than in the plan; give all the same")
         source = open_store(settings["source"])
         self.reader = Reader(source, settings["source_format"], self.work.endings)
         self.items = lru_cache(maxsize=2)(self.plan.items)

@@ -18,7 +18,7 @@ from vqcodec import folders
 from vqcodec.corpus import parquet
 from vqcodec.corpus.names import FILES, OWN, PARQUET, WEBDATASET
 from vqcodec.corpus.store import LocalStore, Store
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, one_line
 
 _SHARDS = {".tar": WEBDATASET, ".parquet": PARQUET}
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -106,7 +106,7 @@ def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iter
         within = _in_archive if kind == WEBDATASET else parquet.find
         try:
             for own, offset, size, label in within(store, name, endings):
-                yield Item(keys.of(own), name, offset, size, label)
+                yield Item(keys.of(own), name, offset, size, one_line(label))
         except (tarfile.TarError, EOFError, OSError) as error:
             reason = f"cannot be read to its end ({error}); it may be damaged"
             raise CodecError(reason).in_file(name) from error
@@ -199,7 +199,7 @@ def _in_folders(store: Store, endings: Collection[str]) -> Iterator[Item]:
         for name, size in files:
             place = PurePosixPath(name)
             key = keys.of((str(place.with_suffix("")), name))
-            yield Item(key, name, 0, size, folder.name)
+            yield Item(key, name, 0, size, one_line(folder.name))
 
 
 def _suffix(name: str) -> str:

@@ -8,17 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vqcodec import container, limits, registry
-from vqcodec.choosing.effort import DEFAULT_EFFORT
+from vqcodec.choosing.effort import DEFAULT_EFFORT, checked_effort
 from vqcodec.container import ENDING as VQZ
 from vqcodec.corpus import token_files
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, one_line
 
 if TYPE_CHECKING:
     from vqcodec.image import Image, Pictures
@@ -156,16 +156,18 @@ class Work:
         Raises:
             CodecError: there is no such model, device, quality or effort.
         """
-        if self.command == COMPRESS and self.lossless == "always":
+        from vqcodec.choosing import keeping
+        from vqcodec.choosing.wanted import Wanted
+
+        Wanted(self.quality, **self._target())
+        if self.command == COMPRESS and keeping.checked_lossless(self.lossless) == keeping.ALWAYS:
+            keeping.check_no_target(quality=self.quality, **self._target())
             return
         if self._restores and self.model is None:
             return
 
-        from vqcodec.choosing.effort import checked_effort
-        from vqcodec.choosing.wanted import Wanted
         from vqcodec.weights_file import load
 
-        Wanted(self.quality, **self._target())
         checked_effort(self.effort)
         load(self.model or registry.DEFAULT_MODEL, self.device).checked_quality(self.quality)
 
@@ -326,8 +328,8 @@ def error_text(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "not enough memory"
-    lines: Sequence[str] = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    lines = str(error).splitlines() or [""]
+    return one_line(f"{type(error).__name__}: {lines[0]}")
 
 
 def _content(value: Any) -> Any:
