@@ -95,7 +95,7 @@ def run(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
-        finish = ray.remote(num_cpus=job.threads, max_retries=-1)(_finish)
+        finish = ray.remote(num_cpus=0, max_retries=-1)(_finish)
         finishing = []
         rows = data.from_items(ranges, override_num_blocks=min(len(ranges), _BLOCKS)).map_batches(
             Actor,

@@ -49,16 +49,11 @@ def find(
             about = file.metadata.row_group(group)
             size = about.total_byte_size // max(about.num_rows, 1)
             table = file.read_row_group(group, columns=wanted)
-            for n in range(about.num_rows):
-                key = _text(table, columns.key, n)
+            keys = _texts(table, columns.key, about.num_rows)
+            labels = _texts(table, columns.label, about.num_rows)
+            for key, label in zip(keys, labels, strict=True):
                 stem = key.rpartition(".")[0] if f".{key.rpartition('.')[2]}" in endings else key
-                own = f"{row:09}"
-                yield (
-                    ((stem, key, own) if key else (own,)),
-                    row,
-                    size,
-                    _text(table, columns.label, n),
-                )
+                yield ((stem, key) if key else (f"{row:09}",)), row, size, label
                 row += 1
 
 
@@ -248,9 +243,9 @@ def _columns(schema: Any, endings: Collection[str], name: str) -> _Columns:
     return _Columns(content, key, label)
 
 
-def _text(table: Any, column: str | None, row: int) -> str:
-    value = None if column is None else table.column(column)[row].as_py()
-    return "" if value is None else str(value)
+def _texts(table: Any, column: str | None, count: int) -> list[str]:
+    values = [None] * count if column is None else table.column(column).to_pylist()
+    return ["" if value is None else str(value) for value in values]
 
 
 def _about(arrow: Any) -> list[tuple[str, Any]]:
