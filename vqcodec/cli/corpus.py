@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _DEFAULT_SECONDS = 600.0
-_MEMORY_SHARE = 0.9
 _ERRORS_SHOWN = 20
 
 
@@ -161,8 +160,8 @@ def _corpus_options(function: _Function) -> _Function:
                 "--max-memory",
                 callback=_memory,
                 metavar="BYTES",
-                help="Of a worker, such as 4000MB, or its image has failed; 90 % of the memory, "
-                "shared by the workers, if not given.",
+                help="Of a worker, such as 4000MB, or its image has failed; if not given, its share "
+                "of the machine's.",
             ),
         )
     ):
@@ -317,7 +316,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
         raise click.UsageError("--pixels is of one quality; give --quality.")
 
     from vqcodec.corpus import run
-    from vqcodec.corpus.local import Limits, memory
+    from vqcodec.corpus.local import Limits
     from vqcodec.corpus.store import absolute
     from vqcodec.corpus.work import Work
 
@@ -343,10 +342,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
         workers = _workers(given["engine"], given["threads"])
     with progress("plan") as advance:
         plan = wish.plan(lambda images: advance(f"plan, {images} images", images, images))
-    limits = Limits(
-        seconds=given["max_seconds"],
-        memory=given["max_memory"] or _MEMORY_SHARE * memory() / max(1, workers),
-    )
+    limits = Limits(given["max_seconds"], given["max_memory"])
     shown = 0
     with images_bar(plan.images, shown=not is_quiet()) as bar:
 
@@ -395,10 +391,10 @@ def _report(summary: Any, seconds: float, as_json: bool) -> None:
 
 
 def _workers(engine: str, threads: int) -> int:
-    from vqcodec.corpus import run
+    from vqcodec.corpus.local import workers_for
 
     if engine == LOCAL:
-        return run.workers_for(threads)
+        return workers_for(threads)
 
     from vqcodec.corpus import cluster
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vqcodec.corpus import plan as plans
 from vqcodec.corpus import shards
-from vqcodec.corpus.local import Done, Limits, Pool
+from vqcodec.corpus.local import Done, Limits, Pool, workers_for
 from vqcodec.corpus.optional import needed
 from vqcodec.corpus.parts import Range
 from vqcodec.corpus.plan import Plan
@@ -35,7 +35,7 @@ class Actor:
     """
 
     def __init__(self, job: Job, limits: Limits) -> None:
-        self._pool = Pool(job, 1, limits).__enter__()
+        self._pool = Pool(job, 1, limits, beside=workers_for(job.threads)).__enter__()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Does the ranges of a batch; gives the outcome of each, or why the run is to stop."""

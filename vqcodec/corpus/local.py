@@ -29,6 +29,7 @@ from vqcodec.errors import CodecError
 Done = Callable[[Task, Outcome], Iterable[Task]]
 """Called with a task and what became of it; gives the tasks that follow from it."""
 
+MEMORY = 0.9  # of the machine's, for all workers
 LOOK = 0.1  # seconds between two looks at workers
 TRIES_ALONE = 1  # of an image that broke a limit
 TRIES_OF_THE_DEAD = 3  # of one whose worker was killed by somebody else, perhaps by chance
@@ -41,11 +42,12 @@ class Limits:
 
     Attributes:
         seconds: At most.
-        memory: Bytes that its worker may have resident at most, as far as the system tells them.
+        memory: Bytes that its worker may have resident at most, as far as the system tells them;
+            None for its share of the machine's, and nearly all where it works alone.
     """
 
     seconds: float = math.inf
-    memory: float = math.inf
+    memory: float | None = None
 
 
 class _Suspect(NamedTuple):
@@ -69,16 +71,15 @@ class _Worker:
     def __post_init__(self) -> None:
         self.process = Process(1, site.begin, self.beat)
 
-    def look(self, limits: Limits) -> None:
-        """Kills it if its image breaks a limit."""
+    def look(self, seconds: float, memory: float) -> None:
+        """Kills it if its image takes more than so many seconds or bytes."""
         if self.beat[INDEX] == NOTHING or self.broken:
             return
         pid, since = int(self.beat[PID]), self.beat[SINCE]
-        if time.monotonic() - since > limits.seconds:
-            self.broken = f"took more than {limits.seconds:g} seconds"
-        elif limits.memory < math.inf and (taken := resident(pid)) > limits.memory:
-            taken, most = taken >> 20, int(limits.memory) >> 20
-            self.broken = f"took {taken} MiB of memory, more than {most}"
+        if time.monotonic() - since > seconds:
+            self.broken = f"took more than {seconds:g} seconds"
+        elif memory < math.inf and (taken := resident(pid)) > memory:
+            self.broken = f"took {taken >> 20} MiB of memory, more than {int(memory) >> 20}"
         if self.broken:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
@@ -91,11 +92,16 @@ class Pool:
         job: What they have to know.
         workers: How many.
         limits: Of one image.
+        beside: How many workers share the machine's memory; None for these.
     """
 
-    def __init__(self, job: Job, workers: int, limits: Limits) -> None:
+    def __init__(self, job: Job, workers: int, limits: Limits, beside: int | None = None) -> None:
         self._job = job
-        self._limits = limits
+        self._seconds = limits.seconds
+        everything = MEMORY * machine_memory() if limits.memory is None else limits.memory
+        shared = limits.memory is None
+        self._memory = everything / (beside or workers) if shared else everything
+        self._memory_alone = everything if beside is None else self._memory
         self._workers = workers
         self._idle: list[_Worker] = []
         self._running: dict[Future[Outcome], tuple[Task, _Worker]] = {}
@@ -140,7 +146,7 @@ class Pool:
                     return
                 alone = suspects.popleft()
                 self._give(Task(alone.range))
-            for task, worker, future in self._ended():
+            for task, worker, future in self._ended(alone is not None):
                 error = future.exception()
                 if error is None:
                     self._deaths = 0
@@ -171,13 +177,14 @@ class Pool:
         self._started.append(worker.process)
         self._running[worker.process.submit(site.do, (self._job, task))] = task, worker
 
-    def _ended(self) -> list[tuple[Task, _Worker, Future[Outcome]]]:
+    def _ended(self, alone: bool) -> list[tuple[Task, _Worker, Future[Outcome]]]:
         """Waits for tasks that have ended, and looks after the others."""
+        memory = self._memory_alone if alone else self._memory
         while True:
             ended, _ = wait(self._running, LOOK, return_when=FIRST_COMPLETED)
             for future, (_, worker) in self._running.items():
                 if future not in ended:
-                    worker.look(self._limits)
+                    worker.look(self._seconds, memory)
             if ended:
                 return [(*self._running.pop(future), future) for future in ended]
 
@@ -211,8 +218,8 @@ def resident(pid: int) -> int:
     return 0
 
 
-def memory() -> float:
-    """Bytes of memory that there are for all workers; infinite where the system does not tell."""
+def machine_memory() -> float:
+    """Bytes of memory that there are; infinite where the system does not tell."""
     found = math.inf
     with suppress(AttributeError, OSError, ValueError):
         found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -220,3 +227,10 @@ def memory() -> float:
         with suppress(OSError, ValueError):
             found = min(found, int(Path("/sys/fs/cgroup", name).read_text()))
     return found
+
+
+def workers_for(threads: int) -> int:
+    """How many workers of so many threads this machine has processors for."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)) // threads)
+    return max(1, (os.cpu_count() or 1) // threads)

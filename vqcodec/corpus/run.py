@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from vqcodec.corpus.manifest import DONE, ERRORS
 from vqcodec.corpus.names import FILES, LOCAL, OWN, RAY, WEBDATASET
 from vqcodec.corpus.parts import Range
 from vqcodec.corpus.plan import Plan
-from vqcodec.corpus.site import Job, Outcome, Site, Task
+from vqcodec.corpus.site import Job, Outcome, Site, Task, prepared
 from vqcodec.corpus.sources import Item
 from vqcodec.corpus.store import LocalStore, absolute, open_store
 from vqcodec.corpus.work import Work
@@ -83,12 +82,8 @@ class Wish:
         return plans.make(store, settings, lambda: self._items(kind, root, wanted, endings), tell)
 
     def _items(self, kind: str, root: str, wanted: str, endings: frozenset[str]) -> Iterator[Item]:
-        for item in sources.find(open_store(root), kind, wanted, endings):
-            if self.format != WEBDATASET:
-                yield item
-            else:  # what is behind a dot would be no part of the key
-                folder, slash, last = item.key.rpartition("/")
-                yield item._replace(key=f"{folder}{slash}{last.replace('.', '_')}")
+        dots = self.format != WEBDATASET  # there, what is behind a dot is no part of the key
+        return sources.find(open_store(root), kind, wanted, endings, dots=dots)
 
 
 class Summary(NamedTuple):
@@ -214,11 +209,12 @@ def run(
 def _run_here(job: Job, tasks: Iterator[Task], done: Callable[[Task, Outcome], list[Task]]) -> None:
     """In this process, without limits."""
     site = Site(job, [0.0, 0.0, 0.0])
-    for task in tasks:
-        following = [task]
-        while following:
-            own = following.pop()
-            following += done(own, site.do(own))
+    with prepared(job.threads) if site.work.needs_torch else nullcontext():
+        for task in tasks:
+            following = [task]
+            while following:
+                own = following.pop()
+                following += done(own, site.do(own))
 
 
 def _account(plan: Plan, before: int, *, tidy: bool) -> Summary:
@@ -273,10 +269,3 @@ def _lock(path: Path) -> Iterator[None]:
             reason = "another run is at work on it; wait for it, or end it"
             raise CodecError(reason).in_file(path.parent.parent) from error
         yield
-
-
-def workers_for(threads: int) -> int:
-    """How many workers of so many threads this machine has processors for."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)) // threads)
-    return max(1, (os.cpu_count() or 1) // threads)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -198,6 +198,7 @@ class Site:
 
 
 _here: Site | None = None
+_stay = ExitStack()
 
 
 def begin(beat: Beat) -> None:
@@ -220,16 +221,23 @@ def do(given: tuple[Job, Task]) -> Outcome:
     global _here
     job, task = given
     if _here is None or _here.job != job:
-        prepare(job.threads)
         _here = Site(job, _beat)
+        if _here.work.needs_torch:
+            _stay.enter_context(prepared(job.threads))
     return _here.do(task)
 
 
-def prepare(threads: int) -> None:
+@contextmanager
+def prepared(threads: int) -> Iterator[None]:
     """Has torch compute as it does in every worker: in so many threads, compiled if it can be."""
     import torch
 
     from vqcodec import compiling
 
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     compiling.prepare(compiling.WORTH_COMPILING)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -76,7 +76,9 @@ def kind_of(store: Store, wanted: str) -> str:
     return FILES
 
 
-def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iterator[Item]:
+def find(
+    store: Store, kind: str, wanted: str, endings: Collection[str], *, dots: bool = True
+) -> Iterator[Item]:
     """All images of a source, one after the other, always in the same order.
 
     Args:
@@ -84,12 +86,13 @@ def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iter
         kind: One of `names.FORMATS`.
         wanted: As of `split`.
         endings: Those of images, such as ".png"; of Parquet, names of columns without the dot.
+        dots: Whether the last part of a key may have some.
 
     Raises:
         CodecError: the source cannot be read.
     """
     if kind == FILES:
-        yield from _in_folders(store, endings)
+        yield from _in_folders(store, endings, dots)
         return
     ending = next(each for each, of in _SHARDS.items() if of == kind)
     shards = [
@@ -102,7 +105,7 @@ def find(store: Store, kind: str, wanted: str, endings: Collection[str]) -> Iter
         raise CodecError(f"holds no {wanted or '*' + ending}; check it").in_file(store.root)
     apart = len(shards) > 1 and not store.exists(f"{OWN}/plan.json")  # else each key is there once
     for name in shards:
-        keys = _Keys(PurePosixPath(name).stem if apart else "")
+        keys = _Keys(PurePosixPath(name).stem if apart else "", dots)
         within = _in_archive if kind == WEBDATASET else parquet.find
         try:
             for own, offset, size, label in within(store, name, endings):
@@ -147,17 +150,19 @@ class _Keys:
 
     Args:
         folder: What stands before all of them, if anything.
+        dots: Whether their last part may have some.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, dots: bool) -> None:
         self._folder = folder
+        self._dots = dots
         self._used: set[str] = set()
 
     def of(self, names: tuple[str, ...]) -> str:
         """The first of these names that is free, made safe; the last with a number else."""
         last = ""
         for name in names:
-            last = f"{self._folder}/{_safe(name)}" if self._folder else _safe(name)
+            last = self._safe(name)
             if last not in self._used:
                 break
         number, key = 1, last
@@ -166,6 +171,11 @@ class _Keys:
             key = f"{last}-{number}"
         self._used.add(key)
         return key
+
+    def _safe(self, name: str) -> str:
+        key = f"{self._folder}/{_safe(name)}" if self._folder else _safe(name)
+        folder, slash, last = key.rpartition("/")
+        return key if self._dots else f"{folder}{slash}{last.replace('.', '_')}"
 
 
 def _safe(name: str) -> str:
@@ -184,7 +194,7 @@ def _safe_part(part: str) -> str:
     return f"{text}-{hashlib.sha256(os.fsencode(part)).hexdigest()[:8]}"  # others differ, too
 
 
-def _in_folders(store: Store, endings: Collection[str]) -> Iterator[Item]:
+def _in_folders(store: Store, endings: Collection[str], dots: bool) -> Iterator[Item]:
     if isinstance(store, LocalStore):
         root = Path(store.root)
         paths = folders.within(root, endings, recursive=True)
@@ -195,7 +205,7 @@ def _in_folders(store: Store, endings: Collection[str]) -> Iterator[Item]:
     for folder, files in groupby(found, lambda each: PurePosixPath(each[0]).parent):
         if OWN in folder.parts[:1]:
             continue
-        keys = _Keys("")
+        keys = _Keys("", dots)
         for name, size in files:
             place = PurePosixPath(name)
             key = keys.of((str(place.with_suffix("")), name))

@@ -130,6 +130,11 @@ class Work:
 
         return ending_of(self.to)
 
+    @property
+    def needs_torch(self) -> bool:
+        """Whether it may; lossless files do not."""
+        return self.command != COMPRESS or self.lossless != "always"
+
     def settings(self) -> dict[str, Any]:
         """What the bytes depend on, JSON-ready: all of it, and the hash of the model.
 

@@ -135,7 +135,7 @@ def test_memory_of_processes() -> None:
     import os
 
     if sys.platform == "linux":
-        assert 1 << 20 < local.resident(os.getpid()) < local.memory()
+        assert 1 << 20 < local.resident(os.getpid()) < local.machine_memory()
     assert local.resident(2**22 + 1) == 0
 
 

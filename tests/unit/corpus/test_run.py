@@ -15,6 +15,7 @@ from typing import Any
 import corpora
 import numpy as np
 import pytest
+from tiny import GROUPED, write_tiny_model
 
 from vqcodec import codec, container, image
 from vqcodec.corpus import manifest, run, verification
@@ -255,6 +256,27 @@ def test_it_goes_on_where_it_was_stopped(source: Path, tmp_path: Path, form: str
     assert not (tmp_path / "small/_vqcodec/parts").exists()
 
 
+def test_pictures_above_the_limit(corpus: Any, account: Account, source: Path) -> None:
+    plan = corpus("compress", "photos", "small", max_pixels=1000)
+    failed = {row.key: row.error for row in plan.rows() if row.status == "failed"}
+    assert "the limit is 1,000" in failed["dogs/small/002"]  # 33 x 31
+    assert account()[:2] == (7, 7)
+    with pytest.raises(OutputError, match="was begun with max_pixels 1000, not 128000000"):
+        corpus("compress", "photos", "small")
+
+
+def test_weights_that_have_changed(
+    corpus: Any, source: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(tiny_model.read_bytes())
+    work = Work("tokenize", model=str(own))
+    plan = Wish(str(source), str(tmp_path / "tokens"), work).plan()
+    write_tiny_model(own, GROUPED)
+    with pytest.raises(CodecError, match="is another model here than in the plan"):
+        run.run(plan, workers=0)
+
+
 class TestNames:
     def test_of_archives_that_mean_harm(
         self, corpus: Any, account: Account, tmp_path: Path
@@ -277,16 +299,26 @@ class TestNames:
 
     def test_of_files(self, corpus: Any, account: Account, tmp_path: Path) -> None:
         good = GOOD["000.png"]
-        names = ["a.png", "a.jpg", "a.b.png", "b/a.png", "b.png", "-x.png", ".hidden.png"]
+        names = [
+            "a.png",
+            "a.jpg",
+            "a.b.png",
+            "a_b.png",
+            "b/a.png",
+            "b.png",
+            "-x.png",
+            ".hidden.png",
+        ]
         corpora.write(tmp_path / "photos", dict.fromkeys(names, good))
         odd = os.fsencode(tmp_path / "photos") + b"/\xff\n,.png"
         with open(odd, "wb") as stream:
             stream.write(good)
         plan = corpus("compress", "photos", "small", format="webdataset")
-        assert account()[:2] == (7, 0)
+        assert account()[:2] == (8, 0)
         assert faults(plan, source=open_store(str(tmp_path / "photos"))) == []
         keys = [row.key for row in plan.rows()]
-        assert {"a", "a_png", "a_b", "b/a", "b", "-x"} < set(keys)
+        assert {"a", "a_png", "a_b", "a_b_png", "b/a", "b", "-x"} < set(keys)
+        assert len(set(keys)) == 8
         with tarfile.open(tmp_path / "small/00000.tar") as archive:
             assert [name for name in archive.getnames() if name.endswith(".vqz")] == [
                 f"{key}.vqz" for key in keys
