@@ -37,6 +37,10 @@ class Actor:
     def __init__(self, job: Job, limits: Limits) -> None:
         self._pool = Pool(job, 1, limits, beside=workers_for(job.threads)).__enter__()
 
+    def close(self) -> None:
+        """Ends its worker, which would end with this process anyway."""
+        self._pool.__exit__(None, None, None)
+
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Does the ranges of a batch; gives the outcome of each, or why the run is to stop."""
         found: dict[str, list[Any]] = {name: [] for name in (*Range._fields, *Outcome._fields)}

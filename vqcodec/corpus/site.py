@@ -21,7 +21,7 @@ from vqcodec.corpus.plan import Plan
 from vqcodec.corpus.sources import Item, Reader
 from vqcodec.corpus.store import StoreError, open_store
 from vqcodec.corpus.work import Work, error_text
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, one_line
 
 PID, INDEX, SINCE = range(3)  # what a worker tells of itself
 NOTHING = -1.0
@@ -94,7 +94,7 @@ class Outcome(NamedTuple):
             sum(row.source_bytes for row in rows),
             sum(row.bytes for row in rows),
             sum(row.width * row.height for row in rows),
-            tuple(f"{row.key}: {row.error}" for row in failed),
+            tuple(one_line(f"{row.key}: {row.error}") for row in failed),
         )
 
     @classmethod
