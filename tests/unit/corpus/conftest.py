@@ -14,7 +14,7 @@ Corpus = Callable[..., Plan]
 
 
 @pytest.fixture
-def corpus(tmp_path: Path, tiny_model: Path) -> Corpus:
+def corpus(tmp_path: Path, request: pytest.FixtureRequest) -> Corpus:
     """Plan a corpus of `tmp_path`, and make it in this process: `corpus("compress", SRC, DST)`.
 
     Files are lossless unless something else is asked for, which is quick.
@@ -24,10 +24,12 @@ def corpus(tmp_path: Path, tiny_model: Path) -> Corpus:
         own = {name: options.pop(name) for name in list(options) if name not in _WISHES}
         if command == "compress":
             own = {"lossless": "always", **own}
+        if own.get("lossless") != "always":
+            own = {"model": str(request.getfixturevalue("tiny_model")), **own}
         wish = Wish(
             str(tmp_path / source) if "://" not in source else source,
             str(tmp_path / target) if "://" not in target else target,
-            Work(command, model=str(tiny_model), **own),
+            Work(command, **own),
             **options,
         )
         plan = wish.plan()
