@@ -36,10 +36,10 @@ SEED = 5
 
 
 def draw(
-    model: str, batch: int, guidance: float
+    model: str, batch: int, guidance: float, device: str = "cpu"
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """All indices of all images, [N, indices], and the pixels, [N, S, S, 3]."""
-    autoencoder = load(model).autoencoder
+    autoencoder = load(model, device).autoencoder
     with mock.patch.object(autoencoder, "synthesize", wraps=autoencoder.synthesize) as watched:
         drawn = sampling.sample(
             model=model,
@@ -50,10 +50,11 @@ def draw(
             temperature=0.9,
             top_p=0.98,
             guidance=guidance,
+            device=device,
         )
     # Images are restored one by one.
     indices = [
-        np.concatenate([maps.numpy().ravel() for maps in call.args[0]])
+        np.concatenate([maps.cpu().numpy().ravel() for maps in call.args[0]])
         for call in watched.mock_calls
     ]
     return np.stack(indices), np.stack([each.pixels for each in drawn]).astype(int)

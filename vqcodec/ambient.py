@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,6 +49,14 @@ class _Switch(NamedTuple):
     good: tuple[Any, ...]
 
 
+def shared_lock() -> AbstractContextManager[bool]:
+    """A lock for the threads of a process, which a forked one finds open."""
+    found = threading.RLock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=found._at_fork_reinit)  # type: ignore[attr-defined]
+    return found
+
+
 @contextmanager
 def ordinary_state() -> Iterator[None]:
     """Has torch compute as it does where nothing was set, for the block or the function.
@@ -74,8 +82,10 @@ def ordinary_state() -> Iterator[None]:
             torch.set_flush_denormal(False)
             stack.callback(torch.set_flush_denormal, True)
         if _forked and (threads := torch.get_num_threads()) > 1:
-            torch.set_num_threads(1)
-            stack.callback(torch.set_num_threads, threads)
+            from vqcodec.threads import set_here
+
+            set_here(1)
+            stack.callback(set_here, threads)
         stack.enter_context(_switched())
         try:
             yield

@@ -16,11 +16,14 @@ from functools import cache
 from importlib.util import find_spec
 
 from vqcodec import kernels
+from vqcodec.ambient import shared_lock
 from vqcodec.entropy import range_coder
 from vqcodec.entropy import self_test as of_priors
 from vqcodec.errors import CodecError
 from vqcodec.kernels import CHOICE, store
 from vqcodec.models import winograd
+
+_compiling, _beginning = shared_lock(), shared_lock()
 
 WORTH_COMPILING = 3 << 20  # pixels which PyTorch alone takes longer for than compiling does
 
@@ -49,8 +52,9 @@ def prepare(pixels: int, tell: Callable[[int, int], object] | None = None) -> No
     if _choice() or find_spec("numba") is None or _found():
         return
     if pixels < WORTH_COMPILING:
-        _compile_in_background()
-    elif not fault.cache_info().currsize:
+        with _beginning:
+            _compile_in_background()
+    elif not _fault.cache_info().currsize:
         if tell is not None:
             tell(0, 1)
         fault()
@@ -58,9 +62,14 @@ def prepare(pixels: int, tell: Callable[[int, int], object] | None = None) -> No
             tell(1, 1)
 
 
-@cache
 def fault() -> str | None:
     """Loads all code, compiles what is missing, and tests it: what is wrong with it, or None."""
+    with _compiling:  # one thread, and others wait for what it finds
+        return _fault()
+
+
+@cache
+def _fault() -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed"
     try:

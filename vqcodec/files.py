@@ -11,9 +11,9 @@ import os
 import secrets
 import shutil
 import sys
-import time
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from vqcodec.errors import CodecError, OutputError
 
@@ -25,9 +25,9 @@ except ImportError:  # Windows, where no file can be removed while it is open
 STANDARD_STREAM = "-"
 
 _PART = ".vqcodec-part"  # ending of temporary files, whose names begin with a dot
-_UNLOCKED_SECONDS = 60  # much longer than a file is there before it is locked
 
 _STANDARD_OUTPUTS = (STANDARD_STREAM, "/dev/stdout", "/dev/fd/1")
+_EXISTS = "exists already; use --force to replace it"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -108,7 +108,7 @@ def check_writable(path: str | Path, force: bool) -> None:
             if not target.is_file():
                 raise OutputError("is not a regular file; write to - instead").in_file(path)
             if not force:
-                raise OutputError("exists already; use --force to replace it").in_file(path)
+                raise OutputError(_EXISTS).in_file(path)
         if not target.parent.is_dir():
             reason = f"cannot be written: {target.parent} is not a directory; create it first"
             raise OutputError(reason).in_file(path)
@@ -123,13 +123,14 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
     """Writes a whole file, so that nobody ever sees a part of it.
 
     The bytes go to a temporary file in the same directory, which then takes the file's name. The
-    temporary is removed on any exception, KeyboardInterrupt included. A symbolic link stays, and
-    the file it points to is replaced; a replaced file's permissions are kept.
+    temporary is removed on any exception, KeyboardInterrupt included; those of killed processes
+    are, when a process first writes to their directory. A symbolic link stays, and the file it
+    points to is replaced; a replaced file's permissions are kept.
 
     Args:
         path: A file name, or `-` for standard output.
         data: What to write.
-        force: Whether an existing file may be replaced.
+        force: Whether an existing file may be replaced, also one that has come meanwhile.
 
     Raises:
         OutputError: The file exists and `force` is false, or it cannot be written.
@@ -139,17 +140,18 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
         return
     check_writable(path, force)
     target = Path(os.path.realpath(path))
+    _remove_leftovers_once(target.parent)
     temporary = target.with_name(f".{secrets.token_hex(8)}{_PART}")
     try:
-        temporary.touch(exist_ok=False)
-        with _locked(temporary):
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if target.exists():
+        with _new(temporary) as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            with contextlib.suppress(FileNotFoundError):
                 shutil.copymode(target, temporary)
-            os.replace(temporary, target)
+            if fcntl is None:
+                stream.close()  # what is open has no other name
+            _rename(temporary, target, force)
     except OSError as error:
         raise _output_error(error).in_file(path) from error
     finally:
@@ -158,37 +160,70 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
             temporary.unlink()
 
 
+def append(path: Path, data: bytes) -> None:
+    """Adds to the end of a file, which need not exist: all of it or, if that fails, nothing.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with open(path, "ab", buffering=0) as stream:
+            before = stream.tell()
+            if stream.write(data) != len(data):
+                stream.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise _output_error(error).in_file(path) from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files that processes left in a folder when they were killed.
 
     Those that a process is writing stay, as it keeps them locked.
     """
     for path in folder.glob(f".*{_PART}"):
-        with contextlib.suppress(OSError):
-            about = path.stat()
-            if about.st_size == 0 and time.time() - about.st_mtime < _UNLOCKED_SECONDS:
-                continue
-            with _locked(path, wait=False):
-                path.unlink()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            if fcntl is not None:
+                stream = stack.enter_context(open(path, "rb"))
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
-@contextlib.contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keeps a file locked for the block; where there are no locks, does nothing if it may wait.
+@lru_cache(maxsize=256)
+def _remove_leftovers_once(folder: Path) -> None:
+    """The same, but once in a process: a folder may be large."""
+    remove_leftovers(folder)
+
+
+def _new(path: Path) -> BinaryIO:
+    """A new file that is locked until it is closed: nobody takes it for a leftover."""
+    while True:
+        stream = open(path, "xb")  # noqa: SIM115
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # there are no locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        if path.exists():
+            return stream
+        stream.close()  # somebody took it for one before it was locked
+
+
+def _rename(path: Path, target: Path, force: bool) -> None:
+    """Gives a file another name; without force one that is free, which one process alone gets.
 
     Raises:
-        OSError: it cannot be opened, or is not to wait, and cannot lock it.
+        OSError: it cannot be renamed; FileExistsError if the name is not free.
     """
-    if fcntl is None:
-        yield
-        return
-    with open(path, "rb") as stream:
+    if not force:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            if not wait:
-                raise
-        yield
+            os.link(path, target)
+        except FileExistsError:
+            raise
+        except OSError:  # the file system has no links
+            if target.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        else:
+            return
+    os.replace(path, target)
 
 
 def make_folder(folder: Path) -> None:
@@ -236,6 +271,8 @@ def _write_to_standard_output(data: bytes) -> None:
 
 
 def _output_error(error: OSError) -> OutputError:
+    if isinstance(error, FileExistsError):
+        return OutputError(_EXISTS)
     if error.errno in _NO_SPACE:
         return OutputError("no space left on the device; free some or choose another place")
     return OutputError(f"cannot be written ({_reason(error)}); choose another place")

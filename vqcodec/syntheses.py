@@ -18,15 +18,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vqcodec import files, registry
+from vqcodec.ambient import shared_lock
 from vqcodec.container import EXTRA_SYNTHESIS
 from vqcodec.errors import CodecError, WeightsError
 from vqcodec.models.autoencoder import Autoencoder
 from vqcodec.models.natural import Natural, NaturalConfig
-from vqcodec.weights_file import Model, packed
+from vqcodec.weights_file import Model, packed, undrawn
 
 FORMAT = "vqcodec-synthesis-1"
 FAITHFUL, NATURAL = "faithful", "natural"
 NAMES = (FAITHFUL, NATURAL)
+
+
+_reading = shared_lock()
 
 
 class Synthesis(Protocol):
@@ -54,11 +58,13 @@ def synthesis_of(model: Model, name: str | Path | None) -> Synthesis:
         if isinstance(name, str) and not name.endswith(registry.WEIGHTS_SUFFIX):
             known = " or ".join(NAMES)
             raise CodecError(f"there is no synthesis {name!r}; give {known}, or a weights file")
-        return _read(Path(name), registry.sha256_of(name), model)
+        with _reading:
+            return _read(Path(name), registry.sha256_of(name), model)
     if model.model_id not in registry.SYNTHESES:
         raise CodecError(f"{model.model_id} has no natural synthesis; use the faithful one")
     location = registry.packaged(registry.SYNTHESES[model.model_id])
-    return _read(location.path, location.sha256, model)
+    with _reading:
+        return _read(location.path, location.sha256, model)
 
 
 def extras_for(name: str | None) -> dict[int, bytes]:
@@ -105,7 +111,7 @@ def write(path: Path, model: Model, natural: Natural) -> str:
         "model_sha256": model.sha256,
         "config": json.dumps(natural.config.to_dict()),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_atomically(path, packed(tensors, metadata), force=True)
     return registry.sha256_of(path)
 
@@ -126,7 +132,7 @@ def _read(path: Path, sha256: str, model: Model) -> Natural:
         if not isinstance(model.autoencoder, Autoencoder):
             raise ValueError("its model cannot have one")
         config = NaturalConfig.from_dict(json.loads(metadata["config"]))
-        with torch.device("meta"):  # as of `weights_file.read`
+        with undrawn():
             natural = Natural(model.autoencoder, config)
         natural.texture.to_empty(device="cpu")
         with safe_open(path, "pt") as opened:

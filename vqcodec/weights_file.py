@@ -7,7 +7,8 @@ float16, `priors.N.*` in integers, and `tables.*`, which all priors share.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vqcodec import compiling, files, registry
-from vqcodec.ambient import ordinary_state
+from vqcodec.ambient import ordinary_state, shared_lock
 from vqcodec.arguments import whole
-from vqcodec.container import MODEL_ID
+from vqcodec.container import MAX_LEVELS, MODEL_ID
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
 from vqcodec.entropy.prior import Prior
@@ -32,6 +34,7 @@ from vqcodec.registry import ClassName
 from vqcodec.spec.prior import PriorConfig
 
 FORMAT = "vqcodec-weights-1"
+SHAPINGS = ("temperature", "top_p", "guidance")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Model:
         classes: The classes the priors know; class n is their label n + 1.
         side: Pixels a side of the images the priors were trained on, if their samples should be
             as large.
+        shapings: How its samples are drawn where nothing else is asked for, fields of
+            `vqcodec.drawing.shaping.Shaping` for every level; empty for unshaped ones.
     """
 
     model_id: str
@@ -56,6 +61,7 @@ class Model:
     device: torch.device
     classes: tuple[ClassName, ...] = ()
     side: int | None = None
+    shapings: tuple[Mapping[str, float], ...] = ()
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -101,6 +107,7 @@ def write(
     tables: Tables,
     classes: Sequence[ClassName] = (),
     side: int | None = None,
+    shapings: Sequence[Mapping[str, float]] = (),
 ) -> str:
     """Writes a weights file and returns its SHA-256.
 
@@ -112,6 +119,7 @@ def write(
         tables: The tables all priors share.
         classes: What the priors' labels 1, 2, ... mean.
         side: Pixels a side of the images the priors were trained on, for a model of classes.
+        shapings: As of `Model`.
 
     Raises:
         CodecError: not a model id, or an autoencoder that float16 cannot hold.
@@ -129,8 +137,10 @@ def write(
     }
     if classes:
         config |= {"classes": classes, "side": side}
+    if shapings:
+        config["shapings"] = list(shapings)
     metadata = {"format": FORMAT, "model_id": model_id, "config": json.dumps(config)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.write_atomically(path, packed(tensors, metadata), force=True)
     return registry.sha256_of(path)
 
@@ -152,22 +162,25 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
                 raise ValueError(f"its format is not {FORMAT}")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         config = json.loads(config_text)
-        with torch.device("meta"):  # for weights that are read, no random ones are drawn
+        count = len(config["priors"])
+        if not count == len(config["autoencoder"]["levels"]) <= MAX_LEVELS:
+            raise ValueError(f"it has not one prior per level, or more than {MAX_LEVELS}")
+        with undrawn():
             autoencoder = from_config(config["autoencoder"])
-        state = {
-            name: torch.ones_like(tensor, device=device)
-            for name, tensor in autoencoder.state_dict().items()
-            if _unpacked(name)
+        absent = {name: each for name, each in autoencoder.state_dict().items() if _unpacked(name)}
+        state = {name: tensor.float() for name, tensor in under("autoencoder", tensors).items()}
+        autoencoder.load_state_dict(absent | state, assign=True)
+        # Only now it is known that they are no larger than what the file holds.
+        ones = {
+            name: torch.ones(each.shape, dtype=each.dtype, device=device)
+            for name, each in absent.items()
         }
-        state |= {name: tensor.float() for name, tensor in under("autoencoder", tensors).items()}
-        autoencoder.load_state_dict(state, assign=True)
+        autoencoder.load_state_dict(ones, strict=False, assign=True)
         tables = Tables(tensors["tables.gate"], tensors["tables.exponential"])
         priors = tuple(
             Prior(PriorConfig.from_dict(prior), under(f"priors.{n}", tensors), tables)
             for n, prior in enumerate(config["priors"])
         )
-        if len(priors) != len(autoencoder.config.levels):
-            raise ValueError("it has not one prior per level")
         for level, prior in enumerate(priors):
             found = tuple((len(each.codebooks), each.first_quality) for each in prior.groups)
             if found != autoencoder.config.groups_of(level):
@@ -177,6 +190,7 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
             raise ValueError(f"it names {len(classes)} classes, its priors know others")
         if side is not None and (type(side) is not int or side < 1):
             raise ValueError(f"its side is {side!r}, not a number of pixels")
+        shapings = _checked(config.get("shapings", []), len(priors))
     except (
         SafetensorError,
         OSError,
@@ -199,7 +213,43 @@ def read(location: registry.Location, device: str = "cpu") -> Model:
         torch.device(device),
         classes,
         side,
+        shapings,
     )
+
+
+def _checked(shapings: Any, levels: int) -> tuple[Mapping[str, float], ...]:
+    """The shapings of a config.
+
+    Raises:
+        AttributeError, TypeError, ValueError: they are malformed.
+    """
+    if len(shapings) not in (0, levels):
+        raise ValueError(f"it says how to draw {len(shapings)} levels, and has {levels}")
+    for name, value in [item for fields in shapings for item in fields.items()]:
+        if name not in SHAPINGS or type(value) not in (int, float):
+            raise ValueError(f"it draws with {name} {value!r}")
+    return tuple(dict(fields) for fields in shapings)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no random numbers: torch would load its compiler to draw them on no device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs.get("tensor", *args[:1])
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Has modules made in the block be without weights, for those that will be read."""
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 @ordinary_state()
@@ -218,10 +268,12 @@ def load(model: str | Path, device: str = "cpu") -> Model:
     if device != "cpu" and not torch.cuda.is_available():
         raise CodecError(f"there is no device {device!r} here; use cpu")
     compiling.look()
-    return _loaded(registry.locate(model), device)
+    with _loading:  # one thread, and others take what it has read
+        return _loaded(registry.locate(model), device)
 
 
 _loaded = lru_cache(maxsize=2)(read)
+_loading = shared_lock()
 
 
 def check_model_id(model_id: str) -> None:

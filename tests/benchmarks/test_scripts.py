@@ -213,14 +213,22 @@ class TestGeneration:
         assert "18 samples: " in printed
         assert "top-1 / top-5 on 4 validation images" in printed
         assert "Samples against 4 validation images" in printed
+        assert "Distance to the nearest training image" in printed
+        with PIL.Image.open(tmp_path / "out" / "nearest.webp") as picture:
+            assert picture.size == (16 * 34 + 2, 2 * 34 + 2)
         drawn = sorted((tmp_path / "out").glob("samples-*/*/*.png"))
         assert [path.parent.name for path in drawn[::9]] == list(self.KEYS)
         assert len(drawn) == 18
+        copied = sorted((tmp_path / "out").glob("memory-*/*/*.png"))
+        assert [path.read_bytes() for path in copied] == [
+            path.read_bytes() for n, path in enumerate(drawn) if n % 9 < 8
+        ]
 
         again = run(generation.main, source, *asked, "--part", "keep", model=model)
         assert "18 samples" not in again
-        (kept,) = (line for line in again.splitlines() if "0.25" in line)
-        assert kept in printed.splitlines()
+        kept = [line for line in again.splitlines() if "0.25" in line]
+        assert [line.split("│")[2].strip() for line in kept] == ["classifier", "priors"]
+        assert set(kept) <= set(printed.splitlines())
 
     def test_classes_that_the_model_does_not_know(self, model: Path, source: Path) -> None:
         (source / self.KEYS[0]).rename(source / "unknown")

@@ -178,7 +178,12 @@ class TestOne:
         assert unpack((tmp_path / "photos/deep/b.vqz").read_bytes()).header.width == 48
         again = ["compress", "photos/deep/b.jpg", *model]
         assert run(*again).returncode == 1
+        left = tmp_path / "photos/deep/.0123456789abcdef.vqcodec-part"
+        left.write_bytes(b"of a process that was killed when all was done")
+        assert run(*again, "--skip-existing", "--dry-run").returncode == 0
+        assert left.exists()
         skipped = run(*again, "--skip-existing")
+        assert not left.exists()
         assert (skipped.returncode, skipped.stdout) == (0, b"")
 
         (tmp_path / "photos/deep/b.vqz").rename(tmp_path / "b.vqz")

@@ -15,6 +15,7 @@ import tiny_classes
 from conftest import Invoke, Run
 from tiny_classes import CLASSES, SIDE, write_tiny_class_model
 
+from vqcodec.drawing.sampling import Keeping, Place, Request, draw
 from vqcodec.photos import read_photos
 
 
@@ -238,9 +239,9 @@ def test_keep(
     [
         (["--columns", "3"], "--columns is for --grid"),
         (["--folders"], "--folders needs OUT and --class, and no --grid"),
-        (["--keep", "0.5", "--class", "1"], "--keep below 1 and --classifier need each other"),
-        (["--classifier", "a:b"], "--keep below 1 and --classifier need each other"),
+        (["--classifier", "a:b"], "--classifier needs --keep below 1"),
         (["--keep", "0.5", "--classifier", "a:b"], "--keep needs --class"),
+        (["--keep", "0.5"], "--keep needs --class"),
         (["--size", "8by8"], "is not WIDTHxHEIGHT"),
         (["--top-p", "0"], "--top-p"),
     ],
@@ -256,3 +257,56 @@ def test_standard_output_takes_one_image(invoke: Invoke, class_model: Path) -> N
         result = invoke("sample", "-", *arguments, "--size", "8x8", "--model", class_model)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "Standard output takes one image" in result.stderr
+
+
+class TestSteps:
+    def test_are_an_animation_that_ends_with_the_images(
+        self, invoke: Invoke, class_model: Path, tmp_path: Path
+    ) -> None:
+        arguments = ["--class", "1", "--count", "2", "--model", class_model]
+        result = invoke("sample", "a.png", "--steps", "a.webp", *arguments)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+        assert names(tmp_path) == ["a-1-0.png", "a-1-1.png", "a.webp"]
+        assert invoke("sample", "g.png", "--grid", *arguments).exit_code == 0
+        with PIL.Image.open(tmp_path / "a.webp") as film, PIL.Image.open(tmp_path / "g.png") as end:
+            assert film.size == end.size == (2 * (SIDE + 2) + 2, SIDE + 4)
+            assert film.n_frames > 10
+            film.seek(film.n_frames - 1)
+            assert np.array_equal(np.asarray(film.convert("RGB")), np.asarray(end))
+            film.seek(0)
+            assert not np.array_equal(np.asarray(film.convert("RGB")), np.asarray(end))
+
+    @pytest.mark.parametrize("name", ["a.png", "-", "a"])
+    def test_with_another_ending_draw_nothing(
+        self, invoke: Invoke, class_model: Path, tmp_path: Path, name: str
+    ) -> None:
+        result = invoke("sample", "b.png", "--class", "1", "--steps", name, "--model", class_model)
+        assert result.exit_code == 1
+        assert "write a .gif or .webp file" in result.stderr
+        assert names(tmp_path) == []
+
+    def test_do_not_overwrite(self, invoke: Invoke, class_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "a.gif").write_bytes(b"precious")
+        arguments = ["sample", "b.png", "--class", "1", "--steps", "a.gif", "--model", class_model]
+        result = invoke(*arguments)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("vqcodec: error: a.gif: exists already")
+        assert names(tmp_path) == ["a.gif"]
+        assert invoke(*arguments, "--force").exit_code == 0
+        result = invoke(*[*arguments[:1], "c.webp", *arguments[2:-3], "c.webp", *arguments[-2:]])
+        assert result.exit_code == 2
+        assert "name the same file" in result.stderr
+
+
+def test_keep_without_a_classifier_goes_by_the_priors(
+    invoke: Invoke, class_model: Path, tmp_path: Path
+) -> None:
+    arguments = ["--class", "drake", "--size", "8x8", "--model", class_model]
+    assert invoke("sample", "a.png", "--count", "8", *arguments).exit_code == 0
+    result = invoke("sample", "k.png", "--count", "2", "--keep", "0.25", *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    request = Request(8, 8, classes=[1], count=2)
+    kept = draw(request, place=Place(class_model), keeping=Keeping(0.25))
+    for n, each in enumerate(kept):
+        drawn = (tmp_path / f"a-1-{each.number}.png").read_bytes()
+        assert (tmp_path / f"k-1-{n}.png").read_bytes() == drawn

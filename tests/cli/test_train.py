@@ -112,7 +112,7 @@ def test_export(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
     monkeypatch.setattr(vqcodec.training.export, "export", recorder)
     priors = ["--prior", "p0", "--prior", "p1"]
     invoke("export", "w.safetensors", "--autoencoder", "c", *priors, "--model-id", "a-1")
-    expected = (Path("c"), (Path("p0"), Path("p1")), Path("w.safetensors"), "a-1")
+    expected = (Path("c"), (Path("p0"), Path("p1")), Path("w.safetensors"), "a-1", {})
     assert recorder.arguments == expected
 
 

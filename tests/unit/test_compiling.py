@@ -30,10 +30,10 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     monkeypatch.setenv("VQCODEC_CACHE", str(tmp_path))
     monkeypatch.delenv("VQCODEC_KERNELS", raising=False)
     monkeypatch.setattr(kernels, "_loaded", False)
-    for function in (store.folder, compiling.fault, compiling._compile_in_background):
+    for function in (store.folder, compiling._fault, compiling._compile_in_background):
         function.cache_clear()
     yield started
-    for function in (store.folder, compiling.fault, compiling._compile_in_background):
+    for function in (store.folder, compiling._fault, compiling._compile_in_background):
         function.cache_clear()
 
 

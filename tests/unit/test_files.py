@@ -149,7 +149,7 @@ class TestWriteAtomically:
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "a").read_bytes() == b"new"
 
-    @pytest.mark.parametrize("step", ["fsync", "replace"])
+    @pytest.mark.parametrize("step", ["fsync", "link", "replace"])
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
     def test_nothing_is_left_after_an_exception(
         self,
@@ -161,12 +161,60 @@ class TestWriteAtomically:
         def interrupt(*_args: Any) -> None:
             raise error
 
-        (tmp_path / "a").write_bytes(b"old")
+        there = [] if step == "link" else ["a"]
+        for name in there:
+            (tmp_path / name).write_bytes(b"old")
         monkeypatch.setattr(os, step, interrupt)
         with pytest.raises(error):
-            files.write_atomically(tmp_path / "a", b"new", force=True)
+            files.write_atomically(tmp_path / "a", b"new", force=step != "link")
+        assert [path.name for path in tmp_path.iterdir()] == there
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"] * len(there)
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_of_two_at_once_one_has_the_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+    ) -> None:
+        """The second one is done while the first one writes."""
+        sync = os.fsync
+
+        def second(descriptor: int) -> None:
+            monkeypatch.setattr(os, "fsync", sync)
+            files.write_atomically(tmp_path / "a", b"second", force=False)
+
+        monkeypatch.setattr(os, "fsync", second)
+        if not links:
+            monkeypatch.setattr(os, "link", raising(errno.EPERM))
+        with pytest.raises(OutputError, match=r"a: exists already; use --force to replace it"):
+            files.write_atomically(tmp_path / "a", b"first", force=False)
+        assert (tmp_path / "a").read_bytes() == b"second"
+        files.write_atomically(tmp_path / "a", b"first", force=True)
+        assert (tmp_path / "a").read_bytes() == b"first"
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
-        assert (tmp_path / "a").read_bytes() == b"old"
+
+    def test_where_a_file_has_one_name_only(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "link", raising(errno.EPERM))
+        files.write_atomically(tmp_path / "a", b"new", force=False)
+        assert (tmp_path / "a").read_bytes() == b"new"
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    def test_link_to_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("a")
+        files.write_atomically(tmp_path / "link", b"new", force=False)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "a").read_bytes() == b"new"
+
+    @pytest.mark.parametrize("name", [b"a" * 255, b"new\nline", b"\xff\xfe", b"-", b" "])
+    def test_names_of_any_bytes(self, tmp_path: Path, name: bytes) -> None:
+        path = tmp_path / os.fsdecode(name)
+        files.write_atomically(path, b"new", force=False)
+        with pytest.raises(OutputError, match="exists already") as caught:
+            files.write_atomically(path, b"newer", force=False)
+        assert str(caught.value).isprintable()
+        files.write_atomically(path, b"newer", force=True)
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+        assert path.read_bytes() == b"newer"
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
     def test_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -178,7 +226,7 @@ class TestWriteAtomically:
     def test_other_failure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "replace", raising(errno.EIO))
         with pytest.raises(OutputError, match=r"a: cannot be written \(Input/output error\); "):
-            files.write_atomically(tmp_path / "a", b"new", force=False)
+            files.write_atomically(tmp_path / "a", b"new", force=True)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -252,11 +300,57 @@ class TestRemoveLeftovers:
         files.write_atomically(tmp_path / "a", b"whole", force=False)
         assert (tmp_path / "a").read_bytes() == b"whole"
 
-    @pytest.mark.parametrize(("age", "stays"), [(0, True), (3600, False)])
-    def test_not_of_those_that_begin(self, tmp_path: Path, age: int, stays: bool) -> None:
-        path = tmp_path / self.PART
-        path.touch()
-        then = path.stat().st_mtime - age
-        os.utime(path, (then, then))
-        files.remove_leftovers(tmp_path)
-        assert path.exists() == stays
+    @pytest.mark.skipif(files.fcntl is None, reason="needs locks")
+    def test_of_those_that_begin_another_is_begun(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One looks for leftovers when the other has made its file, and has not locked it yet."""
+        lock, looked = files.fcntl.flock, []
+
+        def look(stream: Any, how: int) -> None:
+            if not looked:
+                looked.append(how)
+                files.remove_leftovers(tmp_path)
+                assert list(tmp_path.iterdir()) == []
+            lock(stream, how)
+
+        monkeypatch.setattr(files.fcntl, "flock", look)
+        files.write_atomically(tmp_path / "a", b"whole", force=False)
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+        assert (tmp_path / "a").read_bytes() == b"whole"
+
+    def test_when_a_process_first_writes_to_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / self.PART).write_bytes(b"")
+        files.write_atomically(tmp_path / "a", b"whole", force=False)
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class TestAppend:
+    def test_to_a_file_and_to_none(self, tmp_path: Path) -> None:
+        files.append(tmp_path / "a", b"one")
+        files.append(tmp_path / "a", b"two")
+        assert (tmp_path / "a").read_bytes() == b"onetwo"
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a limit of a process of its own")
+    def test_all_or_nothing(self, tmp_path: Path, environment: dict[str, str]) -> None:
+        code = (
+            "import resource, sys, pathlib\n"
+            "from vqcodec.files import append\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (5, 5))\n"
+            "path = pathlib.Path(sys.argv[1])\n"
+            "append(path, b'one')\n"
+            "try: append(path, b'two')\n"
+            "except Exception as error: sys.exit(f'{type(error).__name__} {error}')\n"
+        )
+        finished = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "a"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+            check=False,
+        )
+        assert finished.returncode == 1
+        assert "OutputError" in finished.stderr
+        assert f"{tmp_path}/a: no space left on the device; " in finished.stderr
+        assert (tmp_path / "a").read_bytes() == b"one"

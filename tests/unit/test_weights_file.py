@@ -183,6 +183,16 @@ Change = Callable[[dict[str, Tensor], dict[str, str], dict[str, Any]], object]
         lambda tensors, metadata, config: config["autoencoder"].update(levels=[[]]),
         lambda tensors, metadata, config: config["autoencoder"].update(unknown=1),
         lambda tensors, metadata, config: config["autoencoder"].update(refine_stride=0),
+        lambda tensors, metadata, config: config["autoencoder"].update(refine_stride=16),
+        lambda tensors, metadata, config: config["autoencoder"].update(choice_weight=[]),
+        lambda tensors, metadata, config: config["autoencoder"].update(lmbdas=[1.0, None, 2.0]),
+        lambda tensors, metadata, config: config["autoencoder"].update(refine_blocks=1 << 18),
+        lambda tensors, metadata, config: config["autoencoder"]["levels"][2].update(channels=0),
+        lambda tensors, metadata, config: config["priors"][1].update(head_channels=16.0),
+        lambda tensors, metadata, config: (
+            config["autoencoder"].update(levels=config["autoencoder"]["levels"] * 3),
+            config.update(priors=config["priors"] * 3),
+        ),
         lambda tensors, metadata, config: config["autoencoder"]["levels"][1].update(stride=0),
         lambda tensors, metadata, config: config["priors"][1].update(blocks=3),
         lambda tensors, metadata, config: config["priors"][1].update(blocks="x"),
@@ -197,6 +207,10 @@ Change = Callable[[dict[str, Tensor], dict[str, str], dict[str, Any]], object]
         lambda tensors, metadata, config: config.update(classes=[["cat", "cat", 1]]),
         lambda tensors, metadata, config: config.update(side="64"),
         lambda tensors, metadata, config: config.update(side=0),
+        lambda tensors, metadata, config: config.update(shapings=[{"temperature": 0.5}]),
+        lambda tensors, metadata, config: config.update(shapings=[{"heat": 1.0}, {}, {}]),
+        lambda tensors, metadata, config: config.update(shapings=[{"top_p": "1"}, {}, {}]),
+        lambda tensors, metadata, config: config.update(shapings=["temperature"] * 3),
         lambda tensors, metadata, config: tensors.pop("tables.gate"),
         lambda tensors, metadata, config: tensors.pop("priors.0.enter.weight"),
         lambda tensors, metadata, config: tensors.pop("autoencoder.levels.0.basis"),
@@ -206,6 +220,23 @@ Change = Callable[[dict[str, Tensor], dict[str, str], dict[str, Any]], object]
             {"autoencoder.levels.0.basis": torch.zeros(3)}
         ),
         lambda tensors, metadata, config: tensors.update({"autoencoder.more": torch.zeros(3)}),
+        lambda tensors, metadata, config: tensors.update({"priors.0.more": torch.zeros(3)}),
+        *(
+            lambda tensors, metadata, config, name=name: tensors.update({name: tensors[name][:-1]})
+            for name in (
+                "priors.0.activation.table",
+                "priors.0.enter.weight",
+                "priors.0.enter.offset",
+                "priors.0.context.quality",
+                "priors.0.embedding.1",
+                "priors.1.context.embeddings.0.0",
+                "priors.1.earlier.0",
+                "tables.gate",
+                "tables.exponential",
+            )
+        ),
+        lambda tensors, metadata, config: tensors["tables.exponential"].zero_(),
+        lambda tensors, metadata, config: tensors["priors.0.attention.scale"].fill_(-1),
     ],
 )
 def test_malformed_weights(tiny_model: Path, tmp_path: Path, change: Change) -> None:

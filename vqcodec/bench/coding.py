@@ -5,6 +5,7 @@ Importing this loads no torch, so that the memory of a peer's process is the pee
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from vqcodec.bench.codecs import Codec
 from vqcodec.bench.cost import Cost, measured
 from vqcodec.bench.images import picture
+from vqcodec.files import write_atomically
 
 
 def encode(
@@ -24,10 +26,11 @@ def encode(
 
     Raises:
         CodecError: the codec fails.
+        OutputError: the file cannot be written.
     """
     pixels = picture(source)
     encoded, cost = measured(lambda: codec.encode(pixels, quality), runs)
-    target.write_bytes(encoded.data)
+    write_atomically(target, encoded.data, force=True)
     return target.stat().st_size, encoded.level_bits, cost
 
 
@@ -36,8 +39,11 @@ def decode(codec: Codec, file: Path, pixels: Path, runs: int) -> Cost:
 
     Raises:
         CodecError: the codec fails.
+        OutputError: the file cannot be written.
     """
     encoded = file.read_bytes()
     restored, cost = measured(lambda: codec.decode(encoded), runs)
-    np.save(pixels, restored)
+    stream = io.BytesIO()
+    np.save(stream, restored)
+    write_atomically(pixels, stream.getvalue(), force=True)
     return cost

@@ -24,6 +24,7 @@ from vqcodec.bench.images import picture
 from vqcodec.bench.judges import PSNR, Judge
 from vqcodec.bench.processes import fresh
 from vqcodec.errors import CodecError
+from vqcodec.files import make_folder
 from vqcodec.progress import Progress
 
 
@@ -69,7 +70,7 @@ class Measuring:
             CodecError: the codec fails on an image.
         """
         folder = self.folder / codec.key
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         rows: list[dict[str, Any]] = []
         with (
             fresh(codec.prepare) as encoding,

@@ -55,7 +55,7 @@ def command(
     levels: int | None,
     mask: str | None,
     seed: int,
-    temperature: float,
+    temperature: float | None,
     top_k: int | None,
     top_p: float | None,
     model: str | None,
@@ -89,7 +89,7 @@ def command(
     with naming(source), progress("complete") as advance:
         completion = complete(
             content,
-            Shaping(temperature, top_k, top_p),
+            Shaping(1.0 if temperature is None else temperature, top_k, top_p),
             Place(model, device),
             levels=levels,
             seed=seed,

@@ -13,6 +13,16 @@ from vqcodec.files import STANDARD_STREAM, check_writable
 _CHECKPOINT = click.Path(path_type=Path)
 
 
+def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> list[float] | None:
+    """Numbers with commas between them."""
+    if value is None:
+        return None
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 0.9,1,1.") from error
+
+
 @click.command(
     epilog=examples(
         "export mine.safetensors --model-id mine-1 --autoencoder runs/ae/checkpoint.safetensors \\",
@@ -26,7 +36,7 @@ _CHECKPOINT = click.Path(path_type=Path)
     "--autoencoder",
     type=_CHECKPOINT,
     metavar="FILE",
-    help="Checkpoint of `train autoencoder`.",
+    help="Checkpoint of `train autoencoder`, or a weights file.",
 )
 @click.option(
     "--prior",
@@ -42,6 +52,15 @@ _CHECKPOINT = click.Path(path_type=Path)
     help="What files coded with these weights will name: 1 to 32 of a-z, 0-9, '.' and '-'.",
 )
 @click.option(
+    "--temperature",
+    callback=_numbers,
+    metavar="T,...",
+    help="Of the model's samples where nothing else is asked for: a number for each level, coarse "
+    "to fine, as are the next two.",
+)
+@click.option("--top-p", callback=_numbers, metavar="P,...", help="See `vqcodec sample`.")
+@click.option("--guidance", callback=_numbers, metavar="W,...", help="See `vqcodec sample`.")
+@click.option(
     "--synthesis",
     type=_CHECKPOINT,
     metavar="FILE",
@@ -54,6 +73,9 @@ def command(
     autoencoder: Path | None,
     priors: tuple[Path, ...],
     model_id: str | None,
+    temperature: list[float] | None,
+    top_p: list[float] | None,
+    guidance: list[float] | None,
     synthesis: Path | None,
     model: str | None,
     force: bool,
@@ -79,4 +101,6 @@ def command(
 
     from vqcodec.training.export import export
 
-    click.echo(export(autoencoder, priors, Path(target), model_id))
+    given = {"temperature": temperature, "top_p": top_p, "guidance": guidance}
+    shapings = {name: values for name, values in given.items() if values is not None}
+    click.echo(export(autoencoder, priors, Path(target), model_id, shapings))

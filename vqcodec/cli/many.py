@@ -23,7 +23,7 @@ from vqcodec.cli.console import (
     print_values,
 )
 from vqcodec.errors import CodecError, one_line
-from vqcodec.files import STANDARD_STREAM, is_standard_stream
+from vqcodec.files import STANDARD_STREAM, is_standard_stream, remove_leftovers
 from vqcodec.folders import Plan, Task
 from vqcodec.progress import files_bar
 
@@ -101,6 +101,8 @@ def wanted(
 def check(plan: Plan, *, dry_run: bool) -> bool:
     """Print what speaks against a plan, a line each; for a dry run print the plan.
 
+    What killed processes left beside finished targets is removed, unless it is a dry run.
+
     Returns:
         Whether to begin.
 
@@ -117,7 +119,10 @@ def check(plan: Plan, *, dry_run: bool) -> bool:
         for task in plan.tasks:
             frame = "" if task.frame is None else f", frame {task.frame}"
             click.echo(f"{one_line(task.source)}{frame} -> {one_line(task.target)}")
-    return not dry_run
+        return False
+    for folder in {Path(task.target).parent for task in plan.finished}:
+        remove_leftovers(folder)  # where nothing may be written
+    return True
 
 
 def do_one(work: Work, task: Task, *, as_json: bool) -> None:

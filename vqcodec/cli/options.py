@@ -366,8 +366,6 @@ def drawing_options(function: _Function) -> _Function:
             click.option(
                 "--temperature",
                 type=click.FloatRange(min=0.0, min_open=True),
-                default=1.0,
-                show_default=True,
                 metavar="T",
                 help="Below 1 nearer to the likeliest indices, above 1 more varied.",
             ),

@@ -25,6 +25,7 @@ from vqcodec.files import (
     check_writable,
     class_folder,
     is_standard_stream,
+    make_folder,
     write_atomically,
 )
 
@@ -50,6 +51,7 @@ def _parse_size(
     epilog=examples(
         "sample --class 97                                  # sample-97-0.png",
         "sample ducks.png --class drake --count 16 --grid --seed 1",
+        "sample ducks.png --class drake --count 16 --grid --steps ducks.webp",
         "sample texture.png --model hvq-photo-2 --size 256x256",
     )
 )
@@ -92,12 +94,17 @@ def _parse_size(
     help="Also decode from fewer levels: in a grid one row a sample, coarse to fine; else files "
     "OUT-levels1.png, ...",
 )
+@click.option(
+    "--steps",
+    "film",
+    metavar="FILE",
+    help="Also write an animation, .gif or .webp, of how the images come about: coarse to fine, "
+    "position by position.",
+)
 @drawing_options
 @click.option(
     "--guidance",
     type=click.FloatRange(min=0.0),
-    default=1.0,
-    show_default=True,
     metavar="W",
     help="Above 1 nearer to the class and less varied, at twice the work.",
 )
@@ -107,13 +114,20 @@ def _parse_size(
     default=1.0,
     show_default=True,
     metavar="SHARE",
-    help="Draw more images, and keep the share that the classifier finds likeliest of their class; "
-    "where two come close, another machine may keep the other.",
+    help="Draw more images, and keep the share that is likeliest of its class, by the model's own "
+    "priors or by a classifier.",
 )
 @click.option(
     "--classifier",
     metavar="SPEC",
-    help="For --keep: a classifier of the model's classes, named as for `evaluate`.",
+    help="For --keep: a classifier of the model's classes, named as for `evaluate`; where two "
+    "images come close, another machine may keep the other.",
+)
+@click.option(
+    "--synthesis",
+    metavar="NAME|FILE",
+    help="What restores pixels: faithful, natural, or a file; natural where a model of classes has "
+    "it, if not given.",
 )
 @click.option(
     "--batch",
@@ -136,13 +150,15 @@ def command(
     as_grid: bool,
     columns: int | None,
     levels: bool,
+    film: str | None,
     seed: int,
-    temperature: float,
+    temperature: float | None,
     top_k: int | None,
     top_p: float | None,
-    guidance: float,
+    guidance: float | None,
     keep: float,
     classifier: str | None,
+    synthesis: str | None,
     batch: int | None,
     quality: int | None,
     model: str | None,
@@ -154,13 +170,14 @@ def command(
 
     Without OUT, files in this folder are named after the class: sample-97-0.png. A seed gives the
     same indices on every machine and the same pixels whatever the batch; between machines these may
-    differ by 1.
+    differ by 1. Temperature, top-p and guidance are those of the model, level by level, where they
+    are not given.
     """
     if columns is not None and not as_grid:
         raise click.UsageError("--columns is for --grid.")
-    if (keep < 1) != (classifier is not None):
-        raise click.UsageError("--keep below 1 and --classifier need each other.")
-    if classifier is not None and not wanted:
+    if classifier is not None and keep == 1:
+        raise click.UsageError("--classifier needs --keep below 1.")
+    if keep < 1 and not wanted:
         raise click.UsageError("--keep needs --class.")
 
     if folders and (as_grid or not wanted or target in (None, STANDARD_STREAM)):
@@ -170,21 +187,31 @@ def command(
 
     image_format = "PNG" if folders or target is None else format_for(target)
 
+    from vqcodec.drawing import animation
     from vqcodec.drawing.grid import grid, grid_size
     from vqcodec.drawing.sampling import Keeping, Place, Request, draw
-    from vqcodec.drawing.shaping import Shaping
+    from vqcodec.drawing.shaping import shapings
 
+    if film is not None:
+        animation.check_name(film)
+        check_writable(film, force=force)
     place = Place(model, device, batch)
     loaded = place.load(of_classes=bool(wanted))
     classes = _classes(loaded, wanted) if wanted else None
     width, height = size or (None, None)
-    request = Request(height, width, classes, count, seed, quality, levels)
-    shaping = Shaping(temperature, top_k, top_p, guidance)
+    every = levels or film is not None
+    request = Request(height, width, classes, count, seed, quality, every, synthesis)
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    shaping = shapings(loaded, of_classes=bool(wanted), **given)
     steps = len(loaded.strides) if levels else 1
-    total = count * len(classes or [None]) * steps
+    samples = count * len(classes or [None])
+    total = samples * steps
+    in_rows = count if classes and len(classes) > 1 and count > 1 else None
+    across = in_rows or math.ceil(math.sqrt(samples))
+    if film is not None:
+        animation.check_size(samples, across, *request.sides(loaded), loaded.strides)
     if as_grid:
         if columns is None:
-            in_rows = count if classes and len(classes) > 1 and count > 1 else None
             columns = steps if levels else in_rows or math.ceil(math.sqrt(total))
         grid_size(total, columns, *request.sides(loaded))
         targets = [[target or DEFAULT_NAME]]
@@ -193,11 +220,13 @@ def command(
         targets = _targets(target, classes, count, steps, keys)
     if target == STANDARD_STREAM and not as_grid and total > 1:
         raise click.UsageError("Standard output takes one image: use --grid or a file name.")
+    if film is not None and film in itertools.chain(*targets):
+        raise click.UsageError("OUT and --steps name the same file.")
     for folder in dict.fromkeys(Path(path).parent for path, *_ in targets if folders):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     for path in itertools.chain(*targets):
         check_writable(path, force=force)
-    keeping = None
+    keeping = Keeping(keep) if keep < 1 else None
     if classifier is not None:
         from vqcodec.metrics.classifiers import load_classifier
 
@@ -205,7 +234,12 @@ def command(
 
     with progress("sample") as advance:
         drawn = draw(request, shaping, place, keeping=keeping, progress=advance)
-        rows = ((*each.coarser, each.image) for each in drawn)
+        if film is not None:
+            kept = list(drawn)
+            shown = list(animation.frames(kept, across, loaded.strides))
+            write_atomically(film, animation.dump(shown, film), force=force)
+            drawn = iter(kept)
+        rows = ((*(each.coarser if levels else ()), each.image) for each in drawn)
         if as_grid:
             assert columns is not None
             whole = grid(list(itertools.chain(*rows)), columns)
@@ -215,7 +249,7 @@ def command(
                 for path, image in zip(paths, images, strict=True):
                     write_atomically(path, dump(image, image_format), force=force)
     if as_json:
-        written = [*itertools.chain(*targets)]
+        written = [*itertools.chain(*targets), *([] if film is None else [film])]
         found = {"files": written, "model": loaded.model_id, "seed": seed, "classes": classes}
         print_json(found, err=is_standard_stream(written[0]))
 

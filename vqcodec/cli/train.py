@@ -57,6 +57,18 @@ _photograph_options = _several(
     click.option(
         "--mirror/--no-mirror", default=None, help="Mirror half of the crops (the default)."
     ),
+    click.option(
+        "--shift",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Crops may leave an image by N pixels, which mirror those within.",
+    ),
+    click.option(
+        "--zoom",
+        type=click.FloatRange(min=1),
+        metavar="Z",
+        help="Enlarge crops, each by another factor up to Z.",
+    ),
     click.option("--limit", type=_COUNT, metavar="N", help="Images of each source at most."),
     click.option("--crop", type=_COUNT, metavar="N", help="Side of a crop in pixels."),
     click.option(
@@ -79,7 +91,7 @@ _autoencoder_option = click.option(
     type=_PATH,
     metavar="FILE",
     required=True,
-    help="Checkpoint of `train autoencoder`.",
+    help="Checkpoint of `train autoencoder`, or a weights file.",
 )
 
 _run_options = _several(
@@ -93,6 +105,12 @@ _run_options = _several(
     click.option("--learning-rate", type=_POSITIVE, metavar="R", help="Peak of the schedule."),
     click.option(
         "--warm-up", type=_COUNT, metavar="N", help="Steps over which the learning rate rises."
+    ),
+    click.option(
+        "--average-decay",
+        type=click.FloatRange(0, 1, max_open=True),
+        metavar="D",
+        help="Decay of the weights' moving average, which is what is used in the end.",
     ),
     click.option(
         "--optimizer",
@@ -243,6 +261,18 @@ def indices(output: Path, sources: tuple[str, ...], **options: Any) -> None:
 @click.option("--attention-dropout", type=_SHARE, metavar="P", help="On the attention's logits.")
 @click.option(
     "--label-dropout", type=_SHARE, metavar="P", help="Share of examples whose class is hidden."
+)
+@click.option(
+    "--class-power",
+    type=_SHARE,
+    metavar="P",
+    help="How often a class is drawn: as its number of examples to the power of P (1).",
+)
+@click.option(
+    "--at-once",
+    type=_COUNT,
+    metavar="N",
+    help="Examples that pass at once; a batch of more takes several passes, and less memory.",
 )
 @_run_options
 @_machine_options

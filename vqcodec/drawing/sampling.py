@@ -28,15 +28,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec import compiling, kernels
+from vqcodec import compiling, kernels, registry
 from vqcodec.ambient import each_in_ordinary_state, ordinary_state
 from vqcodec.drawing.classes import check_classes, listed
-from vqcodec.drawing.shaping import UNSHAPED, Shaping, draw_with
+from vqcodec.drawing.judging import evidence
+from vqcodec.drawing.shaping import Shaping, draw_with, shapings
 from vqcodec.entropy import payload
 from vqcodec.errors import CodecError
 from vqcodec.image import Image
 from vqcodec.progress import Progress
 from vqcodec.registry import DEFAULT_MODEL, default_generator
+from vqcodec.syntheses import NATURAL, synthesis_of
 from vqcodec.threads import share
 from vqcodec.tiling import crop, padded
 from vqcodec.weights_file import Model, load
@@ -71,6 +73,8 @@ class Request:
         seed: Of the random numbers, 0 or more.
         quality: The quality whose indices are imitated; None for the middle.
         levels: Whether to decode from fewer levels, too.
+        synthesis: What restores pixels of all levels, see `syntheses.synthesis_of`; None for the
+            natural synthesis of a model of classes, if it has one, and else the faithful one.
 
     Raises:
         CodecError: a count or a seed that cannot be.
@@ -83,6 +87,7 @@ class Request:
     seed: int = 0
     quality: int | None = None
     levels: bool = False
+    synthesis: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -143,14 +148,15 @@ class Keeping:
 
     Attributes:
         share: ceil(count / share) images of each class are drawn, and `count` of them kept.
-        classifier: Says how likely an image is of its class.
+        classifier: Says how likely an image is of its class; None for the model's own priors, see
+            `judging.evidence`.
 
     Raises:
         CodecError: a share that cannot be.
     """
 
     share: float
-    classifier: Classifier
+    classifier: Classifier | None = None
 
     def __post_init__(self) -> None:
         if not MIN_SHARE <= self.share <= 1:
@@ -173,14 +179,15 @@ class Sample:
         class_index: Its class, or None if it was drawn without one.
         coarser: If asked for, what the first level gives alone, the first two, and so on; the last
             of these is without the finest level.
-        probability: What the classifier gives for its class; None without a classifier.
+        score: What it is kept by: the classifier's probability of its class, or the evidence for
+            it by the model's own priors; None where all are kept.
     """
 
     image: Image
     number: int
     class_index: int | None = None
     coarser: tuple[Image, ...] = ()
-    probability: float | None = None
+    score: float | None = None
 
 
 @ordinary_state()
@@ -192,10 +199,10 @@ def sample(
     count: int = 1,
     seed: int = 0,
     quality: int | None = None,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     model: str | Path | None = None,
     device: str = "cpu",
     batch: int | None = None,
@@ -210,7 +217,7 @@ def sample(
         count: How many images, of each class if there are classes.
         seed: Of the random numbers.
         quality: The quality whose indices are imitated.
-        temperature: See `Shaping`, as for the next three.
+        temperature: See `Shaping`, as for the next three; None for what the model has as its own.
         top_k: Draw from so many of the likeliest indices.
         top_p: Draw from the likeliest indices whose probabilities reach this sum.
         guidance: Above 1 nearer to the class and less varied; needs classes, and twice the work.
@@ -226,15 +233,18 @@ def sample(
         CodecError: no such model, quality or class, or values that cannot be.
     """
     request = Request(height, width, classes, count, seed, quality)
-    shaping = Shaping(temperature, top_k, top_p, guidance)
-    drawn = draw(request, shaping, Place(model, device, batch), progress=progress)
+    place = Place(model, device, batch)
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    of_classes = classes is not None
+    how = shapings(place.load(of_classes=of_classes), of_classes=of_classes, **given)
+    drawn = draw(request, how, place, progress=progress)
     return [each.image for each in drawn]
 
 
 @ordinary_state()
 def draw(
     request: Request,
-    shaping: Shaping = UNSHAPED,
+    shaping: Shaping | Sequence[Shaping] | None = None,
     place: Place = HERE,
     *,
     keeping: Keeping | None = None,
@@ -244,12 +254,14 @@ def draw(
 
     The indices of image n of a class and a seed are the same whatever the count, the batch, the
     other classes or the machine; its pixels too, but for a difference of 1 at most between
-    machines. Which images are kept rests on the classifier's probabilities, which are floating
-    point: where two come close, another machine may keep the other.
+    machines. Which images are kept is the same by the model's own priors; it rests on a
+    classifier's probabilities, which are floating point: where two come close, another machine may
+    keep the other.
 
     Args:
         request: What to draw.
-        shaping: How probabilities are changed.
+        shaping: How probabilities are changed, of all levels or of each; None for what the model
+            has as its own, which guides only where there are classes.
         place: Where.
         keeping: Which of the images to give, in the order of their numbers; None for all.
         progress: Called with (stage, done, total), over all images.
@@ -262,19 +274,28 @@ def draw(
             anything is drawn. Later only what the classifier raises, or if its classes are others.
     """
     classes = request.classes
-    if classes is None and shaping.guided:
-        raise CodecError("guidance needs a class to guide to; name one")
     if classes is None and keeping is not None:
         raise CodecError("keeping the likeliest of a class needs a class; name one")
     model = place.load(of_classes=classes is not None)
     if classes is not None:
         check_classes(model, *classes)
-    sampler = _Sampler(model, request, shaping)
+    if shaping is None:
+        shaping = shapings(model, of_classes=classes is not None)
+    each_level = (shaping,) * len(model.strides) if isinstance(shaping, Shaping) else tuple(shaping)
+    if len(each_level) != len(model.strides):
+        reason = f"{len(each_level)} shapings for the {len(model.strides)} levels"
+        raise CodecError(f"{reason} of {model.model_id}; give one, or one per level")
+    if classes is None and any(each.guided for each in each_level):
+        raise CodecError("guidance needs a class to guide to; name one")
+    by_priors = keeping is not None and keeping.classifier is None
+    sampler = _Sampler(model, request, each_level, by_priors)
     wanted = [None] if classes is None else dict.fromkeys(classes)
     candidates = request.count if keeping is None else keeping.candidates(request.count)
     drawn = sampler.draw(list(itertools.product(wanted, range(candidates))), place.batch, progress)
     if keeping is None:
         return each_in_ordinary_state(drawn)
+    if keeping.classifier is None:
+        return each_in_ordinary_state(_likeliest(drawn, request.count))
     keys = [each.key for each in model.classes]
     labels = list(getattr(keeping.classifier, "labels", None) or keys)
     for index in classes or ():
@@ -296,13 +317,20 @@ def bit_generator(seed: int, class_index: int | None, number: int) -> np.random.
 class _Sampler:
     """What all images of one call share."""
 
-    def __init__(self, model: Model, request: Request, shaping: Shaping) -> None:
+    def __init__(
+        self, model: Model, request: Request, shapings: Sequence[Shaping], scored: bool
+    ) -> None:
         self.model = model
         self.height, self.width = request.sides(model)
         self.quality = model.checked_quality(request.quality) - 1
         self.seed = request.seed
         self.levels = request.levels
-        self.shaping = shaping
+        name = request.synthesis
+        if name is None and model.classes and model.model_id in registry.SYNTHESES:
+            name = NATURAL
+        self.synthesis = synthesis_of(model, name)
+        self.shapings = shapings
+        self.scored = scored
 
     def draw(
         self, items: Sequence[_Item], batch: int | None, progress: Progress | None
@@ -322,7 +350,9 @@ class _Sampler:
                     share = before * sum(work) + round(count * done)
                     progress("sample", share, len(items) * sum(work))
 
-            yield from self._decoded(some, self._indices(some, work, report))
+            indices = self._indices(some, work, report)
+            scores = self._scores(some, indices) if self.scored else [None] * len(some)
+            yield from self._decoded(some, indices, scores)
 
     def _shapes(self) -> list[tuple[int, int]]:
         """Rows and columns of every level."""
@@ -360,37 +390,49 @@ class _Sampler:
         labels = torch.tensor(
             [0 if index is None else index + 1 for index, _ in items], device=self.model.device
         )
-        if self.shaping.guided:
-            labels = torch.cat([labels, torch.zeros_like(labels)])
-        qualities = torch.full_like(labels, self.quality)
+        both = torch.cat([labels, torch.zeros_like(labels)])
         indices: list[Tensor] = []
         for level, (prior, shape) in enumerate(zip(self.model.priors, self._shapes(), strict=True)):
-            state = prior.start(indices, qualities, labels, *shape)
+            shaping = self.shapings[level]
+            own = both if shaping.guided else labels
+            coarser = [maps.repeat(len(own) // len(items), 1, 1, 1) for maps in indices]
+            state = prior.start(coarser, torch.full_like(own, self.quality), own, *shape)
 
             def advance(done: int, of: int, level: int = level) -> None:
                 report(level, done, of)
 
-            choose = draw_with(prior, generators, self.shaping)
-            indices.append(payload.find(state, choose, advance))
-        return [maps[: len(items)] for maps in indices]
+            choose = draw_with(prior, generators, shaping)
+            indices.append(payload.find(state, choose, advance)[: len(items)])
+        return indices
 
-    def _decoded(self, items: Sequence[_Item], indices: list[Tensor]) -> Iterator[Sample]:
+    def _scores(self, items: Sequence[_Item], indices: Sequence[Tensor]) -> list[float | None]:
+        device = self.model.device
+        labels = torch.tensor([(index or 0) + 1 for index, _ in items], device=device)
+        return [*evidence(self.model, indices, labels, torch.full_like(labels, self.quality))]
+
+    def _decoded(
+        self, items: Sequence[_Item], indices: list[Tensor], scores: Sequence[float | None]
+    ) -> Iterator[Sample]:
         count = len(indices)
         steps = [
             self._images(indices[:levels])
             for levels in range(1 if self.levels else count, count + 1)
         ]
-        for (index, number), images in zip(items, zip(*steps, strict=True), strict=True):
-            yield Sample(images[-1], number, index, images[:-1])
+        for (index, number), images, score in zip(
+            items, zip(*steps, strict=True), scores, strict=True
+        ):
+            yield Sample(images[-1], number, index, images[:-1], score)
 
     def _images(self, indices: Sequence[Tensor]) -> list[Image]:
         quality = torch.tensor([self.quality], device=self.model.device)
+        whole = len(indices) == len(self.model.strides)
+        synthesis = self.synthesis if whole else self.model.autoencoder
         found: dict[int, Image] = {}
 
         def decode(n: int) -> None:
             # One by one: sums of floats, and so the pixels, depend on the size of the batch.
             one = [maps[n : n + 1] for maps in indices]
-            pixels = self.model.autoencoder.synthesize(one, quality)[0].cpu().numpy()
+            pixels = synthesis.synthesize(one, quality)[0].cpu().numpy()
             found[n] = Image(crop(pixels, self.height, self.width).copy(), grey=False)
 
         share(decode, range(len(indices[0])), kernels.threads(self.model.device))
@@ -400,7 +442,7 @@ class _Sampler:
 def _judged(
     drawn: Iterator[Sample], classifier: Classifier, labels: Sequence[str], keys: Sequence[str]
 ) -> Iterator[Sample]:
-    """The samples with the classifier's probability of their class.
+    """The samples with the classifier's probability of their class as their score.
 
     Args:
         drawn: Samples of classes.
@@ -417,11 +459,11 @@ def _judged(
             )
         for each, row in zip(some, found.tolist(), strict=True):
             assert each.class_index is not None
-            yield replace(each, probability=row[labels.index(keys[each.class_index])])
+            yield replace(each, score=row[labels.index(keys[each.class_index])])
 
 
 def _likeliest(judged: Iterator[Sample], count: int) -> Iterator[Sample]:
-    """Of each class the `count` samples of highest probability, in the order of their numbers."""
+    """Of each class the `count` samples of highest score, in the order of their numbers."""
     for _, candidates in itertools.groupby(judged, attrgetter("class_index")):
-        best = heapq.nlargest(count, candidates, attrgetter("probability"))
+        best = heapq.nlargest(count, candidates, attrgetter("score"))
         yield from sorted(best, key=attrgetter("number"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from vqcodec.entropy.prior import Prior
 from vqcodec.entropy.state import State
 from vqcodec.errors import CodecError
 from vqcodec.spec.prior import TOTAL, TOTAL_BITS
+from vqcodec.weights_file import Model
 
 MAX_TEMPERATURE = 100.0
 MAX_GUIDANCE = 100.0
@@ -97,6 +99,25 @@ class Shaping:
 
 UNSHAPED = Shaping()
 """Every index at its own probability."""
+
+
+def shapings(model: Model, *, of_classes: bool, **given: float | None) -> tuple[Shaping, ...]:
+    """How to draw every level of a model.
+
+    Args:
+        model: Whose own values are taken for what is not given.
+        of_classes: Whether images of classes are drawn; others are guided only if that is given.
+        given: Fields of `Shaping`, for all levels; None for what is not given.
+
+    Raises:
+        CodecError: a value is out of its limits.
+    """
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not of_classes:
+        wanted.setdefault("guidance", 1.0)
+    own = model.shapings or ({},) * len(model.strides)
+    fields: list[dict[str, Any]] = [{**each, **wanted} for each in own]
+    return tuple(Shaping(**each) for each in fields)
 
 
 def draw_with(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vqcodec.errors import CodecError
 from vqcodec.spec.prior import WEIGHT_LIMIT
+from vqcodec.threads import single
 
 EXACT_SUM = 2**24  # below it every partial sum is exact in float32, in any order
 FAR_SLOWER = 2.0
@@ -89,15 +90,11 @@ def seconds(product: Product, device: torch.device) -> float:
     left = torch.ones(32, 640, dtype=torch.int8, device=device)
     right = torch.ones(640, 256, dtype=torch.int8, device=device)
     taken = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single():
         for _ in range(6):
             start = time.perf_counter()
             product(left, right)
             taken.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
     return min(taken)
 
 

@@ -106,7 +106,7 @@ class Activation:
     """
 
     def __init__(self, weights: Weights) -> None:
-        self.table = weights["table"]
+        self.table = _integers(weights["table"], torch.int8)
         shift = int(weights["shift"])
         if not 1 <= shift <= MAX_SHIFT:
             raise ValueError(f"an activation's shift must be in 1..{MAX_SHIFT}, not {shift}")
@@ -191,6 +191,8 @@ class Attention:
         self.query_key_value = Linear(under("query_key_value", weights))
         self.project = Linear(under("project", weights))
         self.scale = int(weights["scale"])
+        if not 0 <= self.scale < INT32_SUM:
+            raise ValueError(f"an attention's scale cannot be {self.scale}")
         if len(self.project.weight) % heads:
             raise ValueError(f"{heads} heads do not divide {len(self.project.weight)} channels")
         self.heads = heads

@@ -20,6 +20,7 @@ from torch import Tensor
 from vqcodec.entropy.coder import Decoder, Encoder
 from vqcodec.entropy.frequencies import code_length
 from vqcodec.entropy.state import State
+from vqcodec.spec.prior import TOTAL_BITS
 from vqcodec.threads import single
 from vqcodec.watch import stage
 
@@ -71,6 +72,28 @@ def encode(state: State, indices: Tensor) -> tuple[list[bytes], float]:
         chosen += [each[np.arange(len(each)), some] for some, each in zip(own, rows, strict=True)]
         state.know(step, group, own)
     return [encoder.payload() for encoder in encoders], code_length(chosen)
+
+
+def code_lengths(state: State, indices: Tensor) -> npt.NDArray[np.float64]:
+    """Ideal code lengths of maps.
+
+    Args:
+        state: A fresh one, of N maps.
+        indices: int64 [N, G, H, W].
+
+    Returns:
+        Bits, float64 [N].
+    """
+    symbols = _by_step(state, indices)
+    bits = np.zeros(len(indices))
+    state.see(indices)
+    for step, group in order(state):
+        rows = state.read(step, group)
+        own = symbols[step][:, state.groups[group].books].reshape(len(rows), -1)
+        chosen = np.take_along_axis(rows, own[..., None].astype(np.int64), -1)
+        bits += (TOTAL_BITS - np.log2(chosen[..., 0].astype(np.float64) + 1)).sum(1)
+        state.know(step, group, own)
+    return bits
 
 
 def _by_step(state: State, indices: Tensor) -> list[npt.NDArray[np.int32]]:

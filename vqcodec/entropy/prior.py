@@ -30,7 +30,7 @@ from vqcodec.entropy.layers import (
 from vqcodec.entropy.state import State, TorchState
 from vqcodec.entropy.wavefront import Grid
 from vqcodec.spec.cone import FULL3
-from vqcodec.spec.prior import Group, PriorConfig
+from vqcodec.spec.prior import EXPONENTIAL_BITS, TABLE_LENGTH, Group, PriorConfig
 
 if TYPE_CHECKING:
     from vqcodec.entropy.program import Program
@@ -172,9 +172,13 @@ class Prior:
         config: Its shape.
         weights: Its exported tensors.
         tables: The tables all priors share.
+
+    Raises:
+        KeyError, ValueError: the tensors or tables are not those of such a prior.
     """
 
     def __init__(self, config: PriorConfig, weights: Weights, tables: Tables) -> None:
+        _check_shapes(config, weights, tables)
         self.sizes = [size for size, _ in config.codebooks]
         self.gates = tables.gate
         self.exponential = tables.exponential
@@ -275,3 +279,26 @@ class Prior:
         """
         rows = frequencies(logits.flatten(0, -2), self.exponential, temperature)
         return rows.view(logits.shape)
+
+
+def _check_shapes(config: PriorConfig, weights: Weights, tables: Tables) -> None:
+    """Refuses what compiled steps, which trust their arrays, might read or write outside of.
+
+    Raises:
+        ValueError: a tensor is missing, of another shape, or unknown.
+    """
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wrong = sorted({name for name, _ in found.items() ^ config.shapes.items()})
+    if wrong:
+        raise ValueError(f"tensors are not those of the config: {', '.join(wrong[:3])}")
+    gate, exponential = tables
+    if gate.dtype != torch.int8 or gate.shape != (TABLE_LENGTH**2,):
+        raise ValueError("the table of gates is another one")
+    most = 1 << EXPONENTIAL_BITS
+    if (
+        exponential.dtype != torch.int64
+        or exponential.shape != (TABLE_LENGTH,)
+        or int(exponential[0]) != most
+        or not 0 <= int(exponential.min()) <= int(exponential.max()) <= most
+    ):
+        raise ValueError("the table of exponentials is another one")

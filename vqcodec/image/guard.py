@@ -1,15 +1,15 @@
 """Pillow for files that nobody vouches for: its limits, its silence, and errors for what it raises.
 
-Pillow's limits and the warnings filter belong to the process. They are changed for a while and put
-back, by one thread at a time.
+Pillow's limits, the warnings filter and standard error belong to the process. They are changed for
+a while and put back, by one thread at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
-import threading
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -19,13 +19,17 @@ import PIL.ImageFile
 import PIL.PngImagePlugin
 
 from vqcodec import limits
+from vqcodec.ambient import shared_lock
 from vqcodec.errors import ImageError
 
 MAX_TEXT = 16 << 20  # bytes that a text or a profile of a PNG may have
 _STANDARD_ERROR = 2
 _MAX_REASON = 120  # characters of what a library says
 
-_lock = threading.RLock()  # a plugin that Pillow loads by may come here again
+# What Pillow logs would go to standard error where nobody has set up logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_lock = shared_lock()  # a plugin that Pillow loads by may come here again
 
 
 @contextlib.contextmanager
@@ -95,16 +99,17 @@ def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
 @contextlib.contextmanager
 def silent_libraries() -> Iterator[None]:
     """Sends to nowhere what C libraries such as libtiff print on standard error."""
-    try:
-        saved = os.dup(_STANDARD_ERROR)
-    except OSError:  # it is closed
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, _STANDARD_ERROR)
-        yield
-    finally:
-        os.dup2(saved, _STANDARD_ERROR)
-        os.close(null)
-        os.close(saved)
+    with _lock:
+        try:
+            saved = os.dup(_STANDARD_ERROR)
+        except OSError:  # it is closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, _STANDARD_ERROR)
+            yield
+        finally:
+            os.dup2(saved, _STANDARD_ERROR)
+            os.close(null)
+            os.close(saved)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vqcodec import container
 from vqcodec.errors import ImageError
 from vqcodec.image import png
-from vqcodec.image.picture import check_size, turned
+from vqcodec.image.picture import check_shape, check_size, turned
 
 EXTRA = "vqcodec[formats]"
 """What is installed to read more kinds."""
@@ -178,10 +178,11 @@ def read_tiff(encoded: bytes, frame: int) -> tuple[npt.NDArray[Any], bytes | Non
     if "DNGVersion" in about or int(about.get("PhotometricInterpretation", 1)) in _MOSAICS:
         reader_of("camera RAW")
         return _read_raw(encoded, frame)
-    sides = sorted(imageio.v3.improps(encoded, **flat, **tifffile).shape)[-2:]
-    check_size(*(sides if len(sides) == 2 else (1, 1)))
-    pixels = np.asarray(imageio.v3.imread(encoded, **tifffile))
     planar = int(about.get("planar_configuration") or 1) == 2
+    shape = imageio.v3.improps(encoded, **flat, **tifffile).shape
+    check_shape((*shape[1:], shape[0]) if planar and len(shape) == 3 else shape)
+    check_size(int(about.get("TileWidth", 1)), int(about.get("TileLength", 1)))
+    pixels = np.asarray(imageio.v3.imread(encoded, **tifffile))
     if planar and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
     if int(about.get("PhotometricInterpretation", 1)) == 0 and pixels.dtype.kind == "u":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,6 +94,18 @@ def check_size(width: int, height: int) -> None:
         reason = f"is {width} x {height}; the most is {MAX_PIXELS} pixels, {MAX_SIDE} a side"
         raise ImageError(f"{reason}, the least is 1 x 1: reduce it or cut it up")
     limits.check(width, height)
+
+
+def check_shape(shape: Sequence[int]) -> None:
+    """Refuses arrays that are no picture: [H,W] or [H,W,1 to 4] of sizes that `.vqz` files have.
+
+    Raises:
+        ImageError: it is none.
+    """
+    if len(shape) not in (2, 3) or not 1 <= (*shape, 1)[2] <= 4:
+        reason = f"has samples of the shape {list(shape)}"
+        raise ImageError(f"{reason}, not a picture's; convert it to PNG")
+    check_size(shape[1], shape[0])
 
 
 def luma(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from vqcodec.errors import CodecError, ImageError
 from vqcodec.image import colour, depth, kinds, png
 from vqcodec.image.guard import any_size, pillow_limits, silent_libraries, untrusted
 from vqcodec.image.metadata import Keep, metadata, orientation
-from vqcodec.image.picture import Image, check_size, replicated, turned
+from vqcodec.image.picture import Image, check_shape, check_size, replicated, turned
 from vqcodec.image.strips import pictures, strips
 
 # Pillow renders these by running other programs.
@@ -37,6 +37,7 @@ _LAYERED_FORMATS = {"PSD"}  # its layers are no frames
 # Tags of TIFF.
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _MAX_SAMPLE = 254, 258, 262, 281
 _PLANAR, _SUB_IFDS, _DNG_VERSION = 284, 330, 50706
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 _REDUCED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 
 _FLOAT_REFUSED = (
@@ -264,6 +265,7 @@ def _reader_of_tiff(picture: PIL.Image.Image) -> kinds.Read | None:
     preview = tags.get(_SUBFILE_TYPE) == _REDUCED and _SUB_IFDS in tags
     if preview or _DNG_VERSION in tags:
         return kinds.reader_of("camera RAW").read
+    check_size(tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1))
     deep = max(tags.get(_BITS, (1,))) > 8
     return kinds.read_tiff if deep and tags.get(_PLANAR) == _SEPARATE else None
 
@@ -298,11 +300,8 @@ def _read_array(read: kinds.Read, encoded: bytes, wish: _Wish) -> Image:
     """The image of a file that another library than Pillow reads."""
     with untrusted(), silent_libraries():
         array, icc = read(encoded, wish.frame)
+        check_shape(array.shape)
         channels = array if array.ndim == 3 else array[:, :, np.newaxis]
-        if channels.ndim != 3 or not 1 <= channels.shape[2] <= 4:
-            reason = f"has samples of the shape {list(array.shape)}"
-            raise ImageError(f"{reason}, not a picture's; convert it to PNG")
-        check_size(*channels.shape[1::-1])
         samples = _shallow(channels, wish.tone_map)
     found, misfit = colour.checked_profile(icc, samples.grey)
     left_out = samples.left_out

@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from vqcodec.ambient import shared_lock
 
 FOLDER = "VQCODEC_CACHE"
 PREFIX = "vqcodec-kernels-"
@@ -28,6 +30,9 @@ COMPLETE = "complete"
 CLAIM = "vqcodec-kernels.compiling"
 CLAIM_SECONDS = 600
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
+
+
+_declaring = shared_lock()
 
 
 def root() -> Path:
@@ -76,9 +81,10 @@ def complete() -> bool:
 
 
 def finish() -> None:
-    """Marks the folder as complete."""
+    """Marks the folder as complete, if it can be written to: else the next process compiles."""
     if (path := folder()) is not None and not complete():
-        (path / COMPLETE).touch()
+        with suppress(OSError):
+            (path / COMPLETE).touch()
 
 
 def claim() -> bool:
@@ -100,12 +106,13 @@ def _kept() -> Iterator[bool]:
     import numba
 
     config: Any = numba.config
-    path, before = folder(), config.CACHE_DIR
-    config.CACHE_DIR = str(path or before)
-    try:
-        yield path is not None
-    finally:
-        config.CACHE_DIR = before
+    with _declaring:
+        path, before = folder(), config.CACHE_DIR
+        config.CACHE_DIR = str(path or before)
+        try:
+            yield path is not None
+        finally:
+            config.CACHE_DIR = before
 
 
 def compiled(function: Callable[..., None], **options: Any) -> Any:

@@ -93,8 +93,14 @@ def _dot(builder: ir.IRBuilder, way: Way) -> Callable[[ir.Value, ir.Value, ir.Va
         return builder.add(first, second)
 
     if "VNNI" in way.name:
-        vnni = declared(f"llvm.x86.avx512.vpdpbusd.{32 * way.lanes}", sums, [sums, quads, quads])
-        return lambda total, inputs, weights: builder.call(vnni, [total, inputs, weights])
+        # LLVM 20 knows it of words alone; later ones, of bytes, read that as well.
+        vnni = declared(f"llvm.x86.avx512.vpdpbusd.{32 * way.lanes}", sums, [sums, sums, sums])
+
+        def at_once(total: ir.Value, *operands: ir.Value) -> ir.Value:
+            words = [builder.bitcast(operand, sums) for operand in operands]
+            return builder.call(vnni, [total, *words])
+
+        return at_once
     if way.name == "portable":
 
         def portable(total: ir.Value, inputs: ir.Value, weights: ir.Value) -> ir.Value:

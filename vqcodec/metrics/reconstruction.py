@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqcodec.files import check_writable, class_folder, write_atomically
+from vqcodec.files import check_writable, class_folder, make_folder, write_atomically
 from vqcodec.image import Image, dump
 from vqcodec.metrics.photo_sets import Crops, batches
 from vqcodec.photos import Photo
@@ -81,7 +81,7 @@ def write_reconstructions(
     photos, side = crops.read(loaded)
     places = [class_folder(target, each.label) / f"{n:06d}.png" for n, each in enumerate(photos)]
     for place in places:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         check_writable(place, force=force)
     found = reconstruct(loaded, photos, side=side, quality=quality, progress=progress)
     for place, restored in zip(places, found, strict=True):

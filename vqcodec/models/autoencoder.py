@@ -42,6 +42,7 @@ from vqcodec.models.layers import (
     square_means,
 )
 from vqcodec.models.quantizer import Choice, CodebookConfig, ProductQuantizer, groups, slices
+from vqcodec.spec import declared
 
 PIXEL_MEAN = 127.5
 MAX_NUM_EMBEDDINGS = 1 << 16  # a file's checksum of indices takes them as u16
@@ -69,6 +70,11 @@ class LevelConfig:
     rate_channels: int = 96
 
     def __post_init__(self) -> None:
+        declared.check(
+            self,
+            positive=("stride", "channels", "rate_channels"),
+            parts=("analysis_blocks", "synthesis_blocks"),
+        )
         books = self.codebooks
         if not all(2 <= size <= MAX_NUM_EMBEDDINGS and dim >= 1 for size, dim, *_ in books):
             raise ValueError(f"codebooks need 2 to {MAX_NUM_EMBEDDINGS} codes: {books}")
@@ -114,6 +120,10 @@ class AutoencoderConfig:
     scaled_blocks: bool = False
 
     def __post_init__(self) -> None:
+        declared.check(self, positive=("refine_stride",), parts=("refine_blocks",))
+        strides = [*self.strides, *([self.refine_stride] if self.refine_channels else [])]
+        if not self.levels or any(coarse % fine for coarse, fine in itertools.pairwise(strides)):
+            raise ValueError(f"every stride divides the one before: {strides}")
         many = len(self.lmbdas) > 1 and self.num_qualities > 1
         if self.qualities is not None and not many:
             raise ValueError("qualities between knots need two knots and two qualities at least")

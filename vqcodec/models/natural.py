@@ -24,6 +24,7 @@ from torch.func import functional_call
 
 from vqcodec.models.autoencoder import Autoencoder, Decoded, Level, Refinement, to_uint8
 from vqcodec.models.layers import ResidualBlocks, depth_to_space, space_to_depth
+from vqcodec.spec import declared
 
 TUNED = ("level.upsample.", "level.synthesis_", "refinement.")
 KEPT = "level.synthesis_quality."
@@ -47,6 +48,9 @@ class NaturalConfig:
     full_until: float = 0.2
     none_from: float = 0.7
 
+    def __post_init__(self) -> None:
+        declared.check(self, positive=("fine_channels",), parts=("blocks", "fine_blocks"))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return asdict(self)
@@ -57,6 +61,7 @@ class NaturalConfig:
 
         Raises:
             TypeError: other attributes than there are.
+            ValueError: values that cannot be.
         """
         return cls(**values)
 
@@ -67,17 +72,20 @@ class Texture(nn.Module):
     Args:
         config: Of the synthesis.
         channels: Of the refinement.
+        stride: Of the refinement.
         knots: Of each block's scale by quality.
     """
 
-    def __init__(self, config: NaturalConfig, channels: int, knots: int) -> None:
+    def __init__(self, config: NaturalConfig, channels: int, stride: int, knots: int) -> None:
         super().__init__()
         narrow = config.fine_channels
         self.blocks = ResidualBlocks(channels, config.blocks, knots)
         self.spread = nn.Conv2d(channels, narrow * 4, 3, padding=1)
-        self.pixels_in = nn.Linear(12, narrow)
+        self.stride = stride // 2
+        values = 3 * self.stride**2
+        self.pixels_in = nn.Linear(values, narrow)
         self.fine_blocks = ResidualBlocks(narrow, config.fine_blocks, knots)
-        self.pixels_out = nn.Conv2d(narrow, 12, 3, padding=1)
+        self.pixels_out = nn.Conv2d(narrow, values, 3, padding=1)
         nn.init.zeros_(self.pixels_out.weight)
         assert self.pixels_out.bias is not None
         nn.init.zeros_(self.pixels_out.bias)
@@ -85,9 +93,9 @@ class Texture(nn.Module):
     def forward(self, pixels: Tensor, hidden: Tensor, position: Tensor) -> Tensor:
         """Pixels [B, H, W, 3] and what the refinement made of them [B, H/s, W/s, C] to changes."""
         wide = _convolved(self.spread, self.blocks(hidden, position))
-        fine = depth_to_space(wide, 2) + self.pixels_in(space_to_depth(pixels, 2))
+        fine = depth_to_space(wide, 2) + self.pixels_in(space_to_depth(pixels, self.stride))
         fine = torch.relu(self.fine_blocks(fine, position))
-        return depth_to_space(_convolved(self.pixels_out, fine), 2)
+        return depth_to_space(_convolved(self.pixels_out, fine), self.stride)
 
 
 class _Trunk(nn.Module):
@@ -111,7 +119,7 @@ class Natural(nn.Module):
     """The natural synthesis of an autoencoder.
 
     Args:
-        autoencoder: With two levels or more and a refinement of stride 4; it is not changed.
+        autoencoder: With two levels or more and a refinement of stride 2 or 4; it is not changed.
         config: The shape.
 
     Raises:
@@ -121,13 +129,14 @@ class Natural(nn.Module):
     def __init__(self, autoencoder: Autoencoder, config: NaturalConfig) -> None:
         super().__init__()
         refinement, whole = autoencoder.refinement, autoencoder.config
-        if refinement is None or refinement.stride != 4 or len(autoencoder.levels) < 2:
-            raise ValueError("only autoencoders that refine at stride 4 can have one")
+        if refinement is None or refinement.stride not in (2, 4) or len(autoencoder.levels) < 2:
+            raise ValueError("only autoencoders that refine at stride 2 or 4 can have one")
         self.config = config
-        self.last_knot = whole.last_knot
+        self.last_knot = max(1, whole.last_knot)
         self._autoencoder = [autoencoder]  # in a list, as it is no part of this
         self.trunk = copy.deepcopy(_Trunk(autoencoder.levels[-1], refinement)).requires_grad_(False)
-        self.texture = Texture(config, whole.refine_channels, len(whole.lmbdas))
+        sizes = (whole.refine_channels, refinement.stride, len(whole.lmbdas))
+        self.texture = Texture(config, *sizes)
         self.tuned = {  # by their names in the trunk
             name: parameter.requires_grad_()
             for name, parameter in self.trunk.named_parameters()

@@ -251,10 +251,8 @@ class ProductQuantizer(nn.Module):
         """int64 [B, H, W, G] and float32 [B] to what they stand for, float32 [B, H, W, size]."""
         coded = torch.zeros(*indices.shape[:-1], self.latent_size, device=indices.device)
         for g, book in enumerate(self.codebooks):
-            used = self.used(g, share)
-            if bool(used.any()):
-                vector = F.embedding(indices[..., g], book.vectors)
-                coded[..., self.slices[g]] += vector * used[:, None, None, None]
+            vector = F.embedding(indices[..., g], book.vectors)
+            coded[..., self.slices[g]] += vector * self.used(g, share)[:, None, None, None]
         return coded
 
     @torch.no_grad()

@@ -41,6 +41,7 @@ from vqcodec.models.autoencoder import MAX_NUM_EMBEDDINGS
 from vqcodec.models.family import Family
 from vqcodec.models.layers import ListOf
 from vqcodec.models.quantizer import Codebook
+from vqcodec.spec import declared
 
 FAMILY = "vqvae"
 PIXEL_SCALE = 127.5  # networks see pixels from -1 to 1
@@ -87,6 +88,7 @@ class VQVAEConfig:
     decay: float = 0.99
 
     def __post_init__(self) -> None:
+        declared.check(self, positive=("channels", "residual_channels"), parts=("residual_blocks",))
         strides = self.strides
         falling = all(a > b for a, b in pairwise(strides))
         if not strides or not (falling or self.residual):

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from vqcodec import kernels
 from vqcodec.threads import spread
@@ -98,9 +97,10 @@ def _packed(weight: Tensor) -> Any:
 
 def usable(x: Tensor, weight: Tensor) -> bool:
     """Whether `residual` can be used: nothing is trained, in float32, and it is compiled."""
+    if x.dtype != torch.float32 or not kernels.usable(x.device):
+        return False
     trained = torch.is_grad_enabled() and weight.requires_grad
-    rounded = torch.is_autocast_enabled(x.device.type)
-    return not trained and not rounded and x.dtype == torch.float32 and kernels.usable(x.device)
+    return not trained and not torch.is_autocast_enabled(x.device.type)
 
 
 def residual(x: Tensor, weights: Weights, scale: Tensor | None) -> Tensor:
@@ -169,11 +169,12 @@ def fault() -> str | None:
         return torch.randn(*shape, generator=generator)
 
     with torch.inference_mode(False), torch.enable_grad():
-        convolution = skip_init(nn.Conv2d, 24, 24, 3, padding=1)
-        linear = skip_init(nn.Linear, 24, 24)
-        for parameter in (*convolution.parameters(), *linear.parameters()):
-            parameter.data = random(*parameter.shape) / 15
-            parameter.requires_grad_(False)
+        convolution = nn.Conv2d(24, 24, 3, padding=1, device="meta")
+        linear = nn.Linear(24, 24, device="meta")
+        for part in (convolution, linear):
+            for name, parameter in [*part.named_parameters()]:
+                value = random(*parameter.shape) / 15
+                setattr(part, name, nn.Parameter(value, requires_grad=False))
         x, scale, wanted = (
             random(2, 9, 14, 24).requires_grad_(),
             random(2, 24),

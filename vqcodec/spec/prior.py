@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from vqcodec.spec import declared
+from vqcodec.spec.cone import CONE3, CONE5, FULL3
+
 # Grids, in the units of the float prior.
 STREAM_BITS = 10  # residual streams: 2**-10
 EMBEDDING_STEP = 1 / 32  # embeddings that enter a convolution, int8
@@ -32,6 +35,7 @@ TOTAL_BITS = 24  # of the sum of an index's frequencies
 TOTAL = 1 << TOTAL_BITS
 EXPONENTIAL_BITS = 20  # of exp(0)
 RECIPROCAL_BITS = 20
+TABLE_LENGTH = 256  # of activations and exponentials
 
 
 class Group(NamedTuple):
@@ -73,8 +77,8 @@ class PriorConfig:
         attention_dropout: Share of the attention's logits which training drops.
 
     Raises:
-        ValueError: more layers of attention than blocks, channels that its heads do not divide, or
-            groups that don't fit the codebooks.
+        ValueError: values that cannot be, more layers of attention than blocks, channels that its
+            heads do not divide, or groups that don't fit the codebooks.
     """
 
     codebooks: tuple[tuple[int, int], ...]
@@ -94,6 +98,7 @@ class PriorConfig:
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        declared.check(self, parts=("blocks", "context_blocks", "attention_layers"))
         heads, layers = self.attention_heads, self.attention_layers
         if heads and layers > self.blocks:
             reason = f"{layers} layers of attention do not fit between {self.blocks} blocks"
@@ -154,3 +159,52 @@ class PriorConfig:
         """Number of the block that each layer of attention stands before."""
         layers = self.attention_layers if self.attention_heads else 0
         return [(n + 1) * self.blocks // (layers + 1) for n in range(layers)]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the tensors of an exported prior, by name."""
+        width, books = self.channels, self.codebooks
+        found: dict[str, tuple[int, ...]] = {
+            "context.quality": (self.qualities, width),
+            "context.classes": (self.classes + 1, width),
+        }
+
+        def activation(name: str) -> None:
+            found.update({f"{name}.table": (TABLE_LENGTH,), f"{name}.shift": ()})
+
+        def linear(name: str, inputs: int, outputs: int) -> None:
+            found.update({f"{name}.weight": (inputs, outputs)})
+            found.update(dict.fromkeys((f"{name}.multiplier", f"{name}.offset"), (outputs,)))
+
+        def block(name: str, taps: int) -> None:
+            activation(f"{name}.activation")
+            linear(f"{name}.gate", taps * width, 2 * width)
+            linear(f"{name}.project", width, width)
+
+        for m, (coarser, factor) in enumerate(zip(self.coarser, self.factors, strict=True)):
+            for g, (size, _) in enumerate(coarser):
+                found[f"context.embeddings.{m}.{g}"] = (size, width)
+            for n in range(self.context_blocks):
+                block(f"context.blocks.{m}.{n}", len(FULL3))
+            activation(f"context.activations.{m}")
+            linear(f"context.upsamples.{m}", width, width * factor**2)
+        linear("enter", len(CONE5) * width, width)
+        for n in range(self.blocks):
+            block(f"blocks.{n}", len(CONE3))
+        for n in range(len(self.attention_places)):
+            name = f"attention_{n}" if n else "attention"
+            activation(f"{name}.activation")
+            linear(f"{name}.query_key_value", width, 3 * width)
+            linear(f"{name}.project", width, width)
+            found[f"{name}.scale"] = ()
+        activation("activation")
+        linear("hidden", width, self.head_channels * len(books))
+        for g, (size, _) in enumerate(books):
+            found[f"embedding.{g}"] = (size, width)
+            activation(f"head_activations.{g}")
+            linear(f"heads.{g}", self.head_channels, size)
+        for group in self.codebook_groups:
+            later = self.head_channels * (len(books) - group.codebooks.stop)
+            if later:
+                found |= {f"earlier.{g}": (books[g][0], later) for g in group.codebooks}
+        return found

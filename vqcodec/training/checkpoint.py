@@ -18,7 +18,7 @@ from vqcodec.errors import CodecError
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Writes to a temporary name beside `path`, then renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     content = serialize(contiguous, {"state": json.dumps(state)})
     files.write_atomically(path, content, force=True)

@@ -13,6 +13,8 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import PIL.Image
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -85,6 +87,8 @@ class CropSampler(Dataset[tuple[Tensor, list[str]] | CodecError]):
     def __init__(self, images: Images, progress: Progress | None = None) -> None:
         self.crop = images.crop
         self.mirror = images.mirror
+        self.shift = images.shift
+        self.zoom = images.zoom
         self.workers = default_workers() if images.workers is None else images.workers
         self.sources = [
             open_photos(
@@ -121,9 +125,15 @@ class CropSampler(Dataset[tuple[Tensor, list[str]] | CodecError]):
             source = int(rng.choice(len(self.sources), p=self.weights))
             number = int(rng.integers(len(self.sources[source])))
             pixels, label = self.recent.get(source, number)
-            top = rng.integers(pixels.shape[0] - self.crop + 1)
-            left = rng.integers(pixels.shape[1] - self.crop + 1)
-            crop[:] = pixels[top : top + self.crop, left : left + self.crop]
+            side = self.crop
+            if self.zoom > 1:
+                side = round(self.crop / rng.uniform(1, self.zoom))
+            if self.shift:
+                pixels = _bordered(pixels, self.shift, self.crop)
+            top = rng.integers(pixels.shape[0] - side + 1)
+            left = rng.integers(pixels.shape[1] - side + 1)
+            part = pixels[top : top + side, left : left + side]
+            crop[:] = part if side == self.crop else _enlarged(part, self.crop)
             if self.mirror and rng.random() < 0.5:
                 crop[:] = crop[:, ::-1].copy()
             labels.append(label)
@@ -164,6 +174,20 @@ class CropSampler(Dataset[tuple[Tensor, list[str]] | CodecError]):
             if isinstance(found, CodecError):
                 raise found
             yield found
+
+
+def _bordered(pixels: npt.NDArray[np.uint8], border: int, crop: int) -> npt.NDArray[np.uint8]:
+    """An image with mirrored borders, as far as crops cannot move by so much within it."""
+    sides = [max(0, border - (side - crop) // 2) for side in pixels.shape[:2]]
+    return np.pad(pixels, [*((side, side) for side in sides), (0, 0)], "reflect")
+
+
+def _enlarged(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """A square image, scaled to a side."""
+    scaled = PIL.Image.fromarray(np.ascontiguousarray(pixels)).resize(
+        (side, side), PIL.Image.Resampling.BICUBIC
+    )
+    return np.asarray(scaled)
 
 
 def default_workers() -> int:

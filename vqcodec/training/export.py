@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vqcodec import weights_file
+from vqcodec import registry, weights_file
+from vqcodec.drawing.shaping import Shaping
 from vqcodec.entropy.frequencies import Tables
 from vqcodec.entropy.layers import under
-from vqcodec.errors import CodecError
+from vqcodec.errors import CodecError, WeightsError
 from vqcodec.models.families import from_config
 from vqcodec.models.family import Family
 from vqcodec.models.prior import (
@@ -186,6 +187,7 @@ def write_weights(
     priors: Sequence[Prior],
     classes: Sequence[ClassName] = (),
     side: int | None = None,
+    shapings: Sequence[Mapping[str, float]] = (),
 ) -> str:
     """Writes a weights file of trained, calibrated float priors, and returns its SHA-256.
 
@@ -193,15 +195,17 @@ def write_weights(
     """
     packed = [PackedPrior(prior.config, integer_prior(prior)) for prior in priors]
     tables = shared_tables()
-    return weights_file.write(path, model_id, autoencoder, packed, tables, classes, side)
+    return weights_file.write(path, model_id, autoencoder, packed, tables, classes, side, shapings)
 
 
 def load_autoencoder(path: Path) -> Family:
-    """The averaged autoencoder of a training checkpoint, ready for inference.
+    """The averaged autoencoder of a training checkpoint, or that of a weights file, for inference.
 
     Raises:
-        CodecError: it is no such checkpoint.
+        CodecError: it is neither.
     """
+    if _is_weights_file(path):
+        return weights_file.read(registry.locate(path)).autoencoder
     tensors, state = checkpoint.load(path)
     try:
         autoencoder = from_config(state["config"])
@@ -210,6 +214,13 @@ def load_autoencoder(path: Path) -> Family:
         reason = "is no checkpoint of vqcodec train autoencoder"
         raise CodecError(f"{reason} ({type(error).__name__})").in_file(path) from error
     return autoencoder.eval()
+
+
+def _is_weights_file(path: Path) -> bool:
+    try:
+        return registry.read_metadata(path).get("format") == weights_file.FORMAT
+    except WeightsError:  # loading it as a checkpoint says what is wrong
+        return False
 
 
 def fingerprint(autoencoder: Family) -> str:
@@ -245,18 +256,23 @@ def load_prior(path: Path, autoencoder: Family) -> Prior:
 
 
 def export(
-    autoencoder_checkpoint: Path, prior_checkpoints: Sequence[Path], path: Path, model_id: str
+    autoencoder_checkpoint: Path,
+    prior_checkpoints: Sequence[Path],
+    path: Path,
+    model_id: str,
+    shapings: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
     """Packs training checkpoints into a weights file and returns its SHA-256.
 
     Args:
-        autoencoder_checkpoint: From `train autoencoder`.
+        autoencoder_checkpoint: From `train autoencoder`, or a weights file.
         prior_checkpoints: From `train prior`, one per level, coarse to fine.
         path: Of the weights file.
         model_id: What files coded with it will name.
+        shapings: How its samples are drawn, fields of `Shaping` with a value for every level.
 
     Raises:
-        CodecError: missing or mismatched checkpoints.
+        CodecError: missing or mismatched checkpoints, or values that cannot be.
     """
     autoencoder = load_autoencoder(autoencoder_checkpoint)
     levels = len(autoencoder.config.levels)
@@ -265,6 +281,7 @@ def export(
             f"{len(prior_checkpoints)} prior checkpoints for {levels} levels; "
             "give one per level, coarse to fine"
         )
+    own_shapings = _by_level(shapings or {}, levels)
     priors = []
     classes: list[ClassName] = []
     side = None
@@ -283,4 +300,20 @@ def export(
             reason = "was stopped before its values were rounded to the grids; train it to the end"
             raise CodecError(reason).in_file(checkpoint_path)
         priors.append(prior)
-    return write_weights(path, model_id, autoencoder, priors, classes, side)
+    return write_weights(path, model_id, autoencoder, priors, classes, side, own_shapings)
+
+
+def _by_level(shapings: Mapping[str, Sequence[float]], levels: int) -> list[dict[str, float]]:
+    """Fields of `Shaping` for every level, from the values of each field; empty for none.
+
+    Raises:
+        CodecError: not a value for every level, or one out of its limits.
+    """
+    for name, values in shapings.items():
+        if len(values) != levels:
+            reason = f"{len(values)} values of {name} for {levels} levels"
+            raise CodecError(f"{reason}; give one per level, coarse to fine")
+    found = [{name: values[n] for name, values in shapings.items()} for n in range(levels)]
+    for fields in found:
+        Shaping(**fields)  # type: ignore[arg-type]  # none of them is top-k, an integer
+    return found if shapings else []

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -39,7 +40,7 @@ def extract(config: Extraction) -> Path:
             strides.
         OutputError: the file cannot be written.
     """
-    config.output.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(config.output.parent)
     files.check_writable(config.output, force=True)
     autoencoder = load_autoencoder(config.autoencoder)
     mark = fingerprint(autoencoder)
@@ -120,12 +121,15 @@ class IndexSampler:
         files: What `extract` wrote, all of one crop size and of the same classes.
         autoencoder: `export.fingerprint` of the autoencoder they must come from, or None for any;
             files of earlier releases, which name none, are taken too.
+        class_power: See `settings.PriorTraining.class_power`.
 
     Raises:
         CodecError: no files, or they do not fit together or to the autoencoder.
     """
 
-    def __init__(self, files: Sequence[Path], autoencoder: str | None = None) -> None:
+    def __init__(
+        self, files: Sequence[Path], autoencoder: str | None = None, class_power: float = 1.0
+    ) -> None:
         if not files:
             raise CodecError("no extracted indices were given; run vqcodec train indices first")
         loaded, states = zip(*(checkpoint.load(path) for path in files), strict=True)
@@ -155,6 +159,11 @@ class IndexSampler:
             raise CodecError(f"the files of indices do not fit together ({error})") from error
         self.quality = joined("quality")
         self.label = joined("label") if self.classes else torch.zeros_like(self.quality)
+        self.ends: npt.NDArray[np.float64] | None = None
+        if class_power != 1:
+            examples = torch.bincount(self.label).double()[self.label]
+            ends = (examples ** (class_power - 1)).cumsum(0)
+            self.ends = (ends / ends[-1]).numpy()
 
     def draw(self, count: int, seed: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Draws examples; the same seed gives the same ones.
@@ -164,6 +173,10 @@ class IndexSampler:
             [count, G, h, w].
         """
         rng = np.random.default_rng(seed)
-        chosen = torch.from_numpy(rng.integers(len(self.quality), size=count))
+        if self.ends is None:
+            numbers = rng.integers(len(self.quality), size=count)
+        else:
+            numbers = self.ends.searchsorted(rng.random(count), "right")
+        chosen = torch.from_numpy(numbers)
         maps = [maps[chosen].long() for maps in self.levels]
         return self.quality[chosen], self.label[chosen], maps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn.parallel import DistributedDataParallel
 
+from vqcodec import files
 from vqcodec.entropy.layers import under
 from vqcodec.errors import CodecError
 from vqcodec.models.layers import ResidualBlock
@@ -71,26 +73,35 @@ class Log:
 
     Args:
         path: The file; a resumed run goes on with it.
-        step: Steps done so far. Rows after it, of a run that broke off, are dropped.
+        step: Steps done so far. Rows after it, of a run that broke off, are dropped, and what was
+            cut short.
+
+    Raises:
+        OutputError: it cannot be written; also of `write`.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         if path.exists():
             head, *rows = path.read_text().splitlines(keepends=True) or [""]
-            kept = [row for row in rows if int(row.split(",")[0]) <= step]
-            path.write_text("".join([head, *kept] if kept else []))
+            whole = [
+                row for row in rows if row.endswith("\n") and row.count(",") == head.count(",")
+            ]
+            kept = [row for row in whole if int(row.split(",")[0]) <= step]
+            text = "".join([head, *kept] if kept else [])
+            files.write_atomically(path, text.encode(), force=True)
 
     def write(self, row: Mapping[str, float]) -> None:
         """Appends one row; the first one of a file names the columns."""
         fresh = not self.path.exists() or self.path.stat().st_size == 0
-        with self.path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if fresh:
-                writer.writerow(row)
-            writer.writerow(
-                value if isinstance(value, int) else f"{value:.6g}" for value in row.values()
-            )
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if fresh:
+            writer.writerow(row)
+        writer.writerow(
+            value if isinstance(value, int) else f"{value:.6g}" for value in row.values()
+        )
+        files.append(self.path, text.getvalue().encode())
 
 
 def resume(
@@ -131,6 +142,31 @@ def seed_dropout(*seeds: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
 
 
+def learn(
+    objective: nn.Module, batch: tuple[Tensor, ...], at_once: int | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Adds the gradients of a batch to the parameters', as of all of it at once.
+
+    Args:
+        objective: As of `run`; its loss and means are means over the examples.
+        batch: The examples.
+        at_once: How many of them pass at once; None for all.
+
+    Returns:
+        The loss and the means.
+    """
+    count = len(batch[0])
+    parts = zip(*(each.split(at_once or count) for each in batch), strict=True)
+    found: list[dict[str, Tensor]] = []
+    for part in parts:
+        loss, means = objective(*part)
+        share = len(part[0]) / count
+        (share * loss).backward()
+        found.append({name: share * each.detach() for name, each in {**means, "": loss}.items()})
+    total = {name: torch.stack([each[name] for each in found]).sum(0) for name in found[0]}
+    return total.pop(""), total
+
+
 def run(
     training: Training,
     processes: Processes,
@@ -140,6 +176,7 @@ def run(
     batches: Callable[[int], Batches],
     before_step: Callable[[int, float, tuple[Tensor, ...]], None],
     about: Mapping[str, Any] | None = None,
+    at_once: int | None = None,
 ) -> Path:
     """Trains until the end of the schedule, from the checkpoint if there is one.
 
@@ -153,6 +190,7 @@ def run(
         before_step: Called with the number of steps done, the progress in 0..1 and the batch.
         about: More to keep in the checkpoint's state, JSON-ready; `autoencoder_sha256` in it is
             for `resume`.
+        at_once: Examples that pass at once; None for all of a batch.
 
     Returns:
         The checkpoint: tensors `model.*` (as trained), `average.*` (to use), `optimizer.*`.
@@ -173,10 +211,10 @@ def run(
     wrapped = DistributedDataParallel(objective) if processes.count > 1 else objective
     schedule = Schedule(training.steps, training.minutes, training.decay, spent, training.warm_up)
     if processes.leads:
-        training.output.mkdir(parents=True, exist_ok=True)
+        files.make_folder(training.output)
         log = Log(training.output / "log.csv", step)
         text = json.dumps(asdict(training), indent=2, default=str)
-        (training.output / "config.json").write_text(text + "\n")
+        files.write_atomically(training.output / "config.json", f"{text}\n".encode(), force=True)
 
     def save() -> None:
         named = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -196,20 +234,19 @@ def run(
                 group["lr"] = training.learning_rate * schedule.factor(step, progress)
             if drops:
                 seed_dropout(training.seed, processes.rank, step)
+            optimizer.zero_grad(set_to_none=True)
             try:
-                loss, means = wrapped(*batch)
+                loss, means = learn(wrapped, batch, at_once)
             except TorchDynamoException as error:
                 reason = f"torch.compile does not work here ({type(error).__name__})"
                 raise CodecError(f"{reason}; leave --compile out") from error
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.largest_gradient)
             optimizer.step()
             average.update(model, step)
             step += 1
             if step % training.log_every == 0 and processes.leads:
-                row = {"step": step, "seconds": schedule.elapsed, "loss": float(loss.detach())}
-                row |= {name: float(mean.detach()) for name, mean in means.items()}
+                row = {"step": step, "seconds": schedule.elapsed, "loss": float(loss)}
+                row |= {name: float(mean) for name, mean in means.items()}
                 row |= {"gradient": float(norm), "lr": optimizer.param_groups[0]["lr"]}
                 log.write(row)
                 advance(f"step {step}", int(progress * BAR_STEPS), BAR_STEPS)

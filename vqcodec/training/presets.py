@@ -1,14 +1,14 @@
 """Architectures and settings by name: the codec's own, and the papers'.
 
-`PRESETS.md` beside this file says where each value of the papers comes from and which are in doubt.
+`PRESETS.md` beside this file says where each value comes from, and why where it is not the papers'.
 
 Source: van den Oord et al. 2017, equation 3 and section 4; Razavi et al. 2019, algorithm 1 and
-tables 4 and 5; Adiban et al. 2022, section 3 and tables 6 to 9.
+section 3; Adiban et al. 2022, section 3 and tables 4 to 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,9 +115,14 @@ TINY = AutoencoderConfig(
 """Trains in seconds, to try things out."""
 
 
-def _batch(size: int) -> dict[str, int]:
+def _run(batch: int, steps: int) -> dict[str, int]:
     """The codes start from as many images as a step learns from."""
-    return {"batch": size, "start_crops": size}
+    return {"batch": batch, "start_crops": batch, "steps": steps}
+
+
+def _epochs(batch: int, images: int, epochs: int) -> dict[str, int]:
+    """So many passes over so many images."""
+    return _run(batch, images * epochs // batch)
 
 
 _EVERY: dict[str, Any] = {
@@ -127,99 +132,130 @@ _EVERY: dict[str, Any] = {
     "restart_every": 20,
     "restart_threshold": 3e-4,
 }
-_OORD = {**_EVERY, **_batch(128), "learning_rate": 2e-4, "average_decay": 0.999}
-_RAZAVI = {**_EVERY, **_batch(128), "learning_rate": 2e-4, "average_decay": 0.9999}
-_ADIBAN = {**_EVERY, **_batch(32), "learning_rate": 3e-3, "average_decay": 0.9}
+_OORD = {**_EVERY, **_run(128, 250_000), "learning_rate": 2e-4, "average_decay": 0.999}
+_RAZAVI = {**_EVERY, "learning_rate": 2e-4, "average_decay": 0.9999}
+_ADIBAN = {**_EVERY, "learning_rate": 3e-3, "average_decay": 0.9}
+
+# Of Adiban et al., with the sides of their images.
+_FFHQ = {**_ADIBAN, **_epochs(32, 70_000, 400), "crop": 256}
+_IMAGENET = {**_ADIBAN, **_epochs(64, 1_281_167, 400), "crop": 128}
+_CIFAR10 = {**_ADIBAN, **_epochs(128, 50_000, 999), "crop": 32}
+_MNIST = {**_ADIBAN, **_epochs(128, 60_000, 999), "crop": 32}
 
 
 def _pyramid(strides: tuple[int, ...], k: int, d: int, **networks: Any) -> VQVAEConfig:
     return VQVAEConfig(tuple(VQVAELevel(stride, k, d) for stride in strides), **networks)
 
 
-def _linked(stride: int, branching: int, d: int) -> VQVAEConfig:
-    return VQVAEConfig((VQVAELevel(stride, branching, d),) * 3, linked=True)
+def _linked(stride: int, branching: int, d: int, **networks: Any) -> VQVAEConfig:
+    return VQVAEConfig((VQVAELevel(stride, branching, d),) * 3, linked=True, **networks)
 
 
 _WIDE = {"channels": 256, "residual_channels": 256}
+_NARROW = {"channels": 64, "residual_channels": 64}
 
 PRESETS = {
     "photo": Preset(PHOTO),
     "wide": Preset(WIDE),
     "imagenet64": Preset(IMAGENET64),
     "tiny": Preset(TINY),
-    "vqvae-mnist": Preset(_pyramid((2,), 64, 8), {**_ADIBAN, "crop": 32}),
+    "vqvae-mnist": Preset(_pyramid((2,), 64, 8, **_NARROW), _MNIST),
     "vqvae-cifar10": Preset(_pyramid((4,), 512, 64, **_WIDE), {**_OORD, "crop": 32}),
     "vqvae-imagenet128": Preset(_pyramid((4,), 512, 64, **_WIDE), {**_OORD, "crop": 128}),
-    "vqvae2-imagenet256": Preset(_pyramid((8, 4), 512, 64), {**_RAZAVI, "crop": 256}),
-    "vqvae2-ffhq1024": Preset(_pyramid((32, 16, 8), 512, 64), {**_RAZAVI, "crop": 1024}),
-    "vqvae2-ffhq256": Preset(_pyramid((32, 16, 8), 512, 32), {**_ADIBAN, "crop": 256}),
-    "vqvae2-imagenet128": Preset(_pyramid((16, 8, 4), 512, 32), {**_ADIBAN, "crop": 128}),
-    "vqvae2-cifar10": Preset(_pyramid((8, 4, 2), 512, 16), {**_ADIBAN, "crop": 32}),
-    "vqvae2-mnist": Preset(_pyramid((8, 4, 2), 64, 8), {**_ADIBAN, "crop": 32}),
-    "hrvqvae-ffhq256": Preset(_linked(8, 8, 32), {**_ADIBAN, "crop": 256}),
-    "hrvqvae-imagenet128": Preset(_linked(4, 8, 32), {**_ADIBAN, "crop": 128}),
-    "hrvqvae-cifar10": Preset(_linked(2, 8, 16), {**_ADIBAN, "crop": 32}),
-    "hrvqvae-mnist": Preset(_linked(2, 4, 8), {**_ADIBAN, "crop": 32}),
+    "vqvae2-imagenet256": Preset(
+        _pyramid((8, 4), 512, 64), {**_RAZAVI, **_run(128, 2_207_444), "crop": 256}
+    ),
+    "vqvae2-ffhq1024": Preset(
+        _pyramid((32, 16, 8), 512, 64), {**_RAZAVI, **_run(128, 304_741), "crop": 1024}
+    ),
+    "vqvae2-ffhq256": Preset(_pyramid((32, 16, 8), 512, 32), _FFHQ),
+    "vqvae2-imagenet128": Preset(_pyramid((16, 8, 4), 512, 32), _IMAGENET),
+    "vqvae2-cifar10": Preset(_pyramid((8, 4, 2), 512, 16, **_NARROW), _CIFAR10),
+    "vqvae2-mnist": Preset(_pyramid((8, 4, 2), 64, 8, **_NARROW), _MNIST),
+    "hrvqvae-ffhq256": Preset(_linked(8, 8, 32), _FFHQ),
+    "hrvqvae-imagenet128": Preset(_linked(4, 8, 32), _IMAGENET),
+    "hrvqvae-cifar10": Preset(_linked(2, 8, 16, **_NARROW), _CIFAR10),
+    "hrvqvae-mnist": Preset(_linked(2, 4, 8, **_NARROW), _MNIST),
 }
 """By name; the crop of a paper's is the whole image, `mnist` extended to 32 x 32."""
 
 
+Row = Mapping[str, float | int]
+"""Fields of `vqcodec.training.settings.PriorTraining`."""
+
+
 def _prior(
-    channels: int, blocks: int, batch: int, dropout: float, **fields: Any
-) -> dict[str, float | int]:
-    defaults = {
+    channels: int, blocks: int, batch: int, dropout: float, attention: int = 0, **fields: Any
+) -> Row:
+    """A row, with layers of attention of 8 heads each and the same dropout."""
+    return {
+        "channels": channels,
+        "blocks": blocks,
         "context_blocks": 0,
-        "attention_heads": 0,
-        "attention_layers": 1,
-        "attention_dropout": 0.0,
+        "attention_heads": 8 if attention else 0,
+        "attention_layers": max(1, attention),
+        "batch": batch,
+        "dropout": dropout,
+        "attention_dropout": dropout if attention else 0.0,
         "learning_rate": 2e-4,
-        "average_decay": 0.9999,
+        "average_decay": 0.99,
+        **fields,
     }
-    sizes = {"channels": channels, "blocks": blocks, "batch": batch, "dropout": dropout}
-    return {**defaults, **sizes, **fields}
 
 
-def _priors(
-    levels: int, channels: int, blocks: int, context_blocks: int, batch: int
-) -> tuple[dict[str, float | int], ...]:
-    """Attention at the top alone, the conditioning stack below it."""
-    size = (channels, blocks, batch, 0.1)
-    top = _prior(*size, attention_heads=8, attention_layers=4, attention_dropout=0.1)
-    return (top, *[_prior(*size, context_blocks=context_blocks)] * (levels - 1))
+_Size = tuple[int, int, int]
+"""Channels, blocks, and blocks at every coarser level's resolution."""
 
 
-def _digits(levels: int) -> tuple[dict[str, float | int], ...]:
-    """Small enough to be trained in minutes on a CPU; too few steps for dropout to help."""
-    fast: dict[str, Any] = {"learning_rate": 3e-3, "average_decay": 0.998}
-    top = _prior(48, 4, 32, 0.0, attention_heads=4, **fast)
-    return (top, *[_prior(48, 4, 32, 0.0, context_blocks=1, **fast)] * (levels - 1))
+def _linked_priors(size: _Size, batch: int, dropout: float, **fields: Any) -> list[Row]:
+    """Of Adiban et al., table 8: one row for all levels."""
+    channels, blocks, context = size
+    return [
+        _prior(channels, blocks, batch, dropout, 4, context_blocks=each, **fields)
+        for each in (0, context, context)
+    ]
 
 
-_LARGE, _MIDDLE = (256, 20, 20, 128), (128, 12, 8, 128)
+def _pyramid_priors(size: _Size, batches: tuple[int, int, int], **fields: Any) -> list[Row]:
+    """Of Adiban et al., table 9: top, middle, bottom."""
+    channels, blocks, context = size
+    top, middle, bottom = batches
+    return [
+        _prior(channels, blocks, top, 0.5, 4, **fields),
+        _prior(channels, blocks, middle, 0.3, 1, context_blocks=context, **fields),
+        _prior(channels, blocks, bottom, 0.25, context_blocks=context, **fields),
+    ]
 
-PRIOR_PRESETS: dict[str, tuple[dict[str, float | int], ...]] = {
-    "vqvae-mnist": _digits(1),
-    "vqvae-cifar10": _priors(1, *_MIDDLE),
-    "vqvae-imagenet128": _priors(1, *_LARGE),
+
+_LARGE, _MIDDLE, _SMALL = (128, 20, 20), (64, 12, 8), (64, 4, 1)
+# Trains in minutes on a CPU.
+_FAST: dict[str, Any] = {"learning_rate": 3e-3, "warm_up": 50, "at_once": 64}
+# As many as attention over 1,024 positions leaves memory for.
+_WIDE_MAPS: dict[str, Any] = {"at_once": 8}
+
+PRIOR_PRESETS: dict[str, Sequence[Row]] = {
+    "vqvae-mnist": _linked_priors(_SMALL, 512, 0.1, **_FAST)[:1],
+    "vqvae-cifar10": _linked_priors(_MIDDLE, 512, 0.1, at_once=64)[:1],
+    "vqvae-imagenet128": _linked_priors(_LARGE, 128, 0.15, **_WIDE_MAPS)[:1],
     "vqvae2-imagenet256": (
-        _prior(512, 20, 1024, 0.1, attention_heads=8, attention_layers=4, attention_dropout=0.1),
-        _prior(512, 20, 512, 0.1, context_blocks=20),
+        _prior(512, 20, 1024, 0.1, 4, average_decay=0.9999, **_WIDE_MAPS),
+        _prior(512, 20, 512, 0.1, context_blocks=20, average_decay=0.9999, **_WIDE_MAPS),
     ),
     "vqvae2-ffhq1024": (
-        _prior(512, 20, 1024, 0.5, attention_heads=8, attention_layers=4, attention_dropout=0.5),
-        _prior(512, 20, 512, 0.3, attention_heads=8, attention_dropout=0.3, context_blocks=8),
-        _prior(512, 10, 256, 0.25, context_blocks=8),
+        _prior(512, 20, 1024, 0.5, 4, average_decay=0.9999, **_WIDE_MAPS),
+        _prior(512, 20, 512, 0.3, 1, context_blocks=8, average_decay=0.9999, at_once=1),
+        _prior(512, 10, 256, 0.25, context_blocks=8, average_decay=0.9999, at_once=2),
     ),
-    "vqvae2-ffhq256": _priors(3, *_LARGE),
-    "vqvae2-imagenet128": _priors(3, *_LARGE),
-    "vqvae2-cifar10": _priors(3, *_MIDDLE),
-    "vqvae2-mnist": _digits(3),
-    "hrvqvae-ffhq256": _priors(3, *_LARGE),
-    "hrvqvae-imagenet128": _priors(3, *_LARGE),
-    "hrvqvae-cifar10": _priors(3, *_MIDDLE),
-    "hrvqvae-mnist": _digits(3),
+    "vqvae2-ffhq256": _pyramid_priors(_LARGE, (128, 64, 32), at_once=32),
+    "vqvae2-imagenet128": _pyramid_priors(_LARGE, (256, 128, 64), at_once=32),
+    "vqvae2-cifar10": _pyramid_priors(_MIDDLE, (512, 512, 512), at_once=64),
+    "vqvae2-mnist": _pyramid_priors(_SMALL, (512, 512, 512), **_FAST),
+    "hrvqvae-ffhq256": _linked_priors(_LARGE, 32, 0.15, **_WIDE_MAPS),
+    "hrvqvae-imagenet128": _linked_priors(_LARGE, 128, 0.15, **_WIDE_MAPS),
+    "hrvqvae-cifar10": _linked_priors(_MIDDLE, 512, 0.1, at_once=64),
+    "hrvqvae-mnist": _linked_priors(_SMALL, 512, 0.1, **_FAST),
 }
-"""By name and level: fields of `vqcodec.training.settings.PriorTraining`."""
+"""By name and level."""
 
 
 def autoencoder(name: str) -> Preset:
@@ -233,7 +269,7 @@ def autoencoder(name: str) -> Preset:
     return PRESETS[name]
 
 
-def prior(name: str, level: int) -> Mapping[str, float | int]:
+def prior(name: str, level: int) -> Row:
     """Settings of a level's prior in a paper's system.
 
     Raises:

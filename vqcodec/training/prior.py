@@ -133,7 +133,7 @@ def train(config: PriorTraining) -> Path:
     """
     autoencoder = load_autoencoder(config.autoencoder)
     mark = fingerprint(autoencoder)
-    sampler = IndexSampler(config.indices, mark)
+    sampler = IndexSampler(config.indices, mark, config.class_power)
     architecture = prior_config(config, autoencoder.config, len(sampler.classes))
     with Processes(config.device) as processes:
         torch.manual_seed(config.seed)
@@ -177,5 +177,13 @@ def train(config: PriorTraining) -> Path:
             "autoencoder_sha256": mark,
         }
         return run(
-            config, processes, prior, objective, architecture.to_dict(), batches, quantize, about
+            config,
+            processes,
+            prior,
+            objective,
+            architecture.to_dict(),
+            batches,
+            quantize,
+            about,
+            config.at_once,
         )

@@ -24,6 +24,10 @@ class Images:
         short_side: Scale larger images until their shorter side has so many pixels, or None.
         split: Which images of a source: "all", "train" or "validation".
         mirror: Mirror half of the crops.
+        shift: Crops may leave an image by so many pixels, which mirror those within, as far as the
+            image is not so much larger.
+        zoom: Crops show as little as this share of their sides, enlarged: 1 for none, 1.2 for five
+            sixths.
         workers: Processes that decode images ahead; 0 decodes in the training's own, None takes
             half of the cores, at most 4. The crops are the same for any number.
         cache: Mebibytes of decoded images that are kept, over all workers.
@@ -35,6 +39,8 @@ class Images:
     short_side: int | None = None
     split: str = "all"
     mirror: bool = True
+    shift: int = 0
+    zoom: float = 1.0
     workers: int | None = None
     cache: int = 256
 
@@ -117,7 +123,7 @@ class Extraction(Images):
     """Settings of an extraction of indices, besides those of its images.
 
     Attributes:
-        autoencoder: Checkpoint of `train autoencoder`.
+        autoencoder: Checkpoint of `train autoencoder`, or a weights file.
         output: The file to write.
         count: Number of crops.
         levels: Extract so many levels only, coarsest first; None for all.
@@ -144,7 +150,7 @@ class PriorTraining(Training):
     """Settings of the training of one level's prior, besides those of every run.
 
     Attributes:
-        autoencoder: Checkpoint of `train autoencoder`.
+        autoencoder: Checkpoint of `train autoencoder`, or a weights file.
         indices: Files of `train indices`.
         level: Which level's prior, 0 the coarsest.
         start: Checkpoint of a prior of the same shape to start from, perhaps on the indices of an
@@ -161,6 +167,10 @@ class PriorTraining(Training):
         label_dropout: Share of the examples whose class is hidden, so that the prior also works
             without one, as the codec and guidance need.
         quantized_from: Share of the run after which values are rounded to the integer grids.
+        class_power: A class is drawn in proportion to the number of its examples to this power: 1
+            takes all examples alike, 0 all classes alike.
+        at_once: Examples that pass at once, whose gradients are added up to those of a batch; None
+            for all of them.
     """
 
     autoencoder: Path
@@ -178,6 +188,8 @@ class PriorTraining(Training):
     attention_dropout: float = 0.0
     label_dropout: float = 0.1
     quantized_from: float = 0.8
+    class_power: float = 1.0
+    at_once: int | None = None
     learning_rate: float = 2e-3
     largest_gradient: float = 1.0
 

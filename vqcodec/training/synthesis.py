@@ -43,7 +43,7 @@ FLAT_SIDE = 8  # of the blocks whose activity is measured
 FLATNESS = 3.0  # added to a block's standard deviation: the smaller, the more flat areas count
 LOW_QUALITIES = 2.0  # exponent of the shares of the range drawn: above 1, low ones come more often
 RISE = 500  # steps over which the discriminator's gradient comes in
-STAGES = 4  # of VGG16 that the discriminator sees, at strides 1, 2, 4 and 8
+WIDE_CROP = 128  # pixels that MS-SSIM's windows of 7 need a side; smaller ones have windows of 3
 WIDTH = 64
 
 
@@ -51,7 +51,8 @@ class Discriminator(nn.Module):
     """Which index stands at a position, or that the image is restored: logits.
 
     Args:
-        widths: Channels of the features it sees, at strides 1, 2, 4 and 8.
+        widths: Channels of VGG16's features that it sees, at strides 1, 2, 4, ..., to that of the
+            indices.
         labels: How many indices there are; the logit after them stands for restored.
     """
 
@@ -71,7 +72,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Features [B, C, h, w] to logits [B, labels + 1, h / 8, w / 8]."""
+        """Features [B, C, h, w] to logits [B, labels + 1, h', w'], of the sides of the last."""
         seen = []
         for way, stage in zip(self.ways, features, strict=True):
             size = stage.square().mean((1, 2, 3), keepdim=True).sqrt()
@@ -150,7 +151,11 @@ class PerceptualLoss(nn.Module):
         apart = vgg.distance(seen, real).mean()
         whole = alex.distance(self._features(alex, restored / 127.5 - 1), other).mean()
         structure = 1 - ms_ssim(
-            restored.clamp(0, 255), target, data_range=255, weights=[0.2, 0.4, 0.4], win_size=7
+            restored.clamp(0, 255),
+            target,
+            data_range=255,
+            weights=[0.2, 0.4, 0.4],
+            win_size=7 if crops.shape[1] >= WIDE_CROP else 3,
         )
         share = self.adversaries.synthesis.share(position[:1]).squeeze()
         loss = MSE_WEIGHT * (2 - 1.5 * share) * (errors.mean() + flat) / 2
@@ -164,7 +169,8 @@ class PerceptualLoss(nn.Module):
             slice(each.start // stride, each.stop // stride) for each in (rows, columns)
         )
         labels = labels[:, height, width]
-        seen, real = seen[:STAGES], real[:STAGES]
+        stages = len(self.adversaries.discriminator.ways)
+        seen, real = seen[:stages], real[:stages]
         told = self._told(real, [each.detach() for each in seen], labels)
         fooled = self._fooled(seen, labels)
         gradients = [
@@ -264,9 +270,9 @@ def train(config: SynthesisTraining) -> Path:
     """
     if find_spec("pytorch_msssim") is None:
         raise CodecError("pytorch-msssim is not installed; pip install 'vqcodec[bench]'")
-    if config.crop < 16 * 8 or config.part % 16 or config.part > config.crop:
+    if config.crop < 64 or config.part % 16 or config.part > config.crop:
         raise CodecError(
-            f"cannot train on {config.part} of {config.crop} pixels; crops have 128 or more, and "
+            f"cannot train on {config.part} of {config.crop} pixels; crops have 64 or more, and "
             "parts of them a multiple of 16"
         )
     networks = {found.kind.name: found.network for found in map(Lpips, config.lpips)}
@@ -290,7 +296,8 @@ def train(config: SynthesisTraining) -> Path:
             network.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         discriminator = None
         if config.adversarial:
-            widths = [head.numel() for head in of["vgg"].heads][:STAGES]
+            stages = model.autoencoder.config.strides[-1].bit_length()
+            widths = [head.numel() for head in of["vgg"].heads][:stages]
             first = model.autoencoder.config.levels[-1].codebooks[0]
             discriminator = Discriminator(widths, first.num_embeddings)
         adversaries = Adversaries(synthesis, discriminator).to(processes.device)

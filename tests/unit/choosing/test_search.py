@@ -121,7 +121,7 @@ def searched(
 ) -> tuple[Tensor, Tensor]:
     """Indices of the finest level before and after a search over [96, 96] pixels."""
     of = tiles_of(weights, 96, 96, tile=1024)
-    indices = [level[None] for level in choose(of, pixels, 1, 1.0)]
+    indices = [level[None].long() for level in choose(of, pixels, 1, 1.0)]
     autoencoder = of.model.autoencoder
     assert isinstance(autoencoder, Autoencoder)
     coarser = [level[0] for level in indices[:-1]]

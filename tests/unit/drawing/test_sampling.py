@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_autoencoder, tiny_priors
 from tiny_classes import CLASSES, MODEL_ID, SIDE
 from torch import Tensor
 
 from vqcodec import registry
 from vqcodec.drawing import sampling
 from vqcodec.drawing.sampling import Keeping, Place, Request, Sample, draw, sample
-from vqcodec.drawing.shaping import Shaping
+from vqcodec.drawing.shaping import Shaping, shapings
 from vqcodec.errors import CodecError, ModelError
 from vqcodec.image import Image
+from vqcodec.training.export import write_weights
 from vqcodec.weights_file import load
 
 
@@ -202,7 +204,7 @@ class TestKeeping:
             for each in found:
                 pixels = candidates[each.number].image.pixels
                 assert each.image.pixels.tobytes() == pixels.tobytes()
-                assert each.probability == pytest.approx(sign * pixels.mean())
+                assert each.score == pytest.approx(sign * pixels.mean())
 
     def test_draws_no_more_candidates_than_the_share_says(self, place: Place) -> None:
         seen = 0
@@ -283,3 +285,47 @@ class TestClasses:
     def test_are_read_without_the_tensors(self, class_model: Path, tiny_model: Path) -> None:
         assert registry.read_classes(class_model) == load(class_model).classes == CLASSES
         assert registry.read_classes(tiny_model) == ()
+
+
+class TestOwnShapings:
+    OWN = ({"temperature": 0.5}, {"top_p": 0.3, "guidance": 2.0}, {})
+
+    @pytest.fixture
+    def shaped(self, class_model: Path, tmp_path: Path) -> Path:
+        autoencoder = tiny_autoencoder()
+        priors = tiny_priors(autoencoder, classes=len(CLASSES))
+        path = tmp_path / "shaped.safetensors"
+        write_weights(path, MODEL_ID, autoencoder, priors, CLASSES, SIDE, self.OWN)
+        return path
+
+    def test_are_what_is_drawn_with(self, shaped: Path) -> None:
+        assert load(shaped).shapings == self.OWN
+        request = Request(classes=[1, 4], count=2)
+        own = [Shaping(temperature=0.5), Shaping(top_p=0.3, guidance=2.0), Shaping()]
+        drawn = pixels(each.image for each in draw(request, own, Place(shaped)))
+        assert pixels(each.image for each in draw(request, place=Place(shaped))) == drawn
+        assert pixels(sample(model=shaped, classes=[1, 4], count=2)) == drawn
+        plain = pixels(each.image for each in draw(request, Shaping(), Place(shaped)))
+        assert plain != drawn
+        given: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "guidance": 1.0}
+        assert pixels(sample(model=shaped, classes=[1, 4], count=2, **given)) == plain
+
+    def test_give_way_one_by_one(self, shaped: Path) -> None:
+        found = shapings(load(shaped), of_classes=True, temperature=0.9, top_k=3)
+        assert found == (
+            Shaping(0.9, 3),
+            Shaping(0.9, 3, 0.3, guidance=2.0),
+            Shaping(0.9, 3),
+        )
+
+    def test_guide_to_no_class(self, shaped: Path) -> None:
+        (without,) = sample(model=shaped)
+        own = [Shaping(temperature=0.5), Shaping(top_p=0.3), Shaping()]
+        (same,) = draw(Request(), own, Place(shaped))
+        assert same.image.pixels.tobytes() == without.pixels.tobytes()
+        with pytest.raises(CodecError, match="guidance needs a class"):
+            sample(model=shaped, guidance=2.0)
+
+    def test_are_as_many_as_levels(self, shaped: Path) -> None:
+        with pytest.raises(CodecError, match="2 shapings for the 3 levels of tiny-classes; give"):
+            draw(Request(), [Shaping(), Shaping()], Place(shaped))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import struct
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,30 @@ def test_a_tiff_that_only_tifffile_reads(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImageError, match=r"only tifffile reads; pip install vqcodec\[formats\]"):
         image.load(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{277: 127}, {256: 65535, 277: 127}, {256: 65535, 257: 65535, 277: 5}],
+    ids=["samples", "wide", "all"],
+)
+def test_samples_that_are_no_picture_take_no_memory(changed: dict[int, int]) -> None:
+    pytest.importorskip("tifffile", reason=NEEDED)
+    encoded = bytearray(encode(noise(64, 96, 3), "TIFF", compression="tiff_adobe_deflate"))
+    (first,) = struct.unpack_from("<I", encoded, 4)
+    (count,) = struct.unpack_from("<H", encoded, first)
+    for place in range(first + 2, first + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", encoded, place)
+        if tag in changed:
+            struct.pack_into("<HII", encoded, place + 2, 4, 1, changed[tag])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="not a picture's"):
+            kinds.read_tiff(bytes(encoded), 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 23
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import struct
 import warnings
 import zlib
 from pathlib import Path
@@ -370,6 +372,23 @@ class TestDamaged:
         encoded = encode(noise(64, 96, 3), "TIFF", compression="tiff_lzw")
         with pytest.raises(ImageError):
             image.load(encoded[: len(encoded) // 2] + bytes(len(encoded) // 2))
+        assert capfd.readouterr() == ("", "")
+
+    def test_pillow_logs_nothing_to_standard_error(
+        self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+        encoded = bytearray(encode(noise(5, 7, 3), "TIFF"))
+        (first,) = struct.unpack_from("<I", encoded, 4)
+        (count,) = struct.unpack_from("<H", encoded, first)
+        samples_per_pixel = next(
+            place
+            for place in range(first + 2, first + 2 + 12 * count, 12)
+            if struct.unpack_from("<H", encoded, place) == (277,)
+        )
+        struct.pack_into("<H", encoded, samples_per_pixel + 8, 7)
+        with pytest.raises(ImageError):
+            image.size_of(bytes(encoded))
         assert capfd.readouterr() == ("", "")
 
 

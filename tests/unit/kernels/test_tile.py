@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from llvmlite import binding, ir
 from numba import njit
 
-from vqcodec.kernels.tile import FILTERS, QUAD, WAYS, Way, best_way, processor, tile
+from vqcodec.kernels.tile import FILTERS, QUAD, WAYS, Way, _dot, best_way, processor, tile
 from vqcodec.spec.prior import WEIGHT_LIMIT
 
 HERE = {each[1:] for each in processor()[1].split(",") if each.startswith("+")}
@@ -54,3 +55,17 @@ def test_sums_are_exact(way: Way, whole: bool) -> None:
 )
 def test_the_best_way_of_a_processor(features: str, name: str) -> None:
     assert best_way(features).name == name
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_llvm_knows_the_words_of_every_way(way: Way) -> None:
+    """Also those that this processor lacks: their types have changed between releases."""
+    module = ir.Module()
+    sums, quads = (
+        ir.VectorType(ir.IntType(32), way.lanes),
+        ir.VectorType(ir.IntType(8), 4 * way.lanes),
+    )
+    function = ir.Function(module, ir.FunctionType(sums, [sums, quads, quads]), "add")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(_dot(builder, way)(*function.args))
+    binding.parse_assembly(str(module)).verify()

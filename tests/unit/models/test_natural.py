@@ -37,6 +37,21 @@ def shaken(autoencoder: Autoencoder) -> Natural:
     return natural
 
 
+@pytest.mark.parametrize("stride", [2, 4])
+def test_of_one_quality_all_of_it_counts(stride: int) -> None:
+    levels = CONFIG.levels[1:]
+    config = replace(CONFIG, levels=levels, lmbdas=(200.0,), refine_stride=stride)
+    autoencoder = tiny_autoencoder(config)
+    indices, qualities = coded(autoencoder, 1)
+    faithful = autoencoder.synthesize(indices, qualities)
+    assert torch.equal(Natural(autoencoder, SHAPE).synthesize(indices, qualities), faithful)
+    natural = shaken(autoencoder)
+    assert natural.share(autoencoder.position(qualities)).tolist() == [1.0] * 2
+    found = natural.synthesize(indices, qualities)
+    assert found.shape == faithful.shape
+    assert not torch.equal(found, faithful)
+
+
 @pytest.mark.parametrize("quality", [1, 5, 10])
 def test_it_starts_as_the_faithful_one(autoencoder: Autoencoder, quality: int) -> None:
     natural = Natural(autoencoder, SHAPE)
@@ -96,10 +111,10 @@ def test_what_is_tuned_gets_gradients(autoencoder: Autoencoder) -> None:
     "config",
     [
         replace(CONFIG, refine_channels=0),
-        replace(CONFIG, refine_stride=2),
+        replace(CONFIG, refine_stride=8),
         replace(CONFIG, levels=CONFIG.levels[:1]),
     ],
 )
 def test_autoencoders_that_cannot_have_one(config: object) -> None:
-    with pytest.raises(ValueError, match="stride 4"):
+    with pytest.raises(ValueError, match="stride 2 or 4"):
         Natural(Autoencoder(config), SHAPE)  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from tiny_training import (
@@ -119,3 +121,27 @@ def test_sources_are_drawn_by_their_weights(tmp_path: Path) -> None:
 
 def test_a_machine_has_at_least_no_and_at_most_four_workers() -> None:
     assert 0 <= default_workers() <= 4
+
+
+def test_shifted_crops_leave_an_image_by_its_mirrored_border(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (16, 20, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+    changes = {"crop": 16, "mirror": False, "shift": 3}
+    crops, _ = sampler([(tmp_path, 1.0)], **changes).draw(200, [1])
+    # Its width has 2 pixels of room on either side already.
+    bordered = np.pad(pixels, ((3, 3), (1, 1), (0, 0)), "reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(bordered, (16, 16), (0, 1))
+    expected = {windows[y, x].transpose(1, 2, 0).tobytes() for y in range(7) for x in range(7)}
+    assert {crop.numpy().tobytes() for crop in crops} == expected
+
+
+def test_zoomed_crops_are_enlarged(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    PIL.Image.fromarray(np.tile(ramp[None, :, None], (64, 1, 3))).save(tmp_path / "a.png")
+    changes = {"mirror": False, "zoom": 2.0}
+    crops, _ = sampler([(tmp_path, 1.0)], **changes).draw(50, [1])
+    assert crops.shape == (50, 64, 64, 3)
+    rise = crops[:, 0, -1, 0].float() - crops[:, 0, 0, 0].float()
+    assert 0.45 * 255 < rise.min() < 0.6 * 255
+    assert 0.9 * 255 < rise.max() <= 255

@@ -146,3 +146,18 @@ def test_equal_weights_make_equal_files(tmp_path: Path) -> None:
         write_weights(tmp_path / f"{n}.safetensors", "x", autoencoder, priors) for n in range(2)
     }
     assert len(hashes) == 1
+
+
+def test_a_model_has_shapings_of_its_own(trained: Path, extracted: Path, tmp_path: Path) -> None:
+    priors = priors_of(trained, extracted, tmp_path, 2, steps=3, quantized_from=0.3)
+    weights = tmp_path / "mine.safetensors"
+    export(trained, priors, weights, "mine", {"temperature": [0.9, 1.0], "top_p": [0.95, 1.0]})
+    expected = ({"temperature": 0.9, "top_p": 0.95}, {"temperature": 1.0, "top_p": 1.0})
+    assert load(weights).shapings == expected
+    for wrong, message in (
+        ({"temperature": [0.9]}, "1 values of temperature for 2 levels; give one per level"),
+        ({"top_p": [1.0, 2.0]}, "cannot sample with top-p 2.0; give one above 0, up to 1"),
+    ):
+        with pytest.raises(CodecError, match=message):
+            export(trained, priors, weights, "mine", wrong)
+    assert load(weights).shapings == expected

@@ -12,7 +12,9 @@ from tiny_training import (
 )
 
 from vqcodec.errors import CodecError
+from vqcodec.training import checkpoint
 from vqcodec.training.export import (
+    fingerprint,
     load_autoencoder,
 )
 from vqcodec.training.indices import IndexSampler, extract, read_classes
@@ -81,3 +83,33 @@ def test_a_class_has_as_many_images_as_in_the_file_with_most(
         for n in (3, 5)
     ]
     assert IndexSampler(files).classes == [("cat", "cat", 5), ("dog", "dog", 6)]
+
+
+@pytest.mark.parametrize(
+    ("power", "shares"), [(1.0, (0.9, 0.1)), (0.5, (0.75, 0.25)), (0.0, (0.5, 0.5))]
+)
+def test_a_class_is_drawn_by_a_power_of_its_examples(
+    power: float, shares: tuple[float, float], extracted: Path, tmp_path: Path
+) -> None:
+    tensors, state = checkpoint.load(extracted)
+    labels = torch.tensor([1] * 18 + [2] * 2)
+    classes = [["cat", "cat", 18], ["dog", "dog", 2]]
+    checkpoint.save(tmp_path / "two", {**tensors, "label": labels}, {**state, "classes": classes})
+    sampler = IndexSampler([tmp_path / "two"], class_power=power)
+    _, label, levels = sampler.draw(20_000, [0])
+    for n, share in enumerate(shares, 1):
+        assert float((label == n).double().mean()) == pytest.approx(share, abs=0.015)
+    # All of its examples come alike, with their own indices.
+    numbers = [
+        torch.nonzero((tensors["levels.0"].long() == maps).flatten(1).all(1)).flatten()[0]
+        for maps in levels[0][:2000]
+    ]
+    found = torch.stack(numbers)[label[:2000] == 2]
+    counts = torch.bincount(found, minlength=20)[18:]
+    assert counts.min() > 0.7 * counts.max()
+
+
+def test_indices_of_a_weights_files_autoencoder(tiny_model: Path, tmp_path: Path) -> None:
+    extraction = extraction_of(tiny_model, tmp_path / "indices", count=3, crop=32)
+    sampler = IndexSampler([extract(extraction)], fingerprint(load_autoencoder(tiny_model)))
+    assert [maps.shape for maps in sampler.levels] == [(3, 2, 1, 1), (3, 3, 2, 2), (3, 2, 4, 4)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from itertools import count
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from tiny_training import (
 )
 from torch import Tensor
 
-from vqcodec.errors import CodecError
-from vqcodec.training.loop import Batches, Schedule, run
+from vqcodec.errors import CodecError, OutputError
+from vqcodec.training.loop import Batches, Log, Schedule, run
 from vqcodec.training.processes import Processes
 
 
@@ -72,3 +73,46 @@ def test_batches_are_closed_at_the_end_and_none_is_drawn_for_nothing(tmp_path: P
     assert drawn == [0, 1, 2]
     assert closed == [0, 2]
     assert [row["step"] for row in rows(tmp_path / "log.csv")] == [1, 2, 3]
+
+
+def test_a_log_that_was_cut_short_goes_on(tmp_path: Path) -> None:
+    """Wherever a full disk or a kill cut it."""
+    path = tmp_path / "log.csv"
+    log = Log(path, 0)
+    for step in range(1, 13):
+        log.write({"step": step, "loss": 1.5})
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        done = whole[:end].count(b"\n") - 1
+        log = Log(path, 12)
+        for step in range(max(done, 0) + 1, 13):
+            log.write({"step": step, "loss": 1.5})
+        assert path.read_bytes() == whole
+    Log(path, 4)
+    assert path.read_bytes() == b"".join(lines[:5])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device /dev/full")
+def test_a_log_on_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").symlink_to("/dev/full")
+    log = Log(tmp_path / "none.csv", 0)
+    log.path = tmp_path / "log.csv"
+    with pytest.raises(OutputError, match=r"log\.csv: no space left on the device"):
+        log.write({"step": 1})
+
+
+def test_a_run_whose_log_and_settings_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    objective = Square()
+    settings = autoencoder_training(tmp_path / "file" / "run", 5)
+    with (
+        Processes("cpu") as processes,
+        pytest.raises(OutputError, match="file/run: cannot be made"),
+    ):
+        run(settings, processes, objective.model, objective, {}, no_batches, lambda *_: None)
+
+
+def no_batches(first: int) -> Batches:
+    yield from ()

@@ -90,3 +90,20 @@ def test_indices_and_priors_of_another_autoencoder_are_refused(
     with pytest.raises(CodecError, match="use another output folder"):
         train(prior_training(other, unmarked, tmp_path / "prior", 0, steps=2))
     assert train(prior_training(other, unmarked, tmp_path / "fresh", 0, steps=2)).exists()
+
+
+def test_a_batch_in_parts_is_the_same_step(trained: Path, extracted: Path, tmp_path: Path) -> None:
+    def run(at_once: int | None) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        output = tmp_path / str(at_once)
+        settings = {"steps": 1, "batch": 7, "quantized_from": 2.0, "at_once": at_once}
+        path = train(prior_training(trained, extracted, output, 1, **settings))
+        return load_file(path), rows(output / "log.csv")[0]
+
+    whole, row = run(None)
+    parts, same = run(3)
+    for name, precision in (("bits", 1e-5), ("bits_1", 1e-5), ("loss", 1e-5), ("gradient", 5e-3)):
+        assert same[name] == pytest.approx(row[name], rel=precision)
+    first = [name for name in whole if name.endswith(".exp_avg")]
+    assert first
+    for name in first:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-2, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pytest
 import torch
 from PIL import Image
 from random_lpips import write_random_lpips
+from tiny import CONFIG, tiny_autoencoder, tiny_priors
+from tiny_classes import CLASSES
 
 from vqcodec import syntheses
+from vqcodec.drawing.sampling import Place, Request, draw
 from vqcodec.errors import CodecError
 from vqcodec.models.natural import Natural
 from vqcodec.training import checkpoint
+from vqcodec.training.export import write_weights
 from vqcodec.training.settings import SynthesisTraining
 from vqcodec.training.synthesis import Discriminator, export, flatness, train
 from vqcodec.weights_file import load
@@ -82,6 +87,28 @@ def test_a_run_trains_what_it_should(settings: dict[str, Any], adversarial: floa
     assert ("adversarial" in logged[0]) == bool(adversarial)
 
 
+def test_of_small_images_by_class(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A model of one quality, whose refinement has a stride of 2, and its samples."""
+    levels = tuple(replace(level, stride=level.stride // 2) for level in CONFIG.levels)
+    config = replace(CONFIG, levels=levels, lmbdas=(200.0,), refine_stride=2)
+    autoencoder = tiny_autoencoder(config)
+    model = tmp_path / "model.safetensors"
+    priors = tiny_priors(autoencoder, classes=len(CLASSES))
+    write_weights(model, "tiny-small", autoencoder, priors, CLASSES, 64)
+    saved = train(SynthesisTraining(**{**settings, "model": model, "crop": 64}, adversarial=0.4))
+    assert all(np.isfinite(list(row.values())).all() for row in rows(settings["output"]))
+    natural = tmp_path / "natural.safetensors"
+    export(saved, model, natural)
+    plain, crisp = (
+        next(draw(Request(classes=[1], synthesis=name), place=Place(model))).image.pixels.astype(
+            int
+        )
+        for name in (None, natural)
+    )
+    assert plain.shape == crisp.shape == (64, 64, 3)
+    assert 0 < np.abs(plain - crisp).mean() < 20
+
+
 def test_it_goes_on_where_it_was(settings: dict[str, Any]) -> None:
     whole = checkpoint.load(train(SynthesisTraining(**settings)))[0]
     parts = {**settings, "output": settings["output"].parent / "parts"}
@@ -116,7 +143,7 @@ def test_a_run_starts_from_another(settings: dict[str, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"crop": 64}, "cannot train on 64 of 64 pixels"),
+        ({"crop": 48}, "cannot train on 64 of 48 pixels"),
         ({"part": 40}, "cannot train on 40 of 128 pixels"),
         ({"part": 144}, "cannot train on 144 of 128 pixels"),
     ],
