@@ -1,12 +1,13 @@
 """A server of S3 on this machine, which fails as it is told; prints its address.
 
-POST /fail with JSON: `every` n-th request fails with 503, those of `method` and with `key` in
+POST /fail with JSON: a `share` of requests fails with 503, of those of `method` and with `key` in
 their path only; `slow` is how many seconds every answer takes longer. Nothing told, nothing fails.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import time
 from typing import Any
 
@@ -15,23 +16,22 @@ from werkzeug.serving import make_server
 
 application = DomainDispatcherApplication(create_backend_app)
 how: dict[str, Any] = {}
-count = 0
+draw = random.Random(0)
 
 
 def answer(environ: dict[str, Any], start_response: Any) -> Any:
     """As of WSGI."""
-    global how, count
+    global how
     path = environ["PATH_INFO"]
     if path == "/fail":
         length = int(environ["CONTENT_LENGTH"] or 0)
-        how, count = json.loads(environ["wsgi.input"].read(length)), 0
+        how = json.loads(environ["wsgi.input"].read(length))
         start_response("200 OK", [("Content-Length", "0")])
         return [b""]
     meant = how.get("method", environ["REQUEST_METHOD"]) == environ["REQUEST_METHOD"]
     if how and meant and how.get("key", "") in path:
         time.sleep(how.get("slow", 0))
-        count += 1
-        if count % how["every"] == 0:
+        if draw.random() < how["share"]:
             start_response("503 Slow Down", [("Content-Length", "0")])
             return [b""]
     return application(environ, start_response)

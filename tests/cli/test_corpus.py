@@ -269,7 +269,7 @@ def test_s3_with_its_failures(
             [*program, *options], cwd=tmp_path, env=s3, capture_output=True, check=False
         )
 
-    fail(method="PUT", key="parts", every=1)
+    fail(method="PUT", key="parts", share=1)
     refused = compress("s3://bucket/photos", "s3://bucket/small")
     assert refused.returncode == 1
     assert b"cannot be written" in refused.stderr
@@ -277,7 +277,7 @@ def test_s3_with_its_failures(
     assert b"Traceback" not in refused.stderr
     assert not files.exists("bucket/small/errors.csv")
 
-    fail(every=3, slow=0.2)
+    fail(share=0.05, slow=0.1)
     done = compress("s3://bucket/photos", "s3://bucket/small")
     assert done.returncode == 1, done.stderr.decode()
     assert done.stderr.count(b"error:") == len(corpora.BROKEN), done.stderr.decode()

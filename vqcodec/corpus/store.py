@@ -20,8 +20,8 @@ from vqcodec.files import make_folder, remove_leftovers, write_atomically
 
 T = TypeVar("T")
 
-TRIES = 5  # of what a remote store refuses
-PAUSE = 0.2  # seconds before the second one, doubled before every other
+TRIES = 6  # of what a remote store refuses
+PAUSE = 0.5  # seconds before the second one, doubled before every other
 HIDDEN = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What is wrong with one file, not with the store."""
 
