@@ -160,8 +160,8 @@ def _corpus_options(function: _Function) -> _Function:
                 "--max-memory",
                 callback=_memory,
                 metavar="BYTES",
-                help="Of a worker, such as 4000MB, or its image has failed; if not given, its share "
-                "of the machine's.",
+                help="Of a worker, such as 4000MB, or its image has failed; its share of the "
+                "machine's if not given.",
             ),
         )
     ):
