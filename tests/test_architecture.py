@@ -56,10 +56,11 @@ LAYERS = [
     ["tiles"],
     ["choosing"],
     ["codec"],
-    ["lazy"],
+    ["lazy", "tokens"],
     ["pillow"],
     ["imageio"],
     ["drawing"],
+    ["corpus"],
     ["training", "metrics"],
     ["bench"],
     ["cli"],
@@ -168,7 +169,7 @@ def test_metrics_are_imported_by_commands_training_and_the_benchmark_only() -> N
 
 def test_only_the_corridor_and_above_know_the_corridor() -> None:
     above = {"vqcodec", "vqcodec.__main__"}
-    able = ("lazy", "pillow", "bench", "cli")
+    able = ("lazy", "tokens", "pillow", "corpus", "bench", "cli")
     for name in importers("vqcodec.codec") - above:
         assert any(within(name, f"vqcodec.{part}") for part in able), name
     for name in importers("vqcodec.cli") - above:
@@ -257,6 +258,8 @@ def vqz_bytes() -> bytes:
         ["bench", "--help"],
         ["compress", "--help"],
         ["decompress", "--help"],
+        ["corpus", "--help"],
+        ["corpus", "tokenize", "--help"],
     ],
 )
 def test_quick_commands_load_no_torch(

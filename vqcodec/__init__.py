@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from vqcodec.errors import CodecError
     from vqcodec.image import Image
     from vqcodec.lazy import open
+    from vqcodec.tokens import Tokenizer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CodecError",
     "Image",
+    "Tokenizer",
     "__version__",
     "compress",
     "decompress",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "CodecError": "vqcodec.errors",
     "Image": "vqcodec.image",
+    "Tokenizer": "vqcodec.tokens",
     "compress": "vqcodec.codec",
     "decompress": "vqcodec.codec",
     "inspect": "vqcodec.codec",

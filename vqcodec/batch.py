@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,7 +23,9 @@ from vqcodec.files import make_folder, remove_leftovers
 from vqcodec.folders import Task
 
 T = TypeVar("T")
+W = TypeVar("W")
 
+SPAWN = multiprocessing.get_context("spawn")
 GRACE = 3.0  # seconds that an ended process has to remove what it has begun to write
 
 
@@ -73,10 +76,10 @@ def _run_in_processes(
     jobs: int,
 ) -> None:
     left = iter(tasks)
-    running: dict[Future[T], tuple[Task, _Process]] = {}
-    with _ending_what_is_started() as started:
+    running: dict[Future[T], tuple[Task, Process]] = {}
+    with ending_what_is_started() as started:
         for task in [next(left) for _ in range(jobs)]:
-            process = _Process(jobs)
+            process = Process(jobs)
             started.append(process)
             running[process.submit(work, task)] = task, process
         while running:
@@ -89,7 +92,7 @@ def _run_in_processes(
                     reason = "its process was killed, perhaps for its memory; use fewer --jobs"
                     error = CodecError(reason).in_file(task.source)
                     process.shutdown()
-                    process = _Process(jobs)
+                    process = Process(jobs)
                     started.append(process)
                 if (following := next(left, None)) is not None:
                     running[process.submit(work, following)] = following, process
@@ -98,24 +101,31 @@ def _run_in_processes(
                 done(task, future.result() if error is None else error)
 
 
-class _Process(ProcessPoolExecutor):
-    """One new process."""
+class Process(ProcessPoolExecutor):
+    """One new process, which ends with this one.
 
-    def __init__(self, jobs: int) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        super().__init__(1, spawn, _begin, (jobs,))
+    Args:
+        jobs: How many share torch's threads.
+        begin: What it does first.
+        arguments: Of that.
+    """
 
-    def submit(self, work: Callable[[Task], T], task: Task) -> Future[T]:  # type: ignore[override]
+    def __init__(
+        self, jobs: int, begin: Callable[..., object] | None = None, *arguments: object
+    ) -> None:
+        super().__init__(1, SPAWN, partial(_begin, jobs, begin, *arguments))
+
+    def submit(self, work: Callable[[W], T], task: W) -> Future[T]:  # type: ignore[override]
         """Has it do a task; the first one starts it."""
         with _without_interrupts():
             return super().submit(_within, work, task)
 
 
 @contextmanager
-def _ending_what_is_started() -> Iterator[list[_Process]]:
+def ending_what_is_started() -> Iterator[list[Process]]:
     """Ends the processes that were started in the block, at once if it fails."""
     before = set(multiprocessing.active_children())
-    started: list[_Process] = []
+    started: list[Process] = []
     try:
         yield started
     except BaseException:
@@ -151,7 +161,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(jobs: int) -> None:
+def _begin(jobs: int, begin: Callable[..., object] | None = None, *arguments: object) -> None:
     """What a new process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -159,6 +169,8 @@ def _begin(jobs: int) -> None:
     import torch
 
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    if begin is not None:
+        begin(*arguments)
 
 
 def _end_with_parent() -> None:
@@ -168,7 +180,7 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _within(work: Callable[[Task], T], task: Task) -> T:
+def _within(work: Callable[[W], T], task: W) -> T:
     """Does a task in such a process."""
 
     def leave(signum: int, frame: FrameType | None) -> None:

@@ -164,7 +164,7 @@ def compress(
     def attempt(quality: int, rate_weight: float, effort: int, score: Score | None) -> Compressed:
         tiles = Tiles(loaded, replace(header, quality=quality), batch, progress)
         indices = choice.choose(tiles, source.pixels, effort, rate_weight, tuned, through)
-        contents, ideal_bits = _encode(tiles, indices, extras)
+        contents, ideal_bits = encode(tiles, indices, extras)
         with stage("pack"):
             compressed = Compressed(container.pack(contents), ideal_bits, tiles.header, rate_weight)
         if score is None:
@@ -246,7 +246,7 @@ def decompress(
             chosen = syntheses.chosen(tiles.model, synthesis, contents.extras)
         part = piece.window if piece.exact else tiles.aligned(piece.window)
         seen = levels or min(piece.levels(tiles.model.strides), there)
-        indices = _decode(tiles, contents, seen, tiles.around(part))
+        indices = decode(tiles, contents, seen, tiles.around(part))
         whole = len(indices) == contents.header.levels
         factor = min(piece.reduction, tiles.model.strides[seen - 1])
         pixels = tiles.synthesize(indices, chosen if whole else None, part, factor)
@@ -284,7 +284,7 @@ def verify(
     from vqcodec.tiles import Tiles
 
     tiles = Tiles.of_file(contents.header, model, device, batch, progress)
-    _decode(tiles, contents, contents.header.levels, tiles.windows)
+    decode(tiles, contents, contents.header.levels, tiles.windows)
 
 
 def inspect(data: bytes) -> Container:
@@ -307,10 +307,16 @@ def _lossless(image: Image, extras: dict[int, bytes], quick: bool = False) -> Co
         return Compressed(container.pack(contents), ideal_bits=[], header=header)
 
 
-def _encode(
+def encode(
     tiles: Tiles, indices: list[Tensor], extras: dict[int, bytes]
 ) -> tuple[Container, list[float]]:
-    """All that a file holds, and per level its ideal code length in bits."""
+    """All that a file holds, and per level its ideal code length in bits.
+
+    Args:
+        tiles: Of the image.
+        indices: Per level int64 [G, H'/s, W'/s].
+        extras: What else the file keeps.
+    """
     coded = [tiles.encode(indices[: level + 1]) for level in range(tiles.header.levels)]
     contents = Container(
         header=tiles.header,
@@ -322,10 +328,17 @@ def _encode(
     return contents, [bits for _, bits in coded]
 
 
-def _decode(
+def decode(
     tiles: Tiles, contents: Container, levels: int, windows: Sequence[Window]
 ) -> list[Tensor]:
-    """Indices of some tiles of the first levels, compared with their checksum if they are all."""
+    """Indices of some tiles of the first levels, compared with their checksum if they are all.
+
+    Returns:
+        Per level int64 [G, H'/s, W'/s], zero outside of the tiles.
+
+    Raises:
+        FormatError: A payload does not fit its model, or the checksum differs.
+    """
     indices: list[Tensor] = []
     for payloads in contents.sections[:levels]:
         by_window = dict(zip(tiles.windows, payloads, strict=True))

@@ -81,7 +81,7 @@ def find(names: Iterable[str], endings: Collection[str], *, recursive: bool = Fa
     for name in names:
         for path in _matches(name):
             inside = path.is_dir()
-            for each in _inside(path, endings, recursive) if inside else [path]:
+            for each in within(path, endings, recursive=recursive) if inside else [path]:
                 place = each.relative_to(path) if inside else Path(each.name)
                 found.setdefault((os.path.abspath(each), place), Found(each, place))
     if not found:
@@ -196,20 +196,15 @@ def means_one_file(name: str) -> bool:
     return not os.path.isdir(name) and (os.path.lexists(name) or not glob.has_magic(name))
 
 
-def _matches(name: str) -> list[Path]:
-    if name == STANDARD_STREAM:
-        raise CodecError("is one input; give OUT, not --out").in_file(input_name(name))
-    if os.path.lexists(name):
-        return [Path(name)]
-    if not glob.has_magic(name):
-        raise CodecError("no such file; check the name").in_file(name)
-    found = sorted(glob.glob(name, recursive=True))
-    if not found:
-        raise CodecError("matches no file; check it").in_file(name)
-    return [Path(each) for each in found]
+def within(path: Path, endings: Collection[str], *, recursive: bool = False) -> Iterator[Path]:
+    """The files of a folder with one of the endings, folder by folder, in order.
 
+    As of `find`, but one after the other, however many there are.
 
-def _inside(path: Path, endings: Collection[str], recursive: bool) -> Iterator[Path]:
+    Raises:
+        CodecError: A folder cannot be read.
+    """
+
     def refuse(error: OSError) -> None:
         reason = f"cannot be read ({error.strerror or error}); check its permissions"
         raise CodecError(reason).in_file(error.filename) from error
@@ -221,3 +216,16 @@ def _inside(path: Path, endings: Collection[str], recursive: bool) -> Iterator[P
             wanted = not name.startswith(".") and each.suffix.lower() in endings
             if wanted and each.is_file():
                 yield each
+
+
+def _matches(name: str) -> list[Path]:
+    if name == STANDARD_STREAM:
+        raise CodecError("is one input; give OUT, not --out").in_file(input_name(name))
+    if os.path.lexists(name):
+        return [Path(name)]
+    if not glob.has_magic(name):
+        raise CodecError("no such file; check the name").in_file(name)
+    found = sorted(glob.glob(name, recursive=True))
+    if not found:
+        raise CodecError("matches no file; check it").in_file(name)
+    return [Path(each) for each in found]

@@ -37,6 +37,7 @@ _COMMANDS = (
     "complete",
     "info",
     "verify",
+    "corpus",
     "models",
     "train",
     "export",
