@@ -76,7 +76,7 @@ lay_out() {
 
 # Runs a command there, as root of a namespace in which QEMU runs what is for aarch64.
 there() {
-    unshare --user --map-root-user --mount --pid --fork bash -c '
+    unshare --user --map-root-user --mount --pid --fork --kill-child bash -c '
         set -eu
         root=$1 qemu=$2
         shift 2

@@ -1,7 +1,7 @@
 """Everything that runs on a GPU, checked against the CPU in minutes; prints a report to be pasted.
 
     python benchmarks/gpu.py
-    python benchmarks/gpu.py --device cpu      # a dry run where there is no GPU
+    python benchmarks/gpu.py --device cpu      # a dry run, with less of everything
 
 Every check has a row; one that fails does not stop the others.
 """
@@ -39,10 +39,7 @@ from vqcodec.training.presets import PRESETS
 from vqcodec.training.settings import AutoencoderTraining, Extraction, PriorTraining, resolve
 from vqcodec.weights_file import load as load_model
 
-QUALITIES = (10, 43, 73)
 EFFORTS = (1, 5)
-STEPS = 30
-RUNS = 5
 
 
 class Sizes(NamedTuple):
@@ -53,12 +50,31 @@ class Sizes(NamedTuple):
         preset: What is trained.
         batch: Crops a step.
         golden: Golden files whose names contain this.
+        height: Of the photograph.
+        width: Of the photograph.
+        tiles: Sides of tiles whose frequencies are compared.
+        qualities: Of files that one device makes and the other reads.
+        samples: Of a class.
+        runs: Of which the median is told.
     """
 
-    steps: int = STEPS
+    steps: int = 30
     preset: str = "wide"
     batch: int = 8
     golden: str = ""
+    height: int = exactness.KODAK_SIZE[0]
+    width: int = exactness.KODAK_SIZE[1]
+    tiles: tuple[int, ...] = exactness.TILES
+    qualities: tuple[int, ...] = same_files.QUALITIES
+    samples: int = same_samples.COUNT
+    runs: int = 5
+
+    def photograph(self) -> Image:
+        """What is coded."""
+        return Image(fill(picture(exactness.PHOTOGRAPH), self.height, self.width), grey=False)
+
+
+DRY = Sizes(12, "tiny", 2, "33x31", 64, 96, (32, 64), (43,), 1, 1)
 
 
 class Result(NamedTuple):
@@ -109,16 +125,12 @@ def summary(found: list[same_files.Differences], count: int) -> Result:
     return Result(all(each.fine for each in found), words)
 
 
-def photograph() -> Image:
-    return Image(fill(picture(exactness.PHOTOGRAPH), *exactness.KODAK_SIZE), grey=False)
-
-
-def crossed(maker: str, reader: str, effort: int, model: str) -> Result:
+def crossed(maker: str, reader: str, effort: int, model: str, sizes: Sizes) -> Result:
     """Files made on one device, verified and read on the other."""
     found, count, qualities = [], 0, load_model(model).qualities
-    for quality in (min(each, qualities) for each in QUALITIES):
+    for quality in (min(each, qualities) for each in sizes.qualities):
         options: dict[str, Any] = {"model": model, "effort": effort, "lossless": "never"}
-        data = compress(photograph(), quality=quality, device=maker, **options).data
+        data = compress(sizes.photograph(), quality=quality, device=maker, **options).data
         verify(data, model=model, device=reader)
         where = None if model == DEFAULT_MODEL else Path(model)
         own, other = (same_files.read(data, each, model=where) for each in (maker, reader))
@@ -127,9 +139,10 @@ def crossed(maker: str, reader: str, effort: int, model: str) -> Result:
     return summary(found, count)
 
 
-def frequencies(device: str, model: str) -> Result:
+def frequencies(device: str, model: str, sizes: Sizes) -> Result:
     """Frequencies of one pass and of the wavefront, as `exactness.py` compares them."""
-    files = [exactness.compressed(model, None, tile, None) for tile in exactness.TILES]
+    made = partial(compress, sizes.photograph(), lossless="never", model=model)
+    files = [made(tile=tile).data for tile in sizes.tiles]
     here, there = (
         exactness.find(model, files, exactness.Setting(each, device=each), 1)
         for each in ("cpu", device)
@@ -140,10 +153,10 @@ def frequencies(device: str, model: str) -> Result:
     return Result(not any(differ), f"{words}; {there.product} against {here.product}")
 
 
-def samples(device: str, guidance: float, model: str) -> Result:
+def samples(device: str, guidance: float, model: str, count: int) -> Result:
     """The same seed drawn on both."""
     (own, pixels), (other, others) = (
-        same_samples.draw(model, 12, guidance, each) for each in ("cpu", device)
+        same_samples.draw(model, 12, guidance, each, count) for each in ("cpu", device)
     )
     differ, far = int((own != other).sum()), int(np.abs(pixels - others).max())
     words = f"{len(own)} samples, {own.size} indices: {differ} differ; pixels by {far} at most"
@@ -214,30 +227,30 @@ def system(device: str, folder: Path, sizes: Sizes) -> Result:
     found = [of_log(path.parent, sizes) for path in priors]
     weights = folder / "gpu-check.safetensors"
     export(trained, priors, weights, "gpu-check")
-    read = crossed(device, "cpu", 1, str(weights))
+    read = crossed(device, "cpu", 1, str(weights), sizes)
     words = "; ".join(f"level {n}: {each.found}" for n, each in enumerate(found))
     return Result(all(each.fine for each in (*found, read)), f"{words}; then {read.found}")
 
 
-def speed(device: str, model: str, effort: int) -> Result:
+def speed(device: str, model: str, effort: int, sizes: Sizes) -> Result:
     """Seconds on the device and on the CPU, warm; memory of the device at most."""
-    image, words = photograph(), []
+    image, words = sizes.photograph(), []
     for each in dict.fromkeys((device, "cpu")):
         if each != "cpu":
             torch.cuda.reset_peak_memory_stats()
         data = compress(image, effort=effort, model=model, device=each).data
-        made = median(partial(compress, image, effort=effort, model=model, device=each))
-        read = median(partial(decompress, data, model=model, device=each))
+        made = median(partial(compress, image, effort=effort, model=model, device=each), sizes.runs)
+        read = median(partial(decompress, data, model=model, device=each), sizes.runs)
         memory = f", {torch.cuda.max_memory_allocated() >> 20} MiB" if each != "cpu" else ""
         words.append(f"{each}: compress {made:.2f} s, decompress {read:.2f} s{memory}")
     return Result(True, "; ".join(words))
 
 
-def median(action: Callable[[], object]) -> float:
+def median(action: Callable[[], object], runs: int) -> float:
     """Seconds of a call that gives what is on the CPU, so that nothing is left to wait for."""
     action()
     taken = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         start = time.perf_counter()
         action()
         taken.append(time.perf_counter() - start)
@@ -250,20 +263,23 @@ def checks(
     """All checks with their names, in the order in which they build on each other."""
     yield "int8 products", partial(products, device)
     yield "golden files", partial(golden, device, sizes.golden)
-    yield "frequencies", partial(frequencies, device, model)
+    yield "frequencies", partial(frequencies, device, model, sizes)
     for effort in EFFORTS:
-        for pair in ((device, "cpu"), ("cpu", device)):
+        for pair in dict.fromkeys([(device, "cpu"), ("cpu", device)]):
             name = f"effort {effort}, made on {pair[0]}, read on {pair[1]}"
-            yield name, partial(crossed, *pair, effort, model)
+            yield name, partial(crossed, *pair, effort, model, sizes)
     for guidance in (1.0, 1.5):
-        yield f"samples, guidance {guidance}", partial(samples, device, guidance, generator)
+        yield (
+            f"samples, guidance {guidance}",
+            partial(samples, device, guidance, generator, sizes.samples),
+        )
     for bfloat16, compiled in ((False, False), (True, False), (True, True)):
         how = f"{'bfloat16' if bfloat16 else 'float32'}{', compiled' if compiled else ''}"
         run = partial(training, device, folder, sizes, bfloat16=bfloat16, compiled=compiled)
         yield f"training, {how}", run
     yield "priors, export, files", partial(system, device, folder, sizes)
     for effort in EFFORTS:
-        yield f"seconds, effort {effort}", partial(speed, device, model, effort)
+        yield f"seconds, effort {effort}", partial(speed, device, model, effort, sizes)
 
 
 @click.command(cls=Command)
@@ -275,7 +291,8 @@ def main(device: str, only: str) -> None:
         raise click.ClickException(
             f"there is no device {device!r} here; --device cpu runs all the same on the CPU"
         )
-    rows = report(device, Sizes(), DEFAULT_MODEL, default_generator(), only)
+    sizes = DRY if device == "cpu" else Sizes()
+    rows = report(device, sizes, DEFAULT_MODEL, default_generator(), only)
     name = torch.cuda.get_device_name() if device != "cpu" else "the CPU, so nothing of a GPU"
     print_table(
         f"{name}; torch {torch.__version__}, CUDA {torch.version.cuda}",

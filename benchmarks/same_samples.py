@@ -36,7 +36,7 @@ SEED = 5
 
 
 def draw(
-    model: str, batch: int, guidance: float, device: str = "cpu"
+    model: str, batch: int, guidance: float, device: str = "cpu", count: int = COUNT
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """All indices of all images, [N, indices], and the pixels, [N, S, S, 3]."""
     autoencoder = load(model, device).autoencoder
@@ -44,7 +44,7 @@ def draw(
         drawn = sampling.sample(
             model=model,
             classes=CLASSES,
-            count=COUNT,
+            count=count,
             seed=SEED,
             batch=batch,
             temperature=0.9,

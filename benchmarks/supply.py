@@ -32,6 +32,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 ENDS = ("lowest-direct", "highest")
 TOLD = ("torch", "numpy", "pillow", "click", "rich", "imageio", "safetensors", "numba")
 TESTING = ("pytest", "pytest-timeout", "hypothesis")
+TEST_SECONDS = 3600  # a test may take: the first one compiles
 
 
 def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
@@ -150,14 +151,16 @@ def tried(built: Built, python: str, end: str, tests: list[str]) -> list[str]:
 
 
 def tested(environment: Path, folder: Path, tests: list[str]) -> str:
-    """The last line of pytest, without its seconds.
+    """The last line of pytest, without its seconds. What is compiled stays in the folder.
 
     Raises:
         CodecError: a test fails, or none is found.
     """
-    asked = ("-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow", *tests)
+    patient = ("-o", f"timeout={TEST_SECONDS}")
+    asked = ("-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow", *patient)
     binaries = environment / ("Scripts" if os.name == "nt" else "bin")
-    said = run(binaries / "pytest", *asked, cwd=folder, PYTHONPATH="", OMP_NUM_THREADS="1")
+    own = {"PYTHONPATH": "", "OMP_NUM_THREADS": "1", "VQCODEC_CACHE": str(folder), "COLUMNS": "300"}
+    said = run(binaries / "pytest", *asked, *tests, cwd=folder, **own)
     return said.strip().splitlines()[-1].split(" in ")[0]
 
 
@@ -182,8 +185,10 @@ def main(tests: tuple[str, ...], pythons: tuple[str, ...], ends: tuple[str, ...]
         for python, end in tracked([(p, e) for p in pythons for e in ends], "environments"):
             try:
                 rows.append(tried(built, python, end, [*tests] or ["tests/golden"]))
+                click.echo(", ".join(rows[-1]), err=True)
             except CodecError as error:
                 failed.append(f"Python {python}, {end}: {error}")
+                click.echo(failed[-1], err=True)
     if rows:
         columns = ["Python", "versions", *TOLD, "coder", "wheel", "sdist", "seconds"]
         print_table("installed and tested", columns, rows)

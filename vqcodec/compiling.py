@@ -12,7 +12,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 from vqcodec import kernels
@@ -73,6 +75,7 @@ def _fault() -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed"
     try:
+        _import_numba()
         found = of_priors.fault() or winograd.fault() or range_coder.fault()
     except Exception as error:  # whatever a compiler may raise: PyTorch is there
         return f"compiling failed ({type(error).__name__}: {error})"
@@ -96,7 +99,16 @@ def _choice() -> str:
 
 def _found() -> bool:
     """Whether all code is there already, compiled by an earlier process."""
-    return find_spec("numba") is not None and store.any_complete() and store.complete()
+    if find_spec("numba") is None or not store.any_complete():
+        return False
+    _import_numba()
+    return store.complete()
+
+
+@cache
+def _import_numba() -> None:
+    """Imports it in a thread, which no interrupt stops: what is half imported stays broken."""
+    ThreadPoolExecutor(1).submit(import_module, "numba").result()
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import exactness
 import gpu
 import numpy as np
 import pytest
@@ -15,17 +14,12 @@ from click.testing import CliRunner
 from tiny_classes import write_tiny_class_model
 from tiny_training import needs_compiler
 
-SMALL = gpu.Sizes(steps=12, preset="tiny", batch=2, golden="33x31-tile32")
+SMALL = gpu.DRY._replace(qualities=(2,), golden="33x31-tile32")
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactness, "KODAK_SIZE", (64, 96))
-    monkeypatch.setattr(exactness, "TILES", (32, 64))
-    monkeypatch.setattr(gpu, "QUALITIES", (2,))
-    monkeypatch.setattr(gpu, "RUNS", 1)
     monkeypatch.setattr(same_samples, "CLASSES", (1, 3))
-    monkeypatch.setattr(same_samples, "COUNT", 2)
 
 
 @pytest.mark.slow

@@ -110,6 +110,30 @@ def test_what_cannot_be_compiled_is_not_used(
     assert compiling.fault() == "compiling failed (RuntimeError: no compiler)"
 
 
+INTERRUPTED = """
+import signal, sys
+from vqcodec import compiling
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "numba.core.typing":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+try:
+    compiling.fault()
+except KeyboardInterrupt:
+    print("interrupted", compiling.fault())
+"""
+
+
+def test_an_interrupt_while_numba_is_imported_breaks_nothing(environment: dict[str, str]) -> None:
+    asked = [sys.executable, "-c", INTERRUPTED]
+    result = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.returncode) == ("interrupted None\n", 0), result.stderr
+
+
 def test_the_expected_hash_is_what_pytorch_finds() -> None:
     prior, (own, coarser) = self_test.prior(), self_test.maps()
     zero = torch.zeros(self_test.COUNT, dtype=torch.int64)
