@@ -155,9 +155,10 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
     except OSError as error:
         raise _output_error(error).in_file(path) from error
     finally:
-        # After os.replace there is nothing left to remove.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        try:
+            _remove(temporary)
+        finally:
+            _remove(temporary)  # if the first one was interrupted
 
 
 def append(path: Path, data: bytes) -> None:
@@ -205,6 +206,12 @@ def _new(path: Path) -> BinaryIO:
         if path.exists():
             return stream
         stream.close()  # somebody took it for one before it was locked
+
+
+def _remove(path: Path) -> None:
+    """Removes a file that may be there; after `os.replace` it is not."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _rename(path: Path, target: Path, force: bool) -> None:
