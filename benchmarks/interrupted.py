@@ -510,7 +510,7 @@ def kill_all(
 
 
 def print_kills(cases: list[Case], found: list[Killed]) -> None:
-    """Prints how many there were of each kind, and how they ended."""
+    """Prints how many there were of each kind, and what was there between kill and next run."""
     rows = []
     for case in cases:
         its = [one for one in found if one.case == case.name]
@@ -525,7 +525,7 @@ def print_kills(cases: list[Case], found: list[Killed]) -> None:
     print_table(
         "kills",
         ["what", "kills", *(each.name for each in ENDED), "at a system call", "at random",
-         "outputs whole", "absent or old", "temporary files, then removed", "faults"],
+         "outputs whole", "absent or old", "temporary files", "faults"],
         rows,
     )  # fmt: skip
 
@@ -688,7 +688,8 @@ def main(kills: int, jobs: int, seed: int, minutes: float | None, pairs: bool, d
         except TimeoutError:
             pass
         finally:
-            print_kills(cases, found)
+            if found:
+                print_kills(cases, found)
         if pairs:
             rows = []
             for how, force in (("without", False), ("--force", True)):
