@@ -242,6 +242,8 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise _output_error(error).in_file(folder) from error
         reason = f"cannot be made a folder ({_reason(error)}); choose another place"
         raise OutputError(reason).in_file(folder) from error
 

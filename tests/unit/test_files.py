@@ -237,6 +237,11 @@ class TestWriteAtomically:
             files.write_atomically(tmp_path / "a", b"new", force=False)
         assert list(tmp_path.iterdir()) == []
 
+    def test_no_room_for_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "mkdir", raising(errno.ENOSPC))
+        with pytest.raises(OutputError, match=r"a: no space left on the device; free some"):
+            files.make_folder(tmp_path / "a")
+
     def test_other_failure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "replace", raising(errno.EIO))
         with pytest.raises(OutputError, match=r"a: cannot be written \(Input/output error\); "):
