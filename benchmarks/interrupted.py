@@ -50,13 +50,13 @@ STOPS = {signal.SIGTERM, signal.SIGINT}
 ENDED = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 WRITING = files.write_atomically.__code__
 SYSTEM = ("posix", "fcntl", "_io")  # modules whose functions are system calls
-MODEL_ID = "interrupted-1"
+MODEL_ID, LEVELS, CHECKPOINT = "interrupted-1", 2, "checkpoint.safetensors"
 PICTURES, SIDE = 4, 32
 STEPS = 25  # of a training, whose log has a row every 25; all but the last one are done before
 EXACT = 0.6  # of all kills are at a system call
 LONGEST = 150  # seconds: what takes longer hangs
 PAGE = 4096
-ROOMS = 12  # disks of a command, about
+ROOMS = 8  # disks of a command, about
 NEW_NAMESPACE = 0x20000  # CLONE_NEWNS
 
 Content = dict[str, bytes]  # by name in a folder
@@ -189,7 +189,7 @@ def essence(name: str, content: bytes | None) -> object:
             return {**json.loads(content), "output": None}
     if name == "log.csv":
         return [row.split(b",")[0] for row in content.splitlines()]
-    if name == "checkpoint.safetensors":
+    if name == CHECKPOINT:
         with contextlib.suppress(ValueError, KeyError):
             end = 8 + int.from_bytes(content[:8], "little")
             state = json.loads(json.loads(content[8:end])["__metadata__"]["state"])
@@ -285,13 +285,27 @@ class Setting:
             top = SIDE * number
             PIL.Image.fromarray(photo[top : top + SIDE, 200 : 200 + SIDE]).save(path)
         self.picture, self.file = self.pictures / "0/0.png", self.coded / "0/0.vqz"
+        photographs = ("--images", self.images, "--crop", "32", "--workers", "0")
+        self.trained: Arguments = ["--autoencoder", self.system / "autoencoder" / CHECKPOINT]
+        indices = self.system / "indices.safetensors"
+        self.trainings = {
+            "autoencoder": self.train("autoencoder", *photographs, "--preset", "tiny"),
+            **{
+                f"prior-{level}": self.train(
+                    *("prior", "--level", str(level), "--indices", indices, *self.trained),
+                    *("--channels", "8", "--blocks", "1"),
+                )
+                for level in range(LEVELS)
+            },
+        }
         # In this process, so that forked ones need not load it all anew.
-        self.photographs: Arguments = [
-            *("--images", self.images, "--preset", "tiny", "--crop", "32", "--workers", "0"),
-        ]
-        self.call("train", "system", self.system, *self.photographs, "--model-id", MODEL_ID,
-                  *("--batch", "1", "--minutes", "0.05", "--count", "8", "--channels", "8"),
-                  *("--device", "cpu"))  # fmt: skip
+        for name, train in self.trainings.items():
+            self.call(*train(self.system / name, STEPS - 1))
+            if name == "autoencoder":
+                self.call("train", "indices", indices, *self.trained, *photographs, "--count", "8")
+        priors = (f"--prior={self.system / name / CHECKPOINT}" for name in self.trainings)
+        self.trained += list(priors)[1:]
+        self.call("export", self.model, "--model-id", MODEL_ID, *self.trained)
         self.lossless: Arguments = ["--lossless", "always"]
         self.with_model: Arguments = ["--model", self.model]
         self.lossy: Arguments = [*self.with_model, "--effort", "1", "--lossless", "never"]
@@ -301,9 +315,14 @@ class Setting:
         self.call("decompress", root / "lossless.vqz", root / "lossless.png")
 
     def call(self, *arguments: str | Path) -> None:
-        """Runs a command in this process."""
+        """Runs a command in this process.
+
+        Raises:
+            CodecError: it fails, and has told why.
+        """
         with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
-            vqcodec(list(map(str, arguments)), standalone_mode=False)
+            if code := vqcodec(list(map(str, arguments)), standalone_mode=False):
+                raise CodecError(f"{arguments[0]} ends with {code}")
 
     def train(self, kind: str, *options: str | Path) -> Callable[[Path, int], Arguments]:
         """A training that goes on in a folder, with a checkpoint after every step."""
@@ -345,30 +364,20 @@ class Setting:
             self.case("compress folder", 80, self.compress_all),
             self.case("decompress folder", 80, self.decompress_all),
         ]
-        autoencoder = self.train("autoencoder", *self.photographs)
-        prior = self.train(
-            *("prior", "--level", "0", "--indices", self.system / "indices.safetensors"),
-            *("--autoencoder", self.system / "autoencoder/checkpoint.safetensors"),
-            *("--channels", "8", "--blocks", "1"),
-        )
-        for name, train in (("autoencoder", autoencoder), ("prior", prior)):
-            begun = self.root / name
-            succeed(start(train(begun, STEPS - 1), self.log), self.log)
-            found.append(self.case(f"train {name}", 60, train, contents(begun)))
+        for name in ("autoencoder", "prior-0"):
+            begun = contents(self.system / name)
+            found.append(self.case(f"train {name}", 60, self.trainings[name], begun))
         return found
 
     def more_cases(self) -> list[Case]:
         """What else fills disks."""
-        checkpoint = "checkpoint.safetensors"
-        priors = [f"--prior={each / checkpoint}" for each in sorted(self.system.glob("prior-*"))]
-        trained = ["--autoencoder", self.system / "autoencoder" / checkpoint, *priors]
         drawn = [*self.with_model, "--size", "32x32", "--seed", "1"]
         shown = [self.picture, "--quality", "1", *self.with_model]
         measured = ["--images", self.images, "--crop", "32", *self.with_model]
         return [
             self.case(name, 0, run)
             for name, run in {
-                "export": lambda to: ["export", to / "m", "--model-id", "m", *trained],
+                "export": lambda to: ["export", to / "m", "--model-id", "m", *self.trained],
                 "sample": lambda to: ["sample", to / "a.png", *drawn],
                 "gallery": lambda to: ["gallery", *shown, "--out", to / "a.html"],
                 "evaluate": lambda to: [
