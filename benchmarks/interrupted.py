@@ -4,12 +4,12 @@
 
 A tiny model is trained first. Then compress, decompress, folders of both and trainings run again
 and again in forked processes, and are stopped by SIGKILL, SIGTERM or SIGINT: at a random time, or
-before or after one of the system calls by which an output is written. Folders with `--jobs 2` are
-processes of their own. It fails unless every output is whole or is what was there before, the next
-run ends with what an undisturbed one gives, byte for byte, and no temporary file is left then.
-Checkpoints have to go on to the same weights. Then two processes write one output, the second one
-at every system call of the first one; and disks are full, after more and more pages (a tmpfs in a
-namespace of its own, for which one has to be root on Linux).
+before or after one of the system calls by which an output is written. It fails unless every output
+is whole or is what was there before, the next run ends with what an undisturbed one gives, byte for
+byte, and no temporary file is left then. Then two processes write one output, the second one at
+every system call of the first one; and disks are full, after more and more pages and inodes (a
+tmpfs in a namespace of its own, for which one has to be root on Linux). SIGINT and SIGTERM end it
+with what was counted until then.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import math
-import multiprocessing
 import os
 import random
 import shutil
@@ -26,10 +24,10 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,44 +43,52 @@ from vqcodec import files
 from vqcodec.bench.command import Command, print_made, print_table, tracked
 from vqcodec.cli import main as vqcodec
 from vqcodec.errors import CodecError
-from vqcodec.training import checkpoint
+from vqcodec.kernels import CHOICE
 
 SIGNALS = (*(signal.SIGKILL,) * 4, signal.SIGTERM, signal.SIGINT)
+STOPS = {signal.SIGTERM, signal.SIGINT}
 ENDED = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
-WRITING = {files.write_atomically.__code__}
+WRITING = files.write_atomically.__code__
 SYSTEM = ("posix", "fcntl", "_io")  # modules whose functions are system calls
-MODEL_ID = "interrupted-1"
-PICTURES = 6
-BEFORE, STEPS = 24, 28  # of a training, whose log has a row every 25
+MODEL_ID, LEVELS, CHECKPOINT = "interrupted-1", 2, "checkpoint.safetensors"
+PICTURES, SIDE = 4, 32
+STEPS = 25  # of a training, whose log has a row every 25; all but the last one are done before
 EXACT = 0.6  # of all kills are at a system call
-SOON = 200.0  # seconds: what takes longer hangs
+LONGEST = 150  # seconds: what takes longer hangs
 PAGE = 4096
+ROOMS = 8  # disks of a command, about
 NEW_NAMESPACE = 0x20000  # CLONE_NEWNS
 
 Content = dict[str, bytes]  # by name in a folder
-AtCall = Callable[[int], None]
+Arguments = list[str | Path]  # of `vqcodec`
+AtCall = Callable[[int], object]
 
 
 # Processes
 
 
-def start(arguments: Sequence[str | Path], log: Path, at_call: AtCall | None = None) -> int:
-    """Runs a command in a forked process, whose number it gives.
+def start(arguments: Arguments, log: Path, at_call: AtCall | None = None) -> int:
+    """Runs a command in a forked process, whose number it gives; SIGALRM ends what hangs.
 
     Args:
-        arguments: Of `vqcodec`.
+        arguments: Of it.
         log: Takes what it prints.
         at_call: Called with numbers from 0 before and after every system call of the writing.
     """
     sys.stdout.flush()
-    process = os.fork()
-    if process:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    if process := os.fork():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        os.close(descriptor)
         return process
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for each in (signal.SIGTERM, signal.SIGALRM):
+            signal.signal(each, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.alarm(LONGEST)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         if at_call is not None:
@@ -90,9 +96,20 @@ def start(arguments: Sequence[str | Path], log: Path, at_call: AtCall | None = N
         vqcodec(list(map(str, arguments)), prog_name="vqcodec")
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0
+    except KeyboardInterrupt:  # the command had not begun
+        code = ENDED[signal.SIGINT]
+    except BaseException:
+        traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+
+
+def ended(process: int) -> int:
+    """The exit code of a process; the negative number of a signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def watch_writing(at_call: AtCall) -> None:
@@ -101,7 +118,7 @@ def watch_writing(at_call: AtCall) -> None:
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal number
-        if event == "return" and frame.f_code in WRITING:
+        if event == "return" and frame.f_code is WRITING:
             sys.setprofile(None)
         elif event in ("c_call", "c_return"):
             module = argument.__module__ or type(argument.__self__).__module__
@@ -112,51 +129,72 @@ def watch_writing(at_call: AtCall) -> None:
     check_writable = files.check_writable
 
     def begin(path: str | Path, force: bool) -> None:
-        if sys._getframe(1).f_code in WRITING:
+        if sys._getframe(1).f_code is WRITING:
             sys.setprofile(look)  # not before: it is slow
         check_writable(path, force)
 
     files.check_writable = begin
 
 
-def ended(process: int) -> int:
-    """The exit code of a process; the negative number of a signal that killed it."""
-    deadline = time.monotonic() + SOON
-    while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            raise CodecError("a command hangs")
-        time.sleep(0.002)
+def calls_of(arguments: Arguments, log: Path) -> int:
+    """How often `at_call` is called.
 
-
-def calls_of(arguments: Sequence[str | Path], log: Path) -> int:
-    """How often `at_call` is called."""
+    Raises:
+        CodecError: the command fails.
+    """
     reading, writing = os.pipe()
-    process = start(arguments, log, lambda _: os.write(writing, b".") and None)
+    process = start(arguments, log, lambda _: os.write(writing, b"."))
     os.close(writing)
     with open(reading, "rb") as stream:
         number = len(stream.read())
-    if code := ended(process):
-        raise CodecError(f"ended with {code}: {log.read_text()}").in_file(log)
+    succeed(process, log)
     return number
+
+
+def succeed(process: int, log: Path) -> None:
+    """Waits for a process.
+
+    Raises:
+        CodecError: it fails.
+    """
+    if code := ended(process):
+        raise CodecError(f"ends with {code}: {log.read_text()}")
 
 
 # What is there
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that is being written, or was when its process was killed."""
+    return path.name.startswith(".") and path.name.endswith("-part")
+
+
 def contents(folder: Path) -> Content:
-    """All files of a folder."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    """All files of a folder but temporary ones."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and not is_temporary(path)]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Its temporary files."""
-    return list(folder.rglob(".*-part"))
+def leftovers(folder: Path) -> int:
+    """How many temporary files it has."""
+    return sum(map(is_temporary, folder.rglob("*")))
+
+
+def essence(name: str, content: bytes | None) -> object:
+    """What of a file two undisturbed runs have alike: of a training not its seconds and folder."""
+    if content is None:
+        return None
+    if name == "config.json":
+        with contextlib.suppress(ValueError):
+            return {**json.loads(content), "output": None}
+    if name == "log.csv":
+        return [row.split(b",")[0] for row in content.splitlines()]
+    if name == CHECKPOINT:
+        with contextlib.suppress(ValueError, KeyError):
+            end = 8 + int.from_bytes(content[:8], "little")
+            state = json.loads(json.loads(content[8:end])["__metadata__"]["state"])
+            return state["step"], content[end:]
+    return content
 
 
 @dataclass(frozen=True)
@@ -165,74 +203,65 @@ class Case:
 
     Attributes:
         name: Of it.
-        arguments: Of `vqcodec`, for a folder of outputs.
+        kills: Of a thousand.
+        run: Its arguments, for a folder of outputs.
         before: What is in the folder before.
         after: What an undisturbed run leaves there.
-        again: The arguments with which it goes on.
+        seconds: That such a run takes.
+        calls: System calls of its writing, twice: before and after.
     """
 
     name: str
-    arguments: Callable[[Path], list[str | Path]]
+    kills: int
+    run: Callable[[Path], Arguments]
     before: Content
     after: Content
-    again: Callable[[Path], list[str | Path]]
+    seconds: float
+    calls: int
 
     def prepare(self, folder: Path) -> None:
         """Makes the folder as it is before."""
         shutil.rmtree(folder, ignore_errors=True)
-        for name, content in self.before.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
+        write(folder, self.before)
 
-    def check(self, folder: Path, *, finished: bool) -> None:
+    def check(self, folder: Path, *, finished: bool) -> int:
         """Checks that every output is as before or as after; as after, if it is finished.
 
+        Returns:
+            How many are as after.
+
         Raises:
-            CodecError: it is not.
+            CodecError: one is not, or a temporary file is there and it is finished.
         """
         found = contents(folder)
-        for path in leftovers(folder):
-            if finished:
-                raise CodecError("is left over").in_file(path)
-            del found[str(path.relative_to(folder))]
+        whole = 0
         for name in {*found, *self.before, *self.after}:
-            good = [self.after.get(name)] if finished else [self.before.get(name)]
-            if found.get(name) not in (*good, self.after.get(name)):
+            has, old, new = (
+                essence(name, each.get(name)) for each in (found, self.before, self.after)
+            )
+            if has != new and (finished or has != old):
                 raise CodecError("is neither what it was nor what it is to be").in_file(name)
+            whole += has == new != old
+        if finished and leftovers(folder):
+            raise CodecError("a temporary file is left over")
+        return whole
+
+    @property
+    def outputs(self) -> int:
+        """How many files it writes that were not the same before."""
+        return sum(
+            essence(name, new) != essence(name, self.before.get(name))
+            for name, new in self.after.items()
+        )
 
 
-class TrainingCase(Case):
-    """A training, whose folder holds what no two runs have alike: seconds."""
-
-    def check(self, folder: Path, *, finished: bool) -> None:
-        """Checks that the checkpoint loads, and that its weights are those if it is finished."""
-        if finished and (found := leftovers(folder)):
-            raise CodecError("is left over").in_file(found[0])
-        path = folder / "checkpoint.safetensors"
-        tensors, state = checkpoint.load(path)
-        if not BEFORE <= state["step"] <= STEPS or (finished and state["step"] != STEPS):
-            raise CodecError(f"is of step {state['step']}").in_file(path)
-        json.loads((folder / "config.json").read_bytes())
-        if not finished:
-            return
-        expected = folder.with_suffix(".expected")
-        expected.write_bytes(self.after[path.name])
-        for name, tensor in checkpoint.load(expected)[0].items():
-            if not torch.equal(tensors[name], tensor):
-                raise CodecError(f"has another {name} than an undisturbed run").in_file(path)
-        steps = [line.split(",")[0] for line in (folder / "log.csv").read_text().splitlines()]
-        if steps != ["step", "25"]:
-            raise CodecError(f"has the rows {steps}").in_file(folder / "log.csv")
-
-
-def undisturbed(name: str, arguments: Sequence[str | Path], folder: Path) -> Content:
-    """What a command leaves in a folder, and how."""
-    log = folder.with_suffix(".log")
-    if code := ended(start(arguments, log)):
-        raise CodecError(f"{name} ends with {code}: {log.read_text()}")
-    return contents(folder)
+def write(folder: Path, content: Content) -> None:
+    """Makes files."""
+    for name, each in content.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(each)
 
 
 class Setting:
@@ -243,282 +272,271 @@ class Setting:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.work = root, root / "work"
-        self.pictures, self.coded = root / "pictures", root / "coded"
-        self.model = root / "system" / f"{MODEL_ID}.safetensors"
-        self.images = root / "images"
-        self.images.mkdir()
+        self.root, self.work, self.log = root, root / "work", root / "log"
+        self.pictures, self.coded, self.images = root / "pictures", root / "coded", root / "images"
+        self.system = root / "system"
+        self.model = self.system / f"{MODEL_ID}.safetensors"
         photo = data.astronaut()
+        self.images.mkdir()
         PIL.Image.fromarray(photo[:128, 160:288]).save(self.images / "a.png")
         for number in range(PICTURES):
             path = self.pictures / f"{number % 2}/{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            top = 24 * number
-            PIL.Image.fromarray(photo[top : top + 40, 200:248]).save(path)
+            top = SIDE * number
+            PIL.Image.fromarray(photo[top : top + SIDE, 200 : 200 + SIDE]).save(path)
+        self.picture, self.file = self.pictures / "0/0.png", self.coded / "0/0.vqz"
+        photographs = ("--images", self.images, "--crop", "32", "--workers", "0")
+        self.trained: Arguments = ["--autoencoder", self.system / "autoencoder" / CHECKPOINT]
+        indices = self.system / "indices.safetensors"
+        self.trainings = {
+            "autoencoder": self.train("autoencoder", *photographs, "--preset", "tiny"),
+            **{
+                f"prior-{level}": self.train(
+                    *("prior", "--level", str(level), "--indices", indices, *self.trained),
+                    *("--channels", "8", "--blocks", "1"),
+                )
+                for level in range(LEVELS)
+            },
+        }
         # In this process, so that forked ones need not load it all anew.
-        self.call("train", "system", self.model.parent, *self.training(), "--model-id", MODEL_ID,
-                  "--minutes", "0.05", "--count", "8", "--channels", "16")  # fmt: skip
-        self.call(*self.compress_all(self.coded, jobs=1))
-        self.call(*self.decompress_all(root / "back", jobs=1))
-        self.call(
-            "compress", self.pictures / "0/0.png", root / "lossless.vqz", "--lossless", "always"
-        )
+        for name, train in self.trainings.items():
+            self.call(*train(self.system / name, STEPS - 1))
+            if name == "autoencoder":
+                self.call("train", "indices", indices, *self.trained, *photographs, "--count", "8")
+        priors = (f"--prior={self.system / name / CHECKPOINT}" for name in self.trainings)
+        self.trained += list(priors)[1:]
+        self.call("export", self.model, "--model-id", MODEL_ID, *self.trained)
+        self.lossless: Arguments = ["--lossless", "always"]
+        self.with_model: Arguments = ["--model", self.model]
+        self.lossy: Arguments = [*self.with_model, "--effort", "1", "--lossless", "never"]
+        self.call(*self.compress_all(self.coded))
+        self.call(*self.decompress_all(root / "back"))
+        self.call("compress", self.picture, root / "lossless.vqz", *self.lossless)
         self.call("decompress", root / "lossless.vqz", root / "lossless.png")
-        self.call("train", "autoencoder", root / "begun", *self.training(), "--steps", str(BEFORE))
 
     def call(self, *arguments: str | Path) -> None:
-        """Runs a command in this process."""
+        """Runs a command in this process.
+
+        Raises:
+            CodecError: it fails, and has told why.
+        """
         with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
-            vqcodec(list(map(str, arguments)), standalone_mode=False)
+            if code := vqcodec(list(map(str, arguments)), standalone_mode=False):
+                raise CodecError(f"{arguments[0]} ends with {code}")
 
-    def training(self) -> list[str | Path]:
-        """Options of every training."""
-        return [
-            *("--images", self.images, "--preset", "tiny", "--batch", "1", "--crop", "32"),
-            *("--workers", "0", "--device", "cpu"),
-        ]
-
-    def train(self, folder: Path, steps: int = STEPS) -> list[str | Path]:
+    def train(self, kind: str, *options: str | Path) -> Callable[[Path, int], Arguments]:
         """A training that goes on in a folder, with a checkpoint after every step."""
-        often = ("--checkpoint-minutes", "0.000001", "--steps", str(steps))
-        return ["train", "autoencoder", folder, *self.training(), *often]
+        often = ("--batch", "1", "--device", "cpu", "--checkpoint-minutes", "0.000001")
+        return lambda folder, steps=STEPS: [
+            *("train", kind, folder, *options, *often, "--steps", str(steps)),
+        ]  # fmt: skip
 
-    def compress(self, folder: Path, *options: str) -> list[str | Path]:
+    def compress(self, *options: str | Path) -> Callable[[Path], Arguments]:
         """One picture to a file of a folder."""
-        lossy = () if "--lossless" in options else self.lossy()
-        return ["compress", self.pictures / "0/0.png", folder / "a.vqz", *options, *lossy]
+        return lambda folder: ["compress", self.picture, folder / "a.vqz", *options]
 
-    def decompress(self, folder: Path, *options: str) -> list[str | Path]:
+    def decompress(self, *options: str | Path) -> Callable[[Path], Arguments]:
         """One file to a picture of a folder."""
-        return ["decompress", self.coded / "0/0.vqz", folder / "a.png", *options, *self.lossy()[:2]]
+        both = (*self.with_model, *options)
+        return lambda folder: ["decompress", self.file, folder / "a.png", *both]
 
-    def compress_all(self, folder: Path, jobs: int) -> list[str | Path]:
+    def compress_all(self, folder: Path) -> Arguments:
         """All pictures, but those that are there."""
-        several = ("--recursive", "--skip-existing", "--jobs", str(jobs))
-        return ["compress", self.pictures, "--out", folder, *several, *self.lossy()]
+        several = ("--recursive", "--skip-existing")
+        return ["compress", self.pictures, "--out", folder, *several, *self.lossy]
 
-    def decompress_all(self, folder: Path, jobs: int) -> list[str | Path]:
+    def decompress_all(self, folder: Path) -> Arguments:
         """All files, but those that are there."""
-        several = ("--recursive", "--skip-existing", "--jobs", str(jobs))
-        return ["decompress", self.coded, "--out", folder, *several, *self.lossy()[:2]]
-
-    def lossy(self) -> tuple[str, ...]:
-        """The model, and how to compress with it."""
-        return ("--model", str(self.model), "--effort", "1", "--lossless", "never")
+        several = ("--recursive", "--skip-existing")
+        return ["decompress", self.coded, "--out", folder, *several, *self.with_model]
 
     def cases(self) -> list[Case]:
         """What is killed."""
         skip, force = "--skip-existing", "--force"
-        lossless = ("--lossless", "always")
-        one, back = self.compress, self.decompress
-        old_vqz, old_png = {"a.vqz": b"old" * 5000}, {"a.png": b"old" * 5000}
-        begun = contents(self.root / "begun")
+        old = b"old" * 5000
+        back = self.decompress
         found = [
-            self._case("compress", partial(self._with, one, skip)),
-            self._case("compress --force", partial(self._with, one, force), old_vqz),
-            self._case("compress --lossless", partial(self._with, one, *lossless, skip)),
-            self._case("decompress", partial(self._with, back, skip)),
-            self._case("decompress --force", partial(self._with, back, force), old_png),
-            self._case("train autoencoder", self.train, begun, kind=TrainingCase),
+            self.case("compress", 160, self.compress(*self.lossy, skip)),
+            self.case("compress --force", 160, self.compress(*self.lossy, force), {"a.vqz": old}),
+            self.case("compress --lossless", 160, self.compress(*self.lossless, skip)),
+            self.case("decompress", 120, back(skip)),
+            self.case("decompress --force", 120, back(force), {"a.png": old}),
+            self.case("compress folder", 80, self.compress_all),
+            self.case("decompress folder", 80, self.decompress_all),
         ]
-        for name, several in (("compress", self.compress_all), ("decompress", self.decompress_all)):
-            alone = partial(several, jobs=1)
-            found.append(self._case(f"{name} folder", alone))
-            both = partial(several, jobs=2)
-            found.append(self._case(f"{name} folder --jobs 2", both, again=alone))
+        for name in ("autoencoder", "prior-0"):
+            begun = contents(self.system / name)
+            found.append(self.case(f"train {name}", 60, self.trainings[name], begun))
         return found
 
     def more_cases(self) -> list[Case]:
         """What else fills disks."""
-        of = self.model.parent
-        levels = len(list(of.glob("prior-*")))
-        priors = [f"--prior={of}/prior-{level}/checkpoint.safetensors" for level in range(levels)]
-        checkpoints = ["--autoencoder", of / "autoencoder/checkpoint.safetensors", *priors]
-        drawn = ["--model", self.model, "--size", "32x32", "--seed", "1"]
-        shown = ["gallery", self.pictures / "0/0.png", "--quality", "1", "--model", self.model]
+        drawn = [*self.with_model, "--size", "32x32", "--seed", "1"]
+        shown = [self.picture, "--quality", "1", *self.with_model]
+        measured = ["--images", self.images, "--crop", "32", *self.with_model]
         return [
-            self._case(
-                "export",
-                lambda folder: ["export", folder / "m", "--model-id", "m", *checkpoints],
-            ),
-            self._case("sample", lambda folder: ["sample", folder / "a.png", *drawn]),
-            self._case("gallery", lambda folder: [*shown, "--out", folder / "a.html"]),
-            self._case(
-                "bench's table",
-                lambda folder: ["evaluate", "likelihood", "--images", self.images, "--crop", "32",
-                                "--model", self.model, "--json", folder / "a.json"],
-            ),
-        ]  # fmt: skip
+            self.case(name, 0, run)
+            for name, run in {
+                "export": lambda to: ["export", to / "m", "--model-id", "m", *self.trained],
+                "sample": lambda to: ["sample", to / "a.png", *drawn],
+                "gallery": lambda to: ["gallery", *shown, "--out", to / "a.html"],
+                "evaluate": lambda to: [
+                    *("evaluate", "likelihood", *measured, "--json", to / "a.json")
+                ],
+            }.items()
+        ]
 
-    def _case(
+    def case(
         self,
         name: str,
-        arguments: Callable[[Path], list[str | Path]],
+        kills: int,
+        run: Callable[[Path], Arguments],
         before: Content | None = None,
-        again: Callable[[Path], list[str | Path]] | None = None,
-        kind: type[Case] = Case,
     ) -> Case:
-        folder = self.root / "work"
-        case = kind(name, arguments, before or {}, {}, again or arguments)
-        case.prepare(folder)
-        after = undisturbed(name, case.again(folder), folder)
-        return replace(case, after=after)
+        """A case, of which all is measured.
 
-    @staticmethod
-    def _with(arguments: Callable[..., list[str | Path]], *rest: Any) -> list[str | Path]:
-        *options, folder = rest
-        return arguments(folder, *options)
+        Raises:
+            CodecError: the command fails, or it leaves other than the first time.
+        """
+        click.echo(name, err=True)
+        case = Case(name, kills, run, before or {}, {}, 0.0, 0)
+        case.prepare(self.work)
+        begin = time.monotonic()
+        succeed(start(run(self.work), self.log), self.log)
+        seconds, after = time.monotonic() - begin, contents(self.work)
+        case.prepare(self.work)
+        calls = calls_of(run(self.work), self.log)
+        case = replace(case, seconds=seconds, after=after, calls=calls)
+        case.check(self.work, finished=True)
+        return case
 
 
 # Kills
 
 
-@dataclass
-class Tally:
-    """What became of a case's kills.
+class Killed(NamedTuple):
+    """What became of a kill.
 
     Attributes:
-        signals: How often each was sent.
-        exact: How often before or after a system call of the writing.
+        case: Its name.
+        sent: The signal.
+        exact: Whether it was before or after a system call of the writing.
         whole: Outputs that were there afterwards.
         left: Temporary files that were.
         wrong: What was not as it should be.
     """
 
-    signals: Counter[signal.Signals] = field(default_factory=Counter)
-    exact: int = 0
+    case: str
+    sent: int
+    exact: bool
     whole: int = 0
     left: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-    def __add__(self, other: Tally) -> Tally:
-        """Of both."""
-        return Tally(
-            self.signals + other.signals,
-            self.exact + other.exact,
-            self.whole + other.whole,
-            self.left + other.left,
-            self.wrong + other.wrong,
-        )
+    wrong: str = ""
 
 
-class Killing:
-    """Kills cases, and looks at what is left.
+def kill(case: Case, times: random.Random, folder: Path) -> Killed:
+    """Kills a case once, and goes on."""
+    log = folder.with_suffix(".log")
+    sent = times.choice(SIGNALS)
+    code = 0
+    while code == 0:  # or it was too late
+        case.prepare(folder)
+        exact = times.random() < EXACT
+        if exact:
+            at = times.randrange(case.calls)
+            process = start(case.run(folder), log, partial(kill_at, at, sent))
+        else:
+            process = start(case.run(folder), log)
+            time.sleep(times.uniform(0, case.seconds))
+            os.kill(process, sent)
+        code = ended(process)
+    whole = left = 0
+    try:
+        said = log.read_text()
+        good = {ENDED[sent], -sent}
+        if sent == signal.SIGINT and "Aborted!" in said:
+            good.add(1)  # of click, before or after the command
+        if code not in good or "Traceback" in said:
+            raise CodecError(f"ends with {code}: {said}")
+        whole = case.check(folder, finished=False)
+        left = leftovers(folder)
+        if left and code != -signal.SIGKILL:
+            raise CodecError("a temporary file is left")
+        succeed(start(case.run(folder), log), log)
+        case.check(folder, finished=True)
+        return Killed(case.name, sent, exact, whole, left)
+    except CodecError as error:
+        return Killed(case.name, sent, exact, whole, left, str(error))
+
+
+def kill_at(at: int, sent: signal.Signals, number: int) -> None:
+    """Sends this process a signal when its number has come."""
+    if number == at:
+        os.kill(os.getpid(), sent)
+
+
+def kill_all(
+    setting: Setting, order: list[Case], seed: int, jobs: int, found: list[Killed]
+) -> None:
+    """Kills cases in several processes.
 
     Args:
         setting: Of the cases.
-        times: Of the kills.
-        number: Of those that kill at the same time, for folders of its own.
+        order: A case for every kill.
+        seed: Of signals and times.
+        jobs: How many processes.
+        found: Takes what became of each, as soon as it is known.
     """
-
-    def __init__(self, setting: Setting, times: random.Random, number: int) -> None:
-        self.setting, self.times = setting, times
-        self.folder = setting.root / str(number)
-        self.log = self.folder.with_suffix(".log")
-        self.seconds: dict[str, float] = {}
-        self.calls: dict[str, int] = {}
-
-    def kill(self, case: Case, tally: Tally) -> None:
-        """Kills once, and goes on.
-
-        Raises:
-            CodecError: an output is neither whole nor absent, or more is wrong.
-        """
-        sent = self.times.choice(SIGNALS)
-        while True:
-            case.prepare(self.folder)
-            exactly = self.times.random() < EXACT
-            if "--jobs 2" in case.name:
-                exactly, code = False, self._in_processes(case, sent)
-            elif exactly:
-                code = self._exactly(case, sent)
-            else:
-                code = self._at_random(case, sent)
-            if code is not None:  # and not too late
-                break
-        text = self.log.read_text()
-        good = {ENDED[sent], -sent}
-        if sent == signal.SIGINT and not text:
-            good.add(1)  # the command had not begun
-        if code not in good or "Traceback" in text:
-            raise CodecError(f"{case.name}: ended with {code} of {sent.name}: {text}")
-        case.check(self.folder, finished=False)
-        left = len(leftovers(self.folder))
-        if left and code != -9:
-            raise CodecError(f"{case.name}: a temporary file is left by {sent.name}")
-        tally.signals[sent] += 1
-        tally.exact += exactly
-        tally.left += left
-        found = contents(self.folder)
-        tally.whole += sum(found.get(name) == content for name, content in case.after.items())
-        if code := ended(start(case.again(self.folder), self.log)):
-            raise CodecError(f"{case.name}: goes on and ends with {code}: {self.log.read_text()}")
-        case.check(self.folder, finished=True)
-
-    def _exactly(self, case: Case, sent: signal.Signals) -> int | None:
-        """Within a system call of the writing, or just before or after it."""
-        arguments = case.arguments(self.folder)
-        if case.name not in self.calls:
-            self.calls[case.name] = calls_of(arguments, self.log)
-            case.prepare(self.folder)
-        at = self.times.randrange(self.calls[case.name])
-
-        def stop(number: int) -> None:
-            if number == at:
-                os.kill(os.getpid(), sent)
-
-        code = ended(start(arguments, self.log, stop))
-        return code if code else None
-
-    def _at_random(self, case: Case, sent: signal.Signals) -> int | None:
-        arguments = case.arguments(self.folder)
-        if case.name not in self.seconds:
-            begin = time.monotonic()
-            ended(start(arguments, self.log))
-            self.seconds[case.name] = time.monotonic() - begin
-            case.prepare(self.folder)
-        process = start(arguments, self.log)
-        time.sleep(self.times.uniform(0, self.seconds[case.name]))
-        os.kill(process, sent)
-        code = ended(process)
-        return code if code else None
-
-    def _in_processes(self, case: Case, sent: signal.Signals) -> int | None:
-        """Once the first output is there: the time before is that of loading torch."""
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "vqcodec", *map(str, case.arguments(self.folder))],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        while process.poll() is None and not contents(self.folder):
-            time.sleep(0.01)
-        time.sleep(self.times.uniform(0, 0.6))
-        if process.poll() is not None:
-            return None
-        process.send_signal(sent)
+    reading, writing = os.pipe()
+    workers = []
+    for worker in range(jobs):
+        if process := os.fork():
+            workers.append(process)
+            continue
         try:
-            code = process.wait(SOON)
-        except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise CodecError(f"goes on for {SOON:.0f} seconds after {sent.name}") from error
-        deadline = time.monotonic() + SOON
-        while _alive(process.pid):  # its processes end with it
-            if time.monotonic() > deadline:
-                raise CodecError("processes go on without that which started them")
-            time.sleep(0.01)
-        return code if code else None
+            os.setpgid(0, 0)  # a terminal's interrupt is for the first one alone
+            for number in range(worker, len(order), jobs):
+                times = random.Random(f"{seed} {number}")
+                one = kill(order[number], times, setting.root / str(worker))
+                wrong = one.wrong and f"{number} of seed {seed}, {one.case}: {one.wrong[:2000]}"
+                os.write(writing, f"{json.dumps(one._replace(wrong=wrong))}\n".encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    try:
+        with open(reading) as lines:
+            for line in tracked(lines, "killing", len(order)):
+                found.append(Killed(*json.loads(line)))
+                if found[-1].wrong:
+                    click.echo(found[-1].wrong, err=True)
+    finally:
+        for process in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+            ended(process)
 
 
-def _alive(session: int) -> bool:
-    """Whether a process of a session is there that has not ended."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, found = path.read_text().rpartition(")")[2].split()[:4]
-            if int(found) == session and state != "Z":
-                return True
-    return False
+def print_kills(cases: list[Case], found: list[Killed]) -> None:
+    """Prints how many there were of each kind, and what was there between kill and next run."""
+    rows = []
+    for case in cases:
+        its = [one for one in found if one.case == case.name]
+        sent = Counter(one.sent for one in its)
+        exact, whole = sum(one.exact for one in its), sum(one.whole for one in its)
+        rows.append([
+            *(case.name, len(its), *(sent[each] for each in ENDED), exact, len(its) - exact),
+            *(whole, len(its) * case.outputs - whole, sum(one.left for one in its)),
+            sum(one.wrong != "" for one in its),
+        ])  # fmt: skip
+    rows.append(["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
+    print_table(
+        "kills",
+        ["what", "kills", *(each.name for each in ENDED), "at a system call", "at random",
+         "outputs whole", "absent or old", "temporary files", "faults"],
+        rows,
+    )  # fmt: skip
 
 
 # Two at once
@@ -528,28 +546,24 @@ def two_at_once(setting: Setting, force: bool) -> Counter[str]:
     """Two processes write one output: the second one within every system call of the first one.
 
     Returns:
-        How often which of them has written.
-
-    Raises:
-        CodecError: not the last one with force, or not one alone without.
+        How often which of them has written, the last one with force, one alone without; and how
+        often that was wrong.
     """
-    folder, log, other = setting.work, setting.root / "log", setting.root / "other"
-    options = ["--lossless", "always", *(["--force"] if force else [])]
-    arguments = [
-        ["compress", setting.pictures / name, folder / "a.vqz", *options]
+    folder, log, other = setting.work, setting.log, setting.root / "other"
+    options = [*setting.lossless, *(["--force"] if force else [])]
+    old = {"a.vqz": b"old"} if force else {}
+    first, second = (
+        setting.case(
+            f"{name} {'--force' if force else ''}",
+            0,
+            lambda to, name=name: ["compress", setting.pictures / name, to / "a.vqz", *options],
+            old,
+        )
         for name in ("0/0.png", "1/1.png")
-    ]
-    whole = []
-    for each in arguments:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        whole.append(undisturbed("compress", each, folder)["a.vqz"])
-    before = {"a.vqz": b"old"} if force else {}
-    case = Case("", lambda _: arguments[0], before, {}, lambda _: arguments[0])
-    case.prepare(folder)
+    )
     found: Counter[str] = Counter()
-    for at in tracked(range(calls_of(arguments[0], log)), "two at once"):
-        case.prepare(folder)
+    for at in range(first.calls):
+        first.prepare(folder)
         reached, reach = os.pipe()
         leave, left = os.pipe()
 
@@ -558,37 +572,35 @@ def two_at_once(setting: Setting, force: bool) -> Counter[str]:
                 os.write(reach, b".")
                 os.read(leave, 1)
 
-        first = start(arguments[0], log, wait)
-        os.read(reached, 1)
-        second = ended(start(arguments[1], other))
+        process = start(first.run(folder), log, wait)
+        os.close(reach)
+        os.read(reached, 1)  # or nothing, if it has ended
+        code = ended(start(second.run(folder), other))
         os.write(left, b".")
-        codes = ended(first), second
-        for each in (reached, reach, leave, left):
+        codes = ended(process), code
+        for each in (reached, leave, left):
             os.close(each)
-        content = contents(folder)
-        good = codes == (0, 0) if force else sorted(codes) == [0, 1]
-        if content not in ({"a.vqz": each} for each in whole) or not good:
-            raise CodecError(f"two at once, at {at}: ended with {codes}, left {list(content)}")
-        if not force:
-            told = (log if codes[0] else other).read_text()
-            if "exists already; use --force" not in told:
-                raise CodecError(f"two at once, at {at}: {told}")
-            if content["a.vqz"] != whole[codes.index(0)]:
-                raise CodecError(f"two at once, at {at}: the file is not of who says so")
-        found["first" if content["a.vqz"] == whole[0] else "second"] += 1
+        has = contents(folder)
+        winner = "first" if has == first.after else "second"
+        good = codes == (0, 0) if force else codes == ((0, 1) if winner == "first" else (1, 0))
+        told = (log if codes[0] else other).read_text()
+        good = good and (force or "exists already; use --force" in told)
+        if has in (first.after, second.after) and good and not leftovers(folder):
+            found[winner] += 1
+        else:
+            click.echo(f"two at once, at {at}: ended with {codes}: {told}", err=True)
+            found["wrong"] += 1
     return found
 
 
 # Full disks
 
 
-def mount(folder: Path, *options: str) -> None:
-    """An empty tmpfs at a folder, in place of the one before."""
-    subprocess.run(["umount", folder], stderr=subprocess.DEVNULL, check=False)
+def mount(folder: Path, options: str) -> None:
+    """An empty tmpfs at a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    wanted = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder]
-    subprocess.run(wanted, check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
 
 
 def own_namespace() -> None:
@@ -608,148 +620,102 @@ def pages(content: Content) -> int:
     return sum(-(-len(each) // PAGE) for each in content.values())
 
 
-def full_disks(setting: Setting, case: Case, steps: int) -> Counter[str]:
+def full_disks(setting: Setting, case: Case) -> Counter[str]:
     """A case on disks with ever more room, until it fits.
 
-    Args:
-        setting: Of the case.
-        case: What is to be done.
-        steps: On about so many.
-
     Returns:
-        How often it failed and succeeded.
-
-    Raises:
-        CodecError: it did neither as it should.
+        How often it failed and succeeded, and how often neither as it should.
     """
     found: Counter[str] = Counter()
+    folder, log = setting.work, setting.log
     most = pages(case.after) + pages(case.before) + 2
     rooms = [f"size={PAGE * (pages(case.before) + 1 + free)}" for free in
-             range(0, most + 1, max(1, most // steps))]  # fmt: skip
+             range(0, most + 1, max(1, most // ROOMS))]  # fmt: skip
     inodes = [f"size=64m,nr_inodes={len(case.before) + 2 + free}" for free in range(4)]
-    for room in tracked([*rooms, *inodes], case.name):
-        mount(setting.work, room)
-        (setting.work / "full").write_bytes(b"." * PAGE)
-        for name, content in case.before.items():
-            (setting.work / name).write_bytes(content)
-        log = setting.root / "log"
-        code = ended(start(case.arguments(setting.work), log))
-        (setting.work / "full").unlink()
-        told = log.read_text()
-        if code not in (0, 1) or "Traceback" in told or leftovers(setting.work):
-            raise CodecError(f"{case.name}, {room}: ends with {code}: {told}")
-        if code and ("no space left on the device" not in told or str(setting.work) not in told):
-            raise CodecError(f"{case.name}, {room}: says {told}")
-        case.check(setting.work, finished=code == 0)
-        found["succeeded" if code == 0 else "failed"] += 1
-    subprocess.run(["umount", setting.work], check=True)
+    for room in [*rooms, *inodes]:
+        mount(folder, room)
+        try:
+            (folder / "full").write_bytes(b"." * PAGE)
+            write(folder, case.before)
+            code = ended(start(case.run(folder), log))
+            (folder / "full").unlink()
+            told = log.read_text()
+            known = "no space left on the device" in told and str(folder) in told
+            if code not in (0, 1) or "Traceback" in told or (code and not known):
+                raise CodecError(f"ends with {code}: {told}")
+            if leftovers(folder):
+                raise CodecError("a temporary file is left")
+            case.check(folder, finished=code == 0)
+            found["failed" if code else "succeeded"] += 1
+        except CodecError as error:
+            click.echo(f"{case.name}, {room}: {error}", err=True)
+            found["wrong"] += 1
+        finally:
+            subprocess.run(["umount", folder], check=True)
     return found
 
 
-def killed(number: int) -> dict[str, Tally]:
-    """What a process of several kills, by case."""
-    given = GIVEN[0]
-    times = random.Random(f"{given.seed} {number}")
-    order = [
-        each for each, share in SHARES.items() for _ in range(round(given.kills * share / 100))
-    ]
-    times.shuffle(order)
-    killing = Killing(given.setting, times, number)
-    tallies = {each: Tally() for each in given.cases}
-    end = time.monotonic() + 60 * given.minutes
-    for each in order[number :: given.jobs]:
-        if time.monotonic() < end:
-            try:
-                killing.kill(given.cases[each], tallies[each])
-            except CodecError as error:
-                tallies[each].wrong.append(f"{each}: {error}")
-    return tallies
+def raise_timeout(*_: object) -> None:
+    """Ends the kills.
 
-
-class Given(NamedTuple):
-    """What processes that kill have from the one that forks them."""
-
-    setting: Setting
-    cases: dict[str, Case]
-    kills: int
-    minutes: float
-    jobs: int
-    seed: int
-
-
-GIVEN: list[Given] = []
-
-SHARES = {
-    "compress": 18,
-    "compress --force": 19,
-    "compress --lossless": 15,
-    "decompress": 13,
-    "decompress --force": 13,
-    "compress folder": 6,
-    "decompress folder": 6,
-    "compress folder --jobs 2": 0.8,
-    "decompress folder --jobs 2": 0.4,
-    "train autoencoder": 9,
-}
-"""Of a hundred kills."""
+    Raises:
+        TimeoutError: always.
+    """
+    raise TimeoutError
 
 
 @click.command(cls=Command)
-@click.option("--kills", default=1000, show_default=True, help="How many.")
+@click.option("--kills", default=1000, show_default=True, help="How many, about.")
 @click.option("--jobs", default=2, show_default=True, help="Processes that kill.")
 @click.option("--seed", default=0, show_default=True, help="Of cases, signals and times.")
 @click.option("--minutes", type=float, help="Kill so long at most.")
 @click.option("--pairs/--no-pairs", default=True, help="Have two write one file, too.")
 @click.option("--disks/--no-disks", default=True, help="Fill disks, too; needs root.")
-@click.option("--steps", default=12, show_default=True, help="Disks of a command, about.")
-def main(
-    kills: int,
-    jobs: int,
-    seed: int,
-    minutes: float | None,
-    pairs: bool,
-    disks: bool,
-    steps: int,
-) -> None:
+def main(kills: int, jobs: int, seed: int, minutes: float | None, pairs: bool, disks: bool) -> None:
     """Kill commands, have two write one file, and fill disks."""
     torch.set_num_threads(1)
+    os.environ[CHOICE] = "torch"  # nobody is to compile in the background
     # A shell may start its background jobs with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, raise_timeout)
+    found: list[Killed] = []
     with TemporaryDirectory() as name:
         setting = Setting(Path(name))
-        cases = {case.name: case for case in setting.cases()}
-        most = math.inf if minutes is None else minutes
-        GIVEN.append(Given(setting, cases, kills, most, jobs, seed))
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
-            found = list(tracked(pool.map(killed, range(jobs)), "killing", jobs))
-        tallies = {each: sum((one[each] for one in found), Tally()) for each in cases}
-        done = sum(tally.signals.total() for tally in tallies.values())
-        wrong = [each for tally in tallies.values() for each in tally.wrong]
-        print_table(
-            f"{done} kills, {len(wrong)} of them with faults",
-            ["what", "SIGKILL", "SIGTERM", "SIGINT", "within the writing", "outputs whole",
-             "temporary files left, then removed"],
-            [
-                [each, *(tally.signals[one] for one in ENDED), tally.exact, tally.whole, tally.left]
-                for each, tally in tallies.items()
-            ],
-        )  # fmt: skip
-        if wrong:
-            raise CodecError("; ".join(wrong))
-        rows = []
-        for force in (False, True) if pairs else ():
-            writers = two_at_once(setting, force)
-            rows.append(["--force" if force else "without", writers["first"], writers["second"]])
-        print_table("two processes, one output", ["how", "first's", "second's"], rows)
+        cases = setting.cases()
+        order = [case for case in cases for _ in range(round(case.kills * kills / 1000))]
+        random.Random(seed).shuffle(order)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
+            kill_all(setting, order, seed, jobs, found)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if len(found) < len(order):
+                raise CodecError("a process that kills has ended")
+        except TimeoutError:
+            pass
+        finally:
+            if found:
+                print_kills(cases, found)
+        wrong = sum(one.wrong != "" for one in found)
+        if pairs:
+            rows = []
+            for how, force in (("without", False), ("--force", True)):
+                writers = two_at_once(setting, force)
+                rows.append([how, writers["first"], writers["second"], writers["wrong"]])
+                wrong += writers["wrong"]
+            columns = ["how", "first's", "second's", "faults"]
+            print_table("two processes, one output", columns, rows)
         if disks:
             own_namespace()
             rows = []
-            for case in (*cases.values(), *setting.more_cases()):
-                if "--jobs" not in case.name:
-                    ends = full_disks(setting, case, steps)
-                    rows.append([case.name, ends["failed"], ends["succeeded"]])
-            print_table("full disks", ["what", "refused", "done"], rows)
+            for case in (*cases, *setting.more_cases()):
+                ends = full_disks(setting, case)
+                rows.append([case.name, ends["failed"], ends["succeeded"], ends["wrong"]])
+                wrong += ends["wrong"]
+            print_table("full disks", ["what", "refused", "done", "faults"], rows)
     print_made(None)
+    if wrong:
+        raise CodecError(f"{wrong} faults")
 
 
 if __name__ == "__main__":

@@ -155,9 +155,10 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool) -> None:
     except OSError as error:
         raise _output_error(error).in_file(path) from error
     finally:
-        # After os.replace there is nothing left to remove.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        try:
+            _remove(temporary)
+        finally:
+            _remove(temporary)  # if the first one was interrupted
 
 
 def append(path: Path, data: bytes) -> None:
@@ -207,6 +208,12 @@ def _new(path: Path) -> BinaryIO:
         stream.close()  # somebody took it for one before it was locked
 
 
+def _remove(path: Path) -> None:
+    """Removes a file that may be there; after `os.replace` it is not."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def _rename(path: Path, target: Path, force: bool) -> None:
     """Gives a file another name; without force one that is free, which one process alone gets.
 
@@ -235,6 +242,8 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise _output_error(error).in_file(folder) from error
         reason = f"cannot be made a folder ({_reason(error)}); choose another place"
         raise OutputError(reason).in_file(folder) from error
 

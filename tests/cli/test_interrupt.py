@@ -145,3 +145,35 @@ def test_stopped_among_many_files(
     for path in found:
         assert path.suffix == ".vqz"
         unpack(path.read_bytes())
+
+
+@pytest.mark.parametrize(("stop", "code"), STOPS)
+def test_stopped_within_a_library_that_makes_an_error_of_it(
+    tmp_path: Path, environment: dict[str, str], stop: signal.Signals, code: int
+) -> None:
+    program = f"""
+import os, signal
+from vqcodec import cli, files
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def read(path):
+    try:
+        os.kill(os.getpid(), {stop:d})
+        os.getpid()
+    except BaseException:
+        raise ValueError("of a shape that is not known") from None
+
+files.read_bytes = read
+cli.main()
+"""
+    (tmp_path / "a.vqz").write_bytes(b"anything")
+    result = subprocess.run(
+        [sys.executable, "-c", program, "info", tmp_path / "a.vqz"],
+        capture_output=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == code, result.stderr
+    assert result.stderr == (b"vqcodec: error: interrupted\n" if stop == signal.SIGINT else b"")

@@ -170,6 +170,20 @@ class TestWriteAtomically:
         assert [path.name for path in tmp_path.iterdir()] == there
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"] * len(there)
 
+    def test_an_interrupt_while_the_temporary_file_is_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unlink = Path.unlink
+
+        def interrupted(path: Path) -> None:
+            monkeypatch.setattr(Path, "unlink", unlink)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_atomically(tmp_path / "a", b"new", force=False)
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
     @pytest.mark.parametrize("links", [True, False])
     def test_of_two_at_once_one_has_the_name(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
@@ -222,6 +236,11 @@ class TestWriteAtomically:
         with pytest.raises(OutputError, match=r"a: no space left on the device; "):
             files.write_atomically(tmp_path / "a", b"new", force=False)
         assert list(tmp_path.iterdir()) == []
+
+    def test_no_room_for_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "mkdir", raising(errno.ENOSPC))
+        with pytest.raises(OutputError, match=r"a: no space left on the device; free some"):
+            files.make_folder(tmp_path / "a")
 
     def test_other_failure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "replace", raising(errno.EIO))

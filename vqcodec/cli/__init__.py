@@ -66,7 +66,7 @@ class CommandLine(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what input or the machine can cause becomes one line and a code."""
         try:
-            with _termination_as_exit():
+            with _unwinding():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             fail("interrupted", code=128 + signal.SIGINT)
@@ -79,20 +79,32 @@ class CommandLine(click.Group):
 
 
 @contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that a half-written output is removed on the way."""
+def _unwinding() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as SIGINT does: a half-written output is removed on the way.
+
+    The library that is interrupted may make an error of its own of that, which is not meant.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    stops: list[BaseException] = []
 
     def leave(signum: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + signum)
+        stops.append(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum))
+        raise stops[-1]
 
-    previous = signal.signal(signal.SIGTERM, leave)
+    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, leave)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, leave)
     try:
         yield
+    except Exception:
+        if stops:
+            raise stops[0] from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 
 @click.group(
