@@ -177,7 +177,7 @@ class TestWhatCannotBe:
         file = codec.compress(plain, lossless="never", model=tiny_model)
         with pytest.raises(CodecError, match="was coded with tiny-test"):
             grouped.unpack(file)
-        with pytest.raises(CodecError, match="not a .vqz file"):
+        with pytest.raises(CodecError, match=r"not a \.vqz file"):
             tokenizer.unpack(b"nonsense")
 
 
