@@ -105,7 +105,9 @@ def test_a_picture_with_all_that_belongs_to_it(
     with PIL.Image.open(chelsea) as opened:
         picture = opened.convert("RGBA").crop((0, 0, 70, 45))
         picture.putalpha(PIL.Image.radial_gradient("L").resize(picture.size))
-        picture.getexif()[270] = "a cat"
+        exif = PIL.Image.Exif()
+        exif[270] = "a cat"
+        picture.info["exif"] = exif.tobytes()
     wanted = {"quality": 3, "effort": effort, "tile": tile}
     file = compress(picture, **wanted, lossless="never", model=tiny_model)
     tokens = tokenizer.tokenize(picture, **wanted)
