@@ -712,6 +712,7 @@ def main(kills: int, jobs: int, seed: int, minutes: float | None, pairs: bool, d
                 ends = full_disks(setting, case)
                 rows.append([case.name, ends["failed"], ends["succeeded"], ends["wrong"]])
                 wrong += ends["wrong"]
+                click.echo(f"{case.name}: {dict(ends)}", err=True)
             print_table("full disks", ["what", "refused", "done", "faults"], rows)
     print_made(None)
     if wrong:
