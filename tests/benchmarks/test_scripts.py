@@ -167,9 +167,8 @@ def test_same_samples_are_those_of_the_sampler(
     model = tmp_path / "classes.safetensors"
     write_tiny_class_model(model)
     monkeypatch.setattr(same_samples, "CLASSES", (1, 3))
-    monkeypatch.setattr(same_samples, "COUNT", 2)
-    indices, pixels = same_samples.draw(str(model), 3, 1.5)
-    others, again = same_samples.draw(str(model), 1, 1.5)
+    indices, pixels = same_samples.draw(str(model), 3, 1.5, count=2)
+    others, again = same_samples.draw(str(model), 1, 1.5, count=2)
     assert np.array_equal(indices, others)
     assert np.array_equal(pixels, again)
     loaded = load_model(model)

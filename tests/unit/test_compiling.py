@@ -120,6 +120,7 @@ class Interrupt:
             sys.meta_path.remove(self)
             signal.raise_signal(signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupt())
 try:
     compiling.fault()
