@@ -35,6 +35,11 @@ THREADS = 8
 NUMBER = 3  # of torch's threads
 
 
+def size(grey: int) -> int:
+    """Bytes of the file of a grey square."""
+    return len(vqcodec.compress(np.full((32, 32), grey, np.uint8), lossless="always").data)
+
+
 def of_new_threads() -> int:
     """How many threads torch takes where it has not computed yet."""
     found: list[int] = []

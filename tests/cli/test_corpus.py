@@ -140,6 +140,12 @@ class Killed:
             stderr=subprocess.PIPE,
         )
 
+    def finish(self, *arguments: object) -> int:
+        """The exit code."""
+        running = self.start(*arguments)
+        running.communicate()
+        return running.returncode
+
     def children(self, pid: int) -> list[int]:
         """Those that work."""
         tasks = Path(f"/proc/{pid}/task").glob("*/children")
@@ -165,7 +171,7 @@ def test_kills_of_driver_and_workers(
     options = ["--model", tiny_model, "--effort", "2", "--lossless", "never", "--shard-size", 40]
     options += ["--workers", 2, "--format", "webdataset"]
     killed = Killed(tmp_path, environment)
-    assert killed.start("compress", "photos", "whole", *options).wait() == 1
+    assert killed.finish("compress", "photos", "whole", *options) == 1
     done = 0
     for kill in range(6):
         running = killed.start("compress", "photos", "small", *options)
@@ -179,7 +185,7 @@ def test_kills_of_driver_and_workers(
         running.kill()
         _, errors = running.communicate()
         assert b"Traceback" not in errors
-    assert killed.start("compress", "photos", "small", *options).wait() == 1
+    assert killed.finish("compress", "photos", "small", *options) == 1
     assert faults(tmp_path / "small", deep=False) == []
     assert corpora.made(tmp_path / "small") == corpora.made(tmp_path / "whole")
 

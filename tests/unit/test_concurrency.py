@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import concurrent_calls
-import numpy as np
 import pytest
 import torch
 
-import vqcodec
 from vqcodec import threads, weights_file
 from vqcodec.image.guard import silent_libraries
 
@@ -55,15 +53,13 @@ def test_first_calls_of_all_threads_at_once(
     assert found["changed"] == []
 
 
-def size(grey: int) -> int:
-    """Bytes of a grey square; for processes."""
-    return len(vqcodec.compress(np.full((32, 32), grey, np.uint8), lossless="always").data)
-
-
 def test_a_pool_of_processes() -> None:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        assert list(pool.map(size, (0, 80))) == [size(0), size(80)]
+        assert list(pool.map(concurrent_calls.size, (0, 80))) == [
+            concurrent_calls.size(0),
+            concurrent_calls.size(80),
+        ]
 
 
 @pytest.mark.usefixtures("three_threads")

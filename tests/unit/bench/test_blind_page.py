@@ -79,7 +79,9 @@ class Asking(Page):
         behaviour = {"behavior": "allow", "downloadPath": str(folder)}
         self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
         self.one("#save").click()
-        WebDriverWait(self.driver, 10).until(lambda _: list(folder.glob("*.json")))
+        WebDriverWait(self.driver, 10).until(
+            lambda _: any(each.stat().st_size for each in folder.glob("*.json"))
+        )
         (file,) = folder.glob("*.json")
         return json.loads(file.read_text("utf-8"))
 
