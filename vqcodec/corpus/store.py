@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from vqcodec.files import make_folder, remove_leftovers, write_atomically
 T = TypeVar("T")
 
 TRIES = 6  # of what a remote store refuses
+READ_AHEAD = 1 << 20  # bytes
 PAUSE = 0.5  # seconds before the second one, doubled before every other
 HIDDEN = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What is wrong with one file, not with the store."""
@@ -244,10 +246,13 @@ class RemoteStore:
 
     def open(self, name: str) -> IO[bytes]:
         """As of `Store`."""
-        opened: IO[bytes] = self._patiently(
-            name, "read", lambda: self._files.open(self._path(name), "rb")
-        )
-        return opened
+
+        def size() -> int:
+            self._files.invalidate_cache()
+            found: int = self._files.info(self._path(name))["size"]
+            return found
+
+        return BufferedReader(_Remote(self, name, self._patiently(name, "read", size)), READ_AHEAD)
 
     def write(self, name: str, content: bytes) -> None:
         """As of `Store`."""
@@ -338,3 +343,27 @@ class RemoteStore:
         reason = f"cannot be {done} ({type(failure).__name__}: {failure})"
         advice = "start again when the store is well, and the run goes on"
         raise StoreError(f"{reason}; {advice}").in_file(f"{self.root}/{name}") from failure
+
+
+class _Remote(RawIOBase):
+    """A file of a store, whose bytes are read as patiently as all else, where they are wanted."""
+
+    def __init__(self, store: RemoteStore, name: str, size: int) -> None:
+        self._store, self._name, self._size, self._place = store, name, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._place))
+        buffer[:count] = self._store.read(self._name, self._place, count)
+        self._place += count
+        return count
