@@ -314,7 +314,7 @@ def encode(
 
     Args:
         tiles: Of the image.
-        indices: Per level int64 [G, H'/s, W'/s].
+        indices: Per level integers [G, H'/s, W'/s].
         extras: What else the file keeps.
     """
     coded = [tiles.encode(indices[: level + 1]) for level in range(tiles.header.levels)]
@@ -334,7 +334,7 @@ def decode(
     """Indices of some tiles of the first levels, compared with their checksum if they are all.
 
     Returns:
-        Per level int64 [G, H'/s, W'/s], zero outside of the tiles.
+        Per level integers [G, H'/s, W'/s], zero outside of the tiles.
 
     Raises:
         FormatError: A payload does not fit its model, or the checksum differs.
