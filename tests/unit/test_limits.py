@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 from conftest import Run
 from pictures import encode, noise, png_claiming
 
@@ -113,6 +114,13 @@ class TestPictures:
         encoded[second + 5 : second + 9] = b"\xff\x7f\xff\x7f"
         with pytest.raises(LimitError, match="1,073,676,289 pixels, and the limit is 128,000,000"):
             load(bytes(encoded), frame=1)
+
+    def test_tiles_larger_than_their_picture(self) -> None:
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, noise(16, 15, 3), tile=(64, 48))
+        assert load(stream.getvalue(), max_pixels=3072).pixels.shape == (16, 15, 3)
+        with pytest.raises(LimitError, match="3,072 pixels, and the limit is 3,071"):
+            load(stream.getvalue(), max_pixels=3071)
 
     def test_what_is_damaged_is_refused_as_well(self) -> None:
         with pytest.raises(LimitError):
