@@ -192,10 +192,17 @@ def test_rows_of_a_further_codec_name_it() -> None:
         ["5", "vqcodec", "+3.63"],
         ["5", "vqcodec, natural", "+1.20"],
     ]
-    for table in ("bd-rate", "bd-rate-short"):
-        rows = [row[:2] for row in cells(table, results)]
-        assert rows[1] == ["JPEG", "vqcodec"]
-        assert rows[-1] == ["JPEG", "vqcodec, natural"]
+    rows = [row[:2] for row in cells("bd-rate", results)]
+    assert rows[1] == ["JPEG", "vqcodec"]
+    assert rows[-1] == ["JPEG", "vqcodec, natural"]
+
+
+def test_the_short_table_has_further_ways_beside_avif_alone() -> None:
+    results = with_another_synthesis()
+    against = comparison("AVIF", "measured", "psnr", -10.0) | {"codec": "vqcodec-natural"}
+    results["comparisons"].append(against)
+    further = [row[:3] for row in cells("bd-rate-short", results) if "natural" in row[1]]
+    assert further == [["AVIF", "vqcodec, natural", "-10.0"]]
 
 
 def test_low_rates_are_compared_anew() -> None:
