@@ -96,7 +96,7 @@ def test_bd_rate_of_stored_results() -> None:
     result = CliRunner().invoke(bd_rate.main, [str(path), "--below", "0.3"])
     assert result.exit_code == 0, result.output
     avif = next(line for line in result.output.splitlines() if line.startswith("| AVIF |"))
-    assert "0.076 to 0.300" in avif
+    assert "0.091 to 0.300" in avif
     assert "Measured on 2026-11-23" in result.output
 
 
