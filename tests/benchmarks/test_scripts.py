@@ -97,7 +97,7 @@ def test_bd_rate_of_stored_results() -> None:
     assert result.exit_code == 0, result.output
     avif = next(line for line in result.output.splitlines() if line.startswith("| AVIF |"))
     assert "0.091 to 0.300" in avif
-    assert "Measured on 2026-11-23" in result.output
+    assert "Measured on 2026-11-28" in result.output
 
 
 def test_integer_cost(tiny_model: Path, astronaut: Path) -> None:
